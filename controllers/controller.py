@@ -1,0 +1,82 @@
+"""The contract between a search and whatever decides what to try next: proposals, outcomes, ask and tell. No torch."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a controller wants trained, as plain numbers, so that it survives in a ledger and in a message.
+
+    ``log_probs`` has the log-probability of every action under the policy that sampled it (empty for controllers
+    without a policy), and ``policy_version`` counts that policy's updates: outcomes may arrive many versions later.
+    """
+
+    trial: int
+    actions: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+    policy_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Trained to the end. ``reward`` is the validation accuracy in [0, 1]."""
+
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Stopped early at a rung because others were better there; ``reward`` is the accuracy it had."""
+
+    rung: int
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No usable reward. ``reason`` is one of FAILURE_REASONS; ``detail`` is for people."""
+
+    reason: str
+    detail: str = ""
+
+
+FAILURE_REASONS = ("exception", "diverged", "out_of_memory", "time_limit", "worker_lost", "hung")
+"""Why a child can fail. All but ``worker_lost`` are counted against the architecture."""
+
+Outcome = Completed | Stopped | Failed
+
+
+class Controller(Protocol):
+    """Decides which architecture to try next.
+
+    Durable state changes only in ``tell``. ``ask`` is a function of that state, the trial's number, the pending
+    proposals and ``redraw``; every random draw comes from a generator seeded by them (``random_for``). So a controller is
+    rebuilt exactly by telling it the recorded outcomes in order. Outcomes may arrive late, out of order, or never.
+    """
+
+    def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
+        """The proposal for trial number ``trial``, given those still being trained.
+
+        ``redraw`` > 0 asks for another proposal because the first ``redraw`` ones repeat cells already trained: explore harder.
+        """
+        ...
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
+        """Learn how a proposal ended. Returns telemetry where this outcome completed an update of a policy, else None."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The durable state: nested dictionaries and lists of strings, numbers, None and torch tensors."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned. Raises ValueError where it does not fit."""
+        ...
+
+
+def random_for(seed: int, *labels: object) -> random.Random:
+    """A generator that depends only on the seed and the labels: the same in every process and on every machine."""
+    return random.Random("/".join(str(part) for part in (seed, *labels)))  # noqa: S311 - not for secrets

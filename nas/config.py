@@ -1,0 +1,99 @@
+"""Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads 1e-5 as text; take such text for the number it is."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Frozen, typed strictly, and closed: an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Fidelity(Settings):
+    """How thoroughly one child is trained: resource, depth, width, resolution and data fraction."""
+
+    epochs: int = Field(20, ge=1, description="passes over the training examples")
+    cells: int = Field(2, ge=1, le=50, description="N, normal cells a stage")
+    filters: int = Field(32, ge=1, description="F, filters of the first stage's cells")
+    image_size: int | None = Field(None, ge=8, description="side in pixels; null keeps the data set's own")
+    train_examples: int | None = Field(None, ge=1, description="training images used, balanced over the classes; null uses all")
+    validation_examples: int | None = Field(None, ge=1, description="validation images scored; null uses all of the split")
+
+
+class DataSettings(Settings):
+    """Which images, and how the validation split is taken from the training set."""
+
+    name: str = Field("cifar10", description="cifar10, cifar100, digits, synthetic, or folder (images under root)")
+    root: str | None = Field(None, description="folder that holds the data; null looks in NAS_DATA and ~/.cache/nas/data")
+    validation_examples: int = Field(5000, ge=1, description="images held out of the training set for the reward")
+    split_seed: int = Field(0, ge=0)
+    download: bool = Field(True, description="fetch a missing data set from its official address")
+
+
+class TrainingSettings(Settings):
+    """The recipe of a child's training (Zoph et al. 2018, appendix A.1, where it says)."""
+
+    batch_size: int = Field(128, ge=1)
+    learning_rate: Float = Field(0.1, gt=0, description="at the start; a single cosine ends at 0")
+    momentum: Float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: Float = Field(5e-4, ge=0)
+    clip_norm: Float | None = Field(5.0, gt=0, description="global gradient norm; null does not clip")
+    drop_path_keep: Float = Field(1.0, gt=0, le=1, description="ScheduledDropPath's final keep probability; 1 is off")
+    auxiliary_weight: Float = Field(0.0, ge=0, description="weight of the auxiliary head's loss; 0 builds none")
+    label_smoothing: Float = Field(0.0, ge=0, lt=1)
+    augmentation: Literal["none", "shift_flip", "paper"] = Field(
+        "paper", description="paper: upsample by 5/4, random crop, flip; shift_flip: zero-pad by 1/8, random crop, flip; none"
+    )
+    flip: bool = Field(True, description="false where mirror images change the class, as with digits")
+    cutout: int = Field(0, ge=0, description="side of the square erased from each training image; 0 is off")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+class ControllerSettings(Settings):
+    """Which controller proposes, and its own options."""
+
+    name: str = "ppo"
+    options: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
+
+
+class RunnerSettings(Settings):
+    """Where and how many children are trained at once."""
+
+    kind: Literal["ray", "local"] = Field("ray", description="local trains one child at a time inside this process")
+    address: str | None = Field(None, description="Ray cluster to join (auto or HOST:PORT); null starts Ray on this machine")
+    workers: int | None = Field(None, ge=1, description="children at once; null fills the machine")
+    gpus_per_child: Float | None = Field(None, ge=0, description="whole or fractional GPUs; null gives one where there is a GPU, else none")
+    threads_per_child: int = Field(1, ge=1, description="CPU threads of a child's training")
+    time_limit: Float | None = Field(None, gt=0, description="seconds a child may take; null sets none")
+    max_attempts: int = Field(3, ge=1, description="times a child is started when its worker is lost")
+
+
+class SearchConfig(Settings):
+    """The effective configuration of a search; a run folder keeps it as config.yaml."""
+
+    preset: str = "custom"
+    space: str = "nasnet"
+    budget: int = Field(500, ge=1, description="children trained")
+    seed: int = Field(0, ge=0)
+    evaluator: Literal["train", "synthetic"] = Field("train", description="synthetic scores genotypes by formula, to try the engine")
+    data: DataSettings = DataSettings()
+    fidelity: Fidelity = Fidelity()
+    training: TrainingSettings = TrainingSettings()
+    controller: ControllerSettings = ControllerSettings()
+    runner: RunnerSettings = RunnerSettings()

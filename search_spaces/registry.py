@@ -1,0 +1,77 @@
+"""Finds a search space by its name or in a YAML file. No torch; the controllers and the engine may import it."""
+
+from pathlib import Path
+
+from search_spaces.errors import SpaceError
+from search_spaces.nasnet import NASNET, NASNET_PAPER
+from search_spaces.space import CellSpace, SearchSpace
+from search_spaces.strict_yaml import load_document
+from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS
+
+SPACES: dict[str, SearchSpace] = {space.name: space for space in (NASNET, NASNET_PAPER)}
+"""The built-in spaces: a new one is a file in this package and a name here."""
+
+SPACE_SCHEMA = "nas.space/1"
+_KEYS = ("schema", "name", "operations", "nodes", "combine", "cells", "outputs")
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """The built-in space of that name, or the space declared in that YAML file.
+
+    Raises:
+        SpaceError: there is no such space or file, or the declaration breaks a rule.
+    """
+    if name_or_path in SPACES:
+        return SPACES[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise SpaceError(f"unknown search space {name_or_path!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
+    try:
+        return space_from_document(load_document(path, SpaceError))
+    except SpaceError as error:
+        raise SpaceError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
+
+
+def space_from_document(document: object) -> CellSpace:
+    """Validate a declaration of a cell space: ``schema``, ``name``, ``operations``, and optionally ``nodes``, ``combine``, ``cells``, ``outputs``.
+
+    Raises:
+        SpaceError: a rule is broken.
+    """
+    if not isinstance(document, dict) or document.get("schema") != SPACE_SCHEMA:
+        raise SpaceError(f"a search space must be a mapping with `schema: {SPACE_SCHEMA}`")
+    for key in document:
+        if key not in _KEYS:
+            raise SpaceError(f"a search space has an unknown key {key!r}; valid keys: {', '.join(_KEYS)}")
+    name = document.get("name")
+    if not isinstance(name, str) or not name or len(name) > 100 or not name.isprintable():
+        raise SpaceError(f"`name` must be a short text, but got {name!r}")
+    nodes = document.get("nodes", 5)
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or not 1 <= nodes <= 12:
+        raise SpaceError(f"`nodes` must be an integer 1..12, but got {nodes!r}")
+    outputs = document.get("outputs", "loose_ends")
+    if outputs not in ("loose_ends", "all"):
+        raise SpaceError(f"`outputs` must be loose_ends or all, but got {outputs!r}")
+    buildable = tuple(op for op, options in OPERATION_OPTIONS.items() if not options)
+    cells = _names(document.get("cells", ["normal", "reduction"]), "cells", ("normal", "reduction"))
+    if cells not in (("normal", "reduction"), ("normal",)):
+        raise SpaceError(f"`cells` must be [normal, reduction], or [normal] for one cell in both places, but got {list(cells)}")
+    return CellSpace(
+        name=name,
+        operations=_names(document.get("operations"), "operations", buildable),
+        nodes=nodes,
+        combine=_names(document.get("combine", ["add"]), "combine", COMBINES),
+        cells=cells,
+        outputs=outputs,
+    )
+
+
+def _names(value: object, key: str, valid: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise SpaceError(f"`{key}` must be a list of names, but got {value!r}")
+    for name in value:
+        if name not in valid:
+            raise SpaceError(f"`{key}`: unknown name {name!r}; valid names: {', '.join(valid)}")
+    if len(set(value)) != len(value):
+        raise SpaceError(f"`{key}` must not repeat a name, but got {value!r}")
+    return tuple(value)

@@ -1,0 +1,66 @@
+"""Reads a YAML or JSON document that a stranger wrote: plain data only, bounded size, no aliases, no repeated keys."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_spaces.errors import UserError
+
+MAX_BYTES = 1 << 20
+"""Largest document read. Genotypes and configurations are a few kilobytes; YAML parses about 0.2 MB a second."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader without aliases (a small file could stand for a huge tree) and without silent duplicate keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key_node.value!r} is given twice", problem_mark=key_node.start_mark)
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_document(path: Path, error: type[UserError]) -> object:
+    """Read the one document in a file.
+
+    Raises:
+        UserError: (the class given) the file is missing, too large, not UTF-8, or not plain YAML/JSON.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise error(f"{path}: a document must be at most {MAX_BYTES:,} bytes, but it has {size:,}")
+        text = path.read_bytes().decode("utf-8")
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: must be UTF-8 text, but byte {problem.start} is not") from None
+    return parse_document(text, error, str(path))
+
+
+def parse_document(text: str, error: type[UserError], source: str) -> object:
+    """Parse the one document in a text; ``source`` names it in messages.
+
+    Raises:
+        UserError: (the class given) the text is not plain YAML/JSON.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader made stricter
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise error(f"{source}{place}: not plain YAML or JSON: {problem.problem or problem.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as problem:
+        summary = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        raise error(f"{source}: not plain YAML or JSON: {summary}") from None

@@ -1,0 +1,63 @@
+"""Names a genotype may use: operations with their options, and the ways to combine edges. No torch, so that reading stays instant.
+
+``operations.py`` and ``blocks.py`` hold the module behind each name; a test keeps the two tables equal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+OptionValue = int | str
+
+PREVIOUS = 0
+"""Hidden state 0 of a two-input cell: the output of the cell before the previous one."""
+CURRENT = 1
+"""Hidden state 1 of a two-input cell: the output of the previous cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntOption:
+    """An integer option of an operation, ``low <= value <= high``."""
+
+    low: int
+    high: int
+    default: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOption:
+    """A named option of an operation."""
+
+    choices: tuple[str, ...]
+    default: str
+
+
+Option = IntOption | ChoiceOption
+
+NASNET_PAPER_OPERATIONS: tuple[str, ...] = (
+    "identity",
+    "conv_1x3_3x1",
+    "conv_1x7_7x1",
+    "dil_conv_3x3",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "max_pool_5x5",
+    "max_pool_7x7",
+    "conv_1x1",
+    "conv_3x3",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+)
+"""The 13 operations of the NASNet search space (Zoph et al. 2018, arXiv 1707.07012, section 3)."""
+
+NASNET_OPERATIONS: tuple[str, ...] = (*NASNET_PAPER_OPERATIONS[:5], "avg_pool_5x5", *NASNET_PAPER_OPERATIONS[5:])
+"""The paper's 13 operations and 5×5 average pooling."""
+
+OPERATION_OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    **{name: {} for name in NASNET_OPERATIONS},
+    "zero": {},
+}
+"""Every buildable operation and the options it takes."""
+
+COMBINES: tuple[str, ...] = ("add", "concat")
+"""How a node merges its edges: element-wise sum, or concatenation along channels."""
