@@ -31,8 +31,8 @@ class Fidelity(Settings):
     cells: int = Field(2, ge=1, le=50, description="N, normal cells a stage")
     filters: int = Field(32, ge=1, description="F, filters of the first stage's cells")
     image_size: int | None = Field(None, ge=8, description="side in pixels; null keeps the data set's own")
-    train_examples: int | None = Field(None, ge=1, description="training images used, balanced over the classes; null uses all")
-    validation_examples: int | None = Field(None, ge=1, description="validation images scored; null uses all of the split")
+    train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
+    validation_examples: int | None = Field(None, ge=1, description="validation images scored at most; null uses all of the split")
 
 
 class DataSettings(Settings):
@@ -40,7 +40,10 @@ class DataSettings(Settings):
 
     name: str = Field("cifar10", description="cifar10, cifar100, digits, synthetic, or folder (images under root)")
     root: str | None = Field(None, description="folder that holds the data; null looks in NAS_DATA and ~/.cache/nas/data")
-    validation_examples: int = Field(5000, ge=1, description="images held out of the training set for the reward")
+    validation_examples: int | None = Field(
+        None, ge=1, description="images held out of the training set for the reward; null takes a tenth (5,000 of CIFAR-10), of a small set up to a third"
+    )
+    image_size: int | None = Field(None, ge=8, description="side to which the images of a folder are resized; null takes fidelity.image_size, else 64")
     split_seed: int = Field(0, ge=0)
     download: bool = Field(True, description="fetch a missing data set from its official address")
 
@@ -82,6 +85,7 @@ class RunnerSettings(Settings):
     threads_per_child: int = Field(1, ge=1, description="CPU threads of a child's training")
     time_limit: Float | None = Field(None, gt=0, description="seconds a child may take; null sets none")
     max_attempts: int = Field(3, ge=1, description="times a child is started when its worker is lost")
+    failures_in_a_row: int = Field(20, ge=1, description="failed children one after the other that end the search (resumable)")
 
 
 class SearchConfig(Settings):
