@@ -1,0 +1,1 @@
+"""Which architecture to try next: controllers behind one ask/tell contract."""

@@ -1,0 +1,1 @@
+"""The engine: evaluates, records, resumes, trains, exports, and talks to a person."""

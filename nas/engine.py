@@ -1,0 +1,175 @@
+"""Runs a search from a configuration or a run folder: puts space, controller, data, runner and ledger together, and takes them down."""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from nas import ledger as records
+from nas import run_folder
+from nas.config import SearchConfig
+from nas.errors import ConfigError, RunError
+from nas.hardware import detect
+from nas.ledger import Ledger, RunState, Trial
+from nas.progress import SearchProgress
+from nas.run_folder import RunFolder
+from nas.runners.runner import Runner
+from nas.search import Ending, Search, SearchLimits, Watcher
+from search_spaces.registry import load_space
+from search_spaces.space import SearchSpace
+
+SNAPSHOT_EVERY = 60.0
+"""Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
+BEST_KEPT = 10
+"""Genotypes kept in a run's best folder."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a session ended, with the run it belongs to."""
+
+    folder: RunFolder
+    config: SearchConfig
+    space: SearchSpace
+    state: RunState
+    ending: Ending
+
+
+def start(config: SearchConfig, path: Path | None, console: Console) -> SearchResult:
+    """Run a new search in a new folder.
+
+    Raises:
+        UserError: the configuration, the data or the folder cannot be used; nothing was trained.
+    """
+    from nas.data.proxy import prepare
+
+    space = load_space(config.space)
+    data = prepare(config) if config.evaluator == "train" else None
+    folder = run_folder.create(path, config)
+    if Path(config.space).is_file():
+        shutil.copyfile(config.space, folder.space_file)
+    return _session(folder, config, space, data, console)
+
+
+def resume(folder: RunFolder, budget: int | None, console: Console) -> SearchResult:
+    """Go on with a run, with a larger budget where one is given.
+
+    Raises:
+        UserError: the run folder or its data cannot be used, or the budget is below what is spent.
+    """
+    from nas.data.proxy import prepare
+
+    config = folder.config()
+    spent = folder.state().spent if folder.ledger_file.is_file() else 0
+    if budget is not None:
+        if budget < spent:
+            raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
+        config = config.model_copy(update={"budget": budget})
+    space = folder.space(config)
+    data = prepare(config) if config.evaluator == "train" and spent < config.budget else None
+    return _session(folder, config, space, data, console)
+
+
+def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: object | None, console: Console) -> SearchResult:
+    from controllers.registry import make_controller
+    from nas import snapshot
+
+    with Ledger(folder.ledger_file) as ledger:
+        state = ledger.state
+        controller = make_controller(config.controller.name, space, config.seed, config.controller.options)
+        restored = snapshot.restore(folder, controller, state)
+        folder.write_config(config)
+        folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
+        ledger.append(records.opened(time.time(), config.budget))
+        if state.spent >= config.budget:
+            ledger.append(records.closed(Ending.FINISHED.value, time.time()))
+            return SearchResult(folder, config, space, state, Ending.FINISHED)
+        with _runner(config, data) as runner, SearchProgress(console, state, config.budget) as progress:
+            limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+            search = Search(space, controller, runner, ledger, config.seed, limits)
+            keeper = _Keeper(folder, space, search, progress)
+            with _stop_on_signal(search, console):
+                ending = search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
+        snapshot.write(folder, controller, state)
+        folder.write_best(space, state.ranked()[:BEST_KEPT])
+        folder.log(f"session ended: {ending.value}, {state.spent} of {config.budget} trained")
+    return SearchResult(folder, config, space, state, ending)
+
+
+class _Keeper:
+    """Keeps the run folder current while the search goes on: log, incumbent, snapshot."""
+
+    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress) -> None:
+        self._folder, self._space, self._search, self._progress = folder, space, search, progress
+        self._best = max((trial.reward or 0.0 for trial in search.state.ranked()[:1]), default=-1.0)
+        self._saved = time.monotonic()
+
+    def on_end(self, trial: Trial) -> None:
+        from nas import snapshot
+
+        assert trial.evaluation is not None
+        self._progress.on_end(trial)
+        if trial.reward is None:
+            self._folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
+        elif trial.reward > self._best:
+            self._best = trial.reward
+            self._folder.write_best(self._space, [trial])
+            self._folder.log(f"trial {trial.number} is the incumbent: {trial.reward:.4f} ({self._search.state.spent} trained)")
+        if time.monotonic() - self._saved >= SNAPSHOT_EVERY:
+            snapshot.write(self._folder, self._search.controller, self._search.state)
+            self._saved = time.monotonic()
+
+    def on_lost(self, trial: Trial, detail: str) -> None:
+        self._folder.log(f"trial {trial.number}, attempt {trial.attempts}: worker lost: {detail}")
+
+
+@contextmanager
+def _runner(config: SearchConfig, data: object | None) -> Iterator[Runner]:
+    runner: Runner
+    if config.runner.kind == "local":
+        from nas.evaluators import build_evaluator
+        from nas.runners.local import LocalRunner
+
+        runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit)
+    else:
+        from nas.runners.ray_pool import RayRunner
+
+        runner = RayRunner(config, data, detect().cores)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+@contextmanager
+def _stop_on_signal(search: Search, console: Console) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops in order, a second one at once. Either way the ledger is whole."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if search.interrupted:
+            raise KeyboardInterrupt
+        search.interrupt()
+        console.print("\nstopping; children in training start again on resume (Ctrl-C again to stop at once)")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_failing(result: SearchResult) -> None:
+    """Raise RunError where a session gave up because children failed one after the other."""
+    if result.ending is Ending.FAILING:
+        last = next(t.evaluation.outcome for t in reversed(result.state.trials.values()) if t.evaluation is not None)
+        raise RunError(
+            f"{result.config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
+            f"correct the cause and go on with `nas resume {result.folder.path}`"
+        )

@@ -1,0 +1,60 @@
+"""What this machine has, asked without torch where possible: picks the ``auto`` preset and records the environment of a run."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """CPU cores this process may use, memory in GiB, and the names of the GPUs."""
+
+    cores: int
+    memory_gib: float
+    gpus: tuple[str, ...]
+
+    def describe(self) -> str:
+        """One line for a person."""
+        gpus = f"{len(self.gpus)} × {self.gpus[0]}" if self.gpus else "no GPU"
+        return f"{self.cores} CPU cores, {self.memory_gib:.0f} GiB, {gpus}"
+
+
+def detect() -> Hardware:
+    """Look at this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return Hardware(cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, memory_gib=memory, gpus=_gpus())
+
+
+def _gpus() -> tuple[str, ...]:
+    """NVIDIA GPUs as the driver's own tool lists them, within CUDA_VISIBLE_DEVICES."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    tool = shutil.which("nvidia-smi")
+    if visible in ("", "-1") or tool is None:
+        return ()
+    try:
+        listing = subprocess.run([tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    names = tuple(line.strip() for line in listing.stdout.splitlines() if line.strip()) if listing.returncode == 0 else ()
+    return names[: len(visible.split(","))] if visible else names
+
+
+def auto_preset(hardware: Hardware) -> tuple[str, str]:
+    """The preset that suits the machine, and why."""
+    if hardware.gpus:
+        return "gpu", f"{hardware.describe()}: children train on the GPU"
+    return "cpu", f"{hardware.describe()}: small children, one per core"
+
+
+def environment() -> dict[str, object]:
+    """Versions and hardware, for the record of a run."""
+    packages = {}
+    for name in ("nas-engine", "torch", "ray", "numpy", "networkx", "pyyaml"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = "not installed"
+    return {"python": platform.python_version(), "platform": platform.platform(), "hardware": detect().describe(), "packages": packages}

@@ -1,0 +1,108 @@
+"""Tables about runs for a person: the ranking, the failures, what to do next. Reads ledgers only. No torch, no ray."""
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from controllers.controller import Failed
+from nas.config import SearchConfig
+from nas.ledger import RunState, Trial
+from nas.progress import duration
+from nas.run_folder import RunFolder
+from search_spaces.genotype import CellGenotype
+from search_spaces.space import SearchSpace
+
+
+def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
+    """The best trials with their rewards and costs."""
+    table = Table(title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)")
+    for name in ("rank", "trial", "reward", "parameters", "MACs", "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("operations of the normal cell")
+    for rank, trial in enumerate(state.ranked()[:top], start=1):
+        metrics = trial.evaluation.metrics if trial.evaluation else {}
+        table.add_row(
+            str(rank),
+            str(trial.number),
+            f"{trial.reward:.4f}",
+            _count(metrics.get("params")),
+            _count(metrics.get("macs")),
+            _seconds(trial),
+            operations_summary(space.decode(trial.proposal.actions).normal),
+        )
+    return table
+
+
+def operations_summary(cell: CellGenotype, most: int = 3) -> str:
+    """The cell's most frequent operations: ``3 sep_conv_5x5, 2 identity, …``."""
+    counts = Counter(edge.operation for node in cell.nodes for edge in node.edges)
+    parts = [f"{count} {name}" for name, count in counts.most_common(most)]
+    return ", ".join(parts) + (", …" if len(counts) > most else "")
+
+
+def failures(state: RunState) -> Counter[str]:
+    """How many trials failed, by reason."""
+    return Counter(
+        trial.evaluation.outcome.reason
+        for trial in state.trials.values()
+        if trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
+    )
+
+
+def summary(state: RunState) -> str:
+    """One line on what happened."""
+    repeats = sum(trial.repeats is not None for trial in state.trials.values())
+    parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
+    failed = failures(state)
+    if failed:
+        parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
+    if repeats:
+        parts.append(f"{repeats} repeats answered from the ledger")
+    lost = sum(trial.lost for trial in state.trials.values())
+    if lost:
+        parts.append(f"{lost} attempts lost with their worker")
+    if len(state.sessions) > 1:
+        parts.append(f"{len(state.sessions)} sessions")
+    return " · ".join(parts)
+
+
+def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
+    """The ranking of a run, its summary, and the reasons of failures with an example each."""
+    if state.ranked():
+        console.print(ranking(state, space, top))
+    console.print(f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False)
+    console.print(summary(state), highlight=False)
+    shown: set[str] = set()
+    for trial in state.trials.values():
+        outcome = trial.evaluation.outcome if trial.evaluation else None
+        if isinstance(outcome, Failed) and outcome.reason not in shown:
+            shown.add(outcome.reason)
+            console.print(f"  {outcome.reason}, for example trial {trial.number}: {outcome.detail}", markup=False, highlight=False)
+
+
+def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:
+    """What a person may want to type next, with what it does."""
+    commands = [
+        (f"nas show {folder}", "this table again, and the incumbent's cells"),
+        (f"nas export {folder} --format json -o cell.json", "the best genotype for use elsewhere (yaml, json, dot)"),
+    ]
+    if state.spent >= state.budget:
+        commands.append((f"nas search --budget {state.budget * 2} --resume {folder}", "go on searching"))
+    else:
+        commands.insert(0, (f"nas resume {folder}", "train the rest of the budget"))
+    return commands
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def _seconds(trial: Trial) -> str:
+    return f"{trial.ended - trial.started:.1f}" if trial.started is not None and trial.ended is not None else "–"

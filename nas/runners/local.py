@@ -1,0 +1,44 @@
+"""Trains children one after the other inside this process: for tests, debugging and machines where Ray does not run."""
+
+from collections import deque
+from collections.abc import Generator
+
+from nas.evaluation import Evaluation, Evaluator, Report
+from nas.runners.runner import Ended, Event, Job, Reported, run_child
+
+
+class LocalRunner:
+    """One child at a time; every ``poll`` trains the current child for one epoch."""
+
+    capacity = 1
+
+    def __init__(self, evaluator: Evaluator, time_limit: float | None = None) -> None:
+        self._evaluator = evaluator
+        self._time_limit = time_limit
+        self._waiting: deque[Job] = deque()
+        self._current: tuple[Job, Generator[Report, None, Evaluation]] | None = None
+
+    def submit(self, job: Job) -> None:
+        """Accept a job; it starts as soon as the one before has ended."""
+        self._waiting.append(job)
+
+    def poll(self, timeout: float) -> list[Event]:
+        """Train one epoch. ``timeout`` is not used: an epoch takes as long as it takes."""
+        if self._current is None:
+            if not self._waiting:
+                return []
+            job = self._waiting.popleft()
+            self._current = job, run_child(self._evaluator, job, self._time_limit)
+        job, child = self._current
+        try:
+            return [Reported(job.trial, job.attempt, next(child))]
+        except StopIteration as end:
+            self._current = None
+            return [Ended(job.trial, job.attempt, end.value)]
+
+    def close(self) -> None:
+        """Stop the current child."""
+        if self._current is not None:
+            self._current[1].close()
+        self._current = None
+        self._waiting.clear()

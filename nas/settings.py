@@ -1,0 +1,113 @@
+"""Puts a configuration together: defaults, then a preset or a file, then ``--set`` and flags; with one clear message for a wrong value."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nas.config import SearchConfig
+from nas.errors import ConfigError
+from search_spaces.strict_yaml import load_document, parse_document
+
+Overrides = Mapping[str, Any]
+"""Dotted setting names with their values, such as ``{"fidelity.epochs": 3}``; None stands for a flag not given."""
+
+
+def preset_names() -> tuple[str, ...]:
+    """The presets that come with the package."""
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in resources.files("nas").joinpath("presets").iterdir()))
+
+
+def read_preset(name_or_path: str) -> dict[str, Any]:
+    """The settings of a preset by name, or of a YAML file by path.
+
+    Raises:
+        ConfigError: there is no such preset or file, or it is not a mapping.
+    """
+    if name_or_path in preset_names():
+        text = resources.files("nas").joinpath("presets", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        document = parse_document(text, ConfigError, f"preset {name_or_path}")
+    elif Path(name_or_path).suffix.lower() in (".yaml", ".yml", ".json"):
+        document = load_document(Path(name_or_path), ConfigError)
+    else:
+        raise ConfigError(f"unknown preset {name_or_path!r}; choose one of auto, {', '.join(preset_names())}, or give a YAML file")
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name_or_path}: settings must be a mapping, but got {type(document).__name__}")
+    return document
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML.
+
+    Raises:
+        ConfigError: one is not ``name=value``.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set must be given as name=value (for example fidelity.epochs=3), but got {assignment!r}")
+        values[name.strip()] = parse_document(text, ConfigError, f"--set {name.strip()}")
+    return values
+
+
+def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides | None = None) -> SearchConfig:
+    """The effective configuration.
+
+    Raises:
+        ConfigError: a name or a value breaks a rule; the message states the rule, the value and the valid choices.
+    """
+    document: dict[str, Any] = {"preset": preset, **read_preset(preset)}
+    for name, value in {**parse_assignments(assignments), **(flags or {})}.items():
+        if value is not None or name not in (flags or {}):
+            _assign(document, name, value)
+    return config_from_document(document)
+
+
+def config_from_document(document: object) -> SearchConfig:
+    """Validate settings. Raises ConfigError."""
+    try:
+        return SearchConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def to_yaml(config: SearchConfig) -> str:
+    """The configuration as a YAML text that ``--preset FILE`` takes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _assign(document: dict[str, Any], name: str, value: object) -> None:
+    *path, last = name.split(".")
+    place = document
+    for part in path:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name}: {part!r} is a value, not a group of settings")
+        place = inner
+    place[last] = value
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        valid = _settings_at(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown setting {name!r}{hint} Valid settings here: {', '.join(valid)}"
+    message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{name}: {message}, but got {problem['input']!r}"
+
+
+def _settings_at(path: Sequence[str | int]) -> list[str]:
+    model: type[BaseModel] = SearchConfig
+    for part in path:
+        inner = model.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
