@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.dataset import Dataset, Images, Labels
 from nas.data.download import fetch, unpack
+from nas.data.images import Dataset, Images, Labels
 from nas.errors import DataError
 
 SIDE = 32

@@ -8,16 +8,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from nas.config import DataSettings, SearchConfig
-from nas.data.cifar import SPECS, load_cifar
-from nas.data.dataset import Dataset, Images, Labels, balanced_choice, stratified_choice
-from nas.data.embedded import load_digits, make_synthetic
-from nas.data.folder import load_folder
+from nas.data.dataset import load_dataset
+from nas.data.images import Dataset, Images, Labels, balanced_choice, stratified_choice
 from nas.errors import DataError
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-NAMES = (*SPECS, "digits", "synthetic", "folder")
-FOLDER_IMAGE_SIZE = 64
 VALIDATION_FLOOR = 500
 
 
@@ -53,27 +49,6 @@ class ProxyData:
     def image_size(self) -> int:
         """Side of the (square) images in pixels."""
         return int(self.train_images.shape[1])
-
-
-def load_dataset(settings: DataSettings, image_size: int | None = None) -> Dataset:
-    """Read the data set that the settings name.
-
-    ``image_size`` is the side to which the images of a folder are resized where the settings do not say.
-
-    Raises:
-        DataError: the name is unknown, or the data set is missing, incomplete or corrupt.
-    """
-    if settings.name in SPECS:
-        return load_cifar(SPECS[settings.name], settings.root, settings.download)
-    if settings.name == "digits":
-        return load_digits()
-    if settings.name == "synthetic":
-        return make_synthetic()
-    if settings.name == "folder":
-        if settings.root is None:
-            raise DataError("the data set 'folder' needs the folder of its images: --set data.root=FOLDER")
-        return load_folder(settings.root, settings.image_size or image_size or FOLDER_IMAGE_SIZE)
-    raise DataError(f"unknown data set {settings.name!r}; choose one of {', '.join(NAMES)}")
 
 
 def split_validation(dataset: Dataset, settings: DataSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
