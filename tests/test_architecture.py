@@ -1,0 +1,97 @@
+"""The import arrow nas → controllers → search_spaces, and help that loads neither torch nor ray."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("search_spaces", "controllers", "nas")
+FORBIDDEN = {"search_spaces": {"controllers", "nas", "tests", "benchmarks"}, "controllers": {"nas", "tests", "benchmarks"}, "nas": {"tests", "benchmarks"}}
+# What each package may import from outside, beside the standard library (design: one direction, few dependencies).
+THIRD_PARTY = {
+    "search_spaces": {"torch", "networkx", "yaml"},
+    "controllers": {"torch", "numpy", "sklearn", "scipy"},
+}
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_never_point_back(package: str) -> None:
+    assert files(package)
+    for path in files(package):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & FORBIDDEN[package], f"{path.relative_to(ROOT)} imports {roots & FORBIDDEN[package]}"
+
+
+@pytest.mark.parametrize("package", THIRD_PARTY)
+def test_lower_packages_need_little(package: str) -> None:
+    for path in files(package):
+        roots = {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names) - set(PACKAGES)
+        assert roots <= THIRD_PARTY[package], f"{path.relative_to(ROOT)} imports {roots - THIRD_PARTY[package]}"
+
+
+def test_ray_is_imported_in_few_files() -> None:
+    users = {str(path.relative_to(ROOT)) for path in files("nas") if any(n.split(".")[0] == "ray" for n in imported(path))}
+    assert users == {"nas/runners/ray_pool.py"}
+
+
+def run_fresh(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_help_loads_neither_torch_nor_ray() -> None:
+    code = (
+        "import sys\nimport nas.cli\n"
+        "try:\n    nas.cli.app(['search', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print('HEAVY', sorted({'torch', 'ray', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert run_fresh(code).endswith("HEAVY []")
+
+
+def test_torch_free_modules_load_no_torch() -> None:
+    modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary"]
+    code = "import sys\n" + "\n".join(f"import search_spaces.{m}" for m in modules) + "\nimport controllers.controller, nas.config, nas.ledger, nas.search"
+    assert run_fresh(code + "\nprint('torch' in sys.modules)") == "False"
+
+
+def test_no_module_is_in_an_import_cycle() -> None:
+    import networkx
+
+    graph = networkx.DiGraph()
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for package in PACKAGES for path in files(package)}
+    for name, path in names.items():
+        top_level = {
+            getattr(node, "module", None) or alias.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        graph.add_edges_from((name, other) for other in top_level if other in names)
+    assert networkx.is_directed_acyclic_graph(graph), list(networkx.simple_cycles(graph))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_functions_are_short(package: str) -> None:
+    for path in files(package):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno <= 80, f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
