@@ -90,7 +90,8 @@ def training_memory(network: nn.Module, *, batch_size: int, channels: int = 3, i
         _training_step(twin, batch_size, channels, image_size, place)
         torch.cuda.synchronize(place)
         return int(torch.cuda.max_memory_allocated(place))
-    with _LiveBytes(tensor for tensor in (*twin.parameters(), *twin.buffers())) as live:
+    live = _LiveBytes(tensor for tensor in (*twin.parameters(), *twin.buffers()))
+    with live:
         _training_step(twin, batch_size, channels, image_size, place)
     return live.peak
 

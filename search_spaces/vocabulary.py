@@ -53,9 +53,33 @@ NASNET_PAPER_OPERATIONS: tuple[str, ...] = (
 NASNET_OPERATIONS: tuple[str, ...] = (*NASNET_PAPER_OPERATIONS[:5], "avg_pool_5x5", *NASNET_PAPER_OPERATIONS[5:])
 """The paper's 13 operations and 5×5 average pooling."""
 
+BLOCK_OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "resnext_block": {
+        "cardinality": IntOption(1, 1024, 32),
+        "width": IntOption(1, 1024, 4),
+        "form": ChoiceOption(("a", "b", "c"), "c"),
+    },
+    "depthwise_bottleneck_block": {},
+    "inverted_block": {
+        "order": ChoiceOption(("expand_first", "depthwise_first"), "depthwise_first"),
+        "kernel": IntOption(1, 31, 3),
+        "activation": ChoiceOption(("relu", "gelu"), "relu"),
+        "activations": ChoiceOption(("all", "one"), "all"),
+        "norm": ChoiceOption(("batch", "layer"), "batch"),
+        "norms": ChoiceOption(("all", "one"), "all"),
+    },
+    "convnext_block": {
+        "kernel": IntOption(1, 31, 7),
+        "expansion": IntOption(1, 16, 4),
+        "layer_scale": ChoiceOption(("learned", "none"), "learned"),
+    },
+}
+"""The residual blocks and their options; ``blocks.py`` says what each option means."""
+
 OPERATION_OPTIONS: Mapping[str, Mapping[str, Option]] = {
     **{name: {} for name in NASNET_OPERATIONS},
     "zero": {},
+    **BLOCK_OPTIONS,
 }
 """Every buildable operation and the options it takes."""
 
