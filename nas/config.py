@@ -41,9 +41,9 @@ class DataSettings(Settings):
     name: str = Field("cifar10", description="cifar10, cifar100, digits, synthetic, or folder (images under root)")
     root: str | None = Field(None, description="folder that holds the data; null looks in NAS_DATA and ~/.cache/nas/data")
     validation_examples: int | None = Field(
-        None, ge=1, description="images held out of the training set for the reward; null takes a tenth (5,000 of CIFAR-10), of a small set up to a third"
+        None, ge=1, description="images held out of the training set for the reward; null takes a tenth (CIFAR-10: 5,000), small sets more"
     )
-    image_size: int | None = Field(None, ge=8, description="side to which the images of a folder are resized; null takes fidelity.image_size, else 64")
+    image_size: int | None = Field(None, ge=8, description="side to which a folder's images are resized; null takes fidelity.image_size, else 64")
     split_seed: int = Field(0, ge=0)
     download: bool = Field(True, description="fetch a missing data set from its official address")
 
@@ -66,6 +66,19 @@ class TrainingSettings(Settings):
     flip: bool = Field(True, description="false where mirror images change the class, as with digits")
     cutout: int = Field(0, ge=0, description="side of the square erased from each training image; 0 is off")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+FailureReason = Literal["exception", "diverged", "out_of_memory", "time_limit", "worker_lost", "hung"]
+
+
+class SyntheticSettings(Settings):
+    """How the synthetic evaluator behaves, to try the engine without training."""
+
+    seconds: Float = Field(0.0, ge=0, description="duration of a child")
+    noise: Float = Field(0.0, ge=0, description="standard deviation added to the reward")
+    failures: dict[FailureReason, Float] = Field(
+        default_factory=dict, description="share of the children that fail, by reason; worker_lost ends the process that trains"
+    )
 
 
 class ControllerSettings(Settings):
@@ -96,6 +109,7 @@ class SearchConfig(Settings):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     evaluator: Literal["train", "synthetic"] = Field("train", description="synthetic scores genotypes by formula, to try the engine")
+    synthetic: SyntheticSettings = SyntheticSettings()
     data: DataSettings = DataSettings()
     fidelity: Fidelity = Fidelity()
     training: TrainingSettings = TrainingSettings()

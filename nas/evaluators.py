@@ -1,0 +1,120 @@
+"""Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
+
+import math
+import os
+import time
+from collections.abc import Generator, Mapping
+
+from controllers.controller import Completed, Failed, random_for
+from nas.config import FailureReason, SearchConfig, SyntheticSettings
+from nas.data.proxy import ProxyData
+from nas.errors import ConfigError
+from nas.evaluation import Evaluation, Evaluator, Report
+from search_spaces.genotype import Genotype
+
+SLICE_SECONDS = 0.05
+"""The synthetic child looks at its time limit this often."""
+
+
+def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
+    """The evaluator of a search, for one worker: it sets the worker's CPU threads and takes a GPU where there is one for it.
+
+    Args:
+        config: the search.
+        data: what ``prepare`` made; None for evaluators that train nothing.
+
+    Raises:
+        ConfigError: the evaluator trains, and there are no data.
+    """
+    if config.evaluator == "synthetic":
+        return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
+    if data is None:
+        raise ConfigError("evaluator `train` needs a data set, but none was prepared")
+    import torch
+
+    from nas.training import TrainingEvaluator
+
+    torch.set_num_threads(config.runner.threads_per_child)
+    share = config.runner.gpus_per_child
+    if share == 0 or not torch.cuda.is_available():
+        return TrainingEvaluator(data, config, "cpu")
+    if share is not None and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)  # Ray counts fractions of a GPU and does not enforce them
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True  # a child's shapes never change
+    return TrainingEvaluator(data, config, "cuda")
+
+
+class SyntheticEvaluator:
+    """Scores genotypes by a formula with a known optimum; lasts, wavers and fails as it is told. The seed decides everything.
+
+    A child of ``epochs`` epochs reports after each, approaching its reward r as r · (1 − ½ (1 − epoch / epochs)²).
+    Noise is added to r once per child, so that the last report and the reward agree.
+    """
+
+    def __init__(self, settings: SyntheticSettings, epochs: int) -> None:
+        self._settings = settings
+        self._epochs = epochs
+
+    def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+        """Report and return as a training child would; see ``nas.evaluation.Evaluator``."""
+        rng = random_for(seed, "synthetic")
+        failure = choose_failure(self._settings.failures, rng.random())
+        failing_epoch = rng.randrange(self._epochs) + 1 if failure else 0
+        reward = min(1.0, max(0.0, synthetic_reward(genotype) + self._settings.noise * rng.gauss(0, 1)))
+        spent = 0.0
+        for epoch in range(1, self._epochs + 1):
+            if epoch == failing_epoch and failure in ("exception", "out_of_memory", "worker_lost", "hung"):
+                _fail(failure)
+            seconds = self._settings.seconds / self._epochs
+            if epoch == failing_epoch and failure == "time_limit" and time_limit is not None:
+                seconds = time_limit + 1
+            while seconds > 0:
+                if time_limit is not None and spent > time_limit:
+                    return Evaluation(Failed("time_limit", f"more than {time_limit:g} s"), {"train_seconds": spent})
+                pause = min(seconds, SLICE_SECONDS)
+                time.sleep(pause)
+                seconds -= pause
+                spent += pause
+            if epoch == failing_epoch and failure == "diverged":
+                return Evaluation(Completed(math.nan), {"train_seconds": spent})
+            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent})
+        return Evaluation(Completed(reward), {"train_seconds": spent})
+
+
+def choose_failure(rates: Mapping[FailureReason, float], draw: float) -> FailureReason | None:
+    """The failure that a uniform draw in [0, 1) falls on, each reason having its rate; None beyond their sum."""
+    for reason, rate in rates.items():
+        if draw < rate:
+            return reason
+        draw -= rate
+    return None
+
+
+def _fail(reason: str) -> None:
+    """Go wrong in a way that leaves no outcome to return."""
+    if reason == "worker_lost":
+        os._exit(1)
+    if reason == "hung":
+        time.sleep(1e6)
+    if reason == "out_of_memory":
+        raise MemoryError("synthetic: out of memory")
+    raise RuntimeError("synthetic: an exception")
+
+
+def synthetic_reward(genotype: Genotype) -> float:
+    """A reward in [0, 1] that every decision moves: mean over edges of how well operation and input fit.
+
+    An operation is worth its place in the alphabetic order of names, as a share; an edge from the cell before the previous
+    one counts half. The optimum takes ``sep_conv_7x7`` everywhere, and never PREVIOUS.
+    """
+    from search_spaces.vocabulary import NASNET_OPERATIONS
+
+    worth = {name: (place + 1) / len(NASNET_OPERATIONS) for place, name in enumerate(sorted(NASNET_OPERATIONS))}
+    values = [
+        worth.get(edge.operation, 0.0) * (0.5 if edge.source == 0 and cell.inputs == 2 else 1.0)
+        for _, cell in genotype.cells()
+        for node in cell.nodes
+        for edge in node.edges
+    ]
+    return sum(values) / len(values)
