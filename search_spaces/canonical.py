@@ -14,13 +14,13 @@ def canonical_key(genotype: Genotype) -> str:
 
 def canonical_cell(cell: CellGenotype) -> str:
     """The key of one cell: its live nodes in a canonical order."""
-    live = _live_nodes(cell)
+    live = live_nodes(cell)
     order = _search(cell, live, _refine(cell, live, dict.fromkeys(live, "")))
     assert order is not None
     return order
 
 
-def _live_nodes(cell: CellGenotype) -> tuple[int, ...]:
+def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
     """Hidden states of the nodes that reach an output, in order."""
     reached = set(cell.outputs)
     for state in range(cell.inputs + len(cell.nodes) - 1, cell.inputs - 1, -1):

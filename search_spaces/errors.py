@@ -11,3 +11,7 @@ class GenotypeError(UserError):
 
 class SpaceError(UserError):
     """A search-space declaration breaks a rule. Correct the declaration, or choose a listed space."""
+
+
+class SkeletonError(UserError):
+    """A skeleton breaks a rule, or does not fit the genotype. Correct the value, or choose another skeleton."""

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from search_spaces.errors import SkeletonError
+from search_spaces.genotype import Genotype, validate
+from search_spaces.residual_skeletons import ResidualSkeleton
+from search_spaces.skeletons import NASNetSkeleton
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
@@ -49,3 +54,33 @@ class Network(nn.Module):
     def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the auxiliary head's logits where there is one and the network is in training mode."""
         raise NotImplementedError
+
+
+def build_network(
+    genotype: Genotype, skeleton: NASNetSkeleton | ResidualSkeleton, *, classes: int, channels: int = 3, image_size: int
+) -> Network:
+    """Build the network of a genotype in a skeleton.
+
+    Args:
+        genotype: the cells or blocks.
+        skeleton: the macro network around them.
+        classes: number of classes; 0 builds no classifier, and ``forward`` returns pooled features.
+        channels: channels of the images.
+        image_size: pixels a side of the training images. Other sizes can be run afterwards.
+
+    Raises:
+        GenotypeError: the genotype breaks a rule, or names an operation that the skeleton cannot build.
+        SkeletonError: a number is out of range.
+    """
+    if classes < 0 or channels < 1 or image_size < 8:
+        raise SkeletonError(
+            f"`classes` must be at least 0, `channels` at least 1 and `image_size` at least 8, but got {classes}, {channels}, {image_size}"
+        )
+    # The builders import this module for its base class, so they are imported when one is needed.
+    if isinstance(skeleton, ResidualSkeleton):
+        from search_spaces.residual_networks import build_residual_network
+
+        return build_residual_network(validate(genotype), skeleton, classes=classes, channels=channels)
+    from search_spaces.cell_networks import CellNetwork
+
+    return CellNetwork(validate(genotype), skeleton, classes=classes, channels=channels, image_size=image_size)

@@ -1,0 +1,159 @@
+"""Networks of cells: a cell genotype in a NASNet skeleton, with the stems and auxiliary heads of the literature."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.cell import Cell, State, StateShape
+from search_spaces.drop_path import scheduled_keep
+from search_spaces.errors import GenotypeError
+from search_spaces.genotype import Genotype
+from search_spaces.network import FeatureInfo, Network
+from search_spaces.operations import Convolution, FreshReLU, Layers
+from search_spaces.skeletons import NASNetSkeleton, auxiliary_position, plan_cells
+
+AUXILIARY_FILTERS = (128, 768)
+"""Filters of the auxiliary head's two convolutions."""
+
+
+class CellNetwork(Network):
+    """A genotype's cells stacked by a NASNet skeleton; see ``build_network``."""
+
+    def __init__(self, genotype: Genotype, skeleton: NASNetSkeleton, *, classes: int, channels: int, image_size: int) -> None:
+        super().__init__()
+        layers = Layers(skeleton.conventions, skeleton.norm_eps, skeleton.norm_momentum)
+        self.skeleton = skeleton
+        self.plans = plan_cells(skeleton)
+        self.stem, shapes = _stem(skeleton, channels, layers)
+        self.stem_states = len(shapes)
+        self.cells = nn.ModuleDict()
+        for plan in self.plans:
+            cell_genotype = genotype.normal if plan.genotype == "normal" else genotype.reduction or genotype.normal
+            try:
+                cell = Cell(
+                    cell_genotype,
+                    filters=plan.filters,
+                    stride=plan.stride,
+                    previous=None if plan.previous is None else shapes[plan.previous],
+                    current=shapes[plan.current],
+                    layers=layers,
+                )
+            except GenotypeError as error:
+                raise GenotypeError(f"cell '{plan.genotype}', {error}") from None
+            self.cells[plan.name] = cell
+            shapes.append(StateShape(cell.channels, shapes[plan.current].stride * plan.stride))
+        last_of_stride = {shape.stride: index for index, shape in enumerate(shapes)}
+        self._feature_states = tuple(last_of_stride.values())
+        self._feature_info = tuple(FeatureInfo(shapes[i].stride, shapes[i].channels) for i in self._feature_states)
+        self._last_use = {state: i for i, plan in enumerate(self.plans) for state in (plan.previous, plan.current) if state is not None}
+        self.auxiliary: AuxiliaryHead | None = None
+        self._auxiliary_state = self.stem_states + auxiliary_position(skeleton)
+        if skeleton.auxiliary and classes:
+            side = _sides(skeleton, image_size, self.stem_states)[self._auxiliary_state]
+            self.auxiliary = AuxiliaryHead(shapes[self._auxiliary_state].channels, side, classes, skeleton, layers)
+        self.classifier = nn.Linear(shapes[-1].channels, classes) if classes else nn.Identity()
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """One entry per map that ``features`` returns."""
+        return self._feature_info
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The last map (batch, channels, height, width) of every resolution, finest first, activated as the head takes it."""
+        states = self._run(images, self._feature_states)
+        return [self._for_head(states[index]) for index in self._feature_states]
+
+    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the auxiliary head's logits where there is one and the network is in training mode."""
+        last = self.stem_states + len(self.plans) - 1
+        states = self._run(images, (self._auxiliary_state, last))
+        logits = self.forward_head(self._for_head(states[last]))
+        if self.auxiliary is None or not self.training:
+            return logits, None
+        return logits, self.auxiliary(states[self._auxiliary_state].activated)
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Logits of the last feature map; with no classes, the pooled map (batch, channels)."""
+        pooled = F.dropout(features.mean((2, 3)), self.skeleton.dropout, self.training)
+        return self.classifier(pooled)  # type: ignore[no-any-return]
+
+    def _for_head(self, state: State) -> Tensor:
+        return state.activated if self.skeleton.conventions.head_relu else state.raw
+
+    def _run(self, images: Tensor, wanted: tuple[int, ...]) -> dict[int, State]:
+        """Run stem and cells; return the wanted network states."""
+        states: dict[int, State] = {}
+        x = images
+        for i, stage in enumerate(self.stem):
+            x = stage(x)
+            states[i] = State(x)
+        drops = self.training and self.skeleton.drop_path_keep < 1
+        for i, (plan, cell) in enumerate(zip(self.plans, self.cells.values(), strict=True)):
+            keep = None
+            if drops:
+                by_depth = self.skeleton.conventions.drop_by_depth
+                keep = scheduled_keep(self.skeleton.drop_path_keep, i, len(self.plans), self.progress, by_depth)
+            current = states[plan.current]
+            states[self.stem_states + i] = cell(current if plan.previous is None else states[plan.previous], current, keep)
+            # Let go of what no later cell reads, so that inference holds three states and not the whole network's.
+            for state in [s for s in states if s not in wanted and self._last_use.get(s, i + 1) <= i]:
+                del states[state]
+        return states
+
+
+class AuxiliaryHead(nn.Module):
+    """Auxiliary classifier: average pooling, 1×1 convolution, a convolution as large as the map that remains, linear.
+
+    A map smaller than the 5×5 window is pooled whole, which leaves the published sizes as they are and lets the head work
+    on any image. On images larger than it was built for, the last convolution's positions are averaged.
+    """
+
+    def __init__(self, channels: int, side: int, classes: int, skeleton: NASNetSkeleton, layers: Layers) -> None:
+        super().__init__()
+        darts_imagenet = skeleton.stem == "darts_imagenet"
+        self.window = min(5, side)
+        self.stride = 2 if darts_imagenet else 3
+        remaining = (side - self.window) // self.stride + 1
+        first, second = AUXILIARY_FILTERS
+        self.conv_1 = layers.conv(channels, first, 1)
+        self.norm_1 = layers.norm(first)
+        self.conv_2 = Convolution(first, second, remaining, padding="valid")
+        # DARTS' ImageNet head has no second batch norm (its code leaves it out "for consistency with the experiments").
+        self.norm_2 = nn.Identity() if darts_imagenet else layers.norm(second)
+        self.classifier = nn.Linear(second, classes)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """Logits (batch, classes) of the ReLU of a network state (batch, channels, height, width)."""
+        x = F.avg_pool2d(activated, self.window, self.stride)
+        x = F.relu_(self.norm_1(self.conv_1(x)))
+        x = F.relu_(self.norm_2(self.conv_2(x)))
+        return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def _stem(skeleton: NASNetSkeleton, channels: int, layers: Layers) -> tuple[nn.ModuleList, list[StateShape]]:
+    """The stem's modules, each giving one network state from the one before, and the shapes of these states."""
+    if skeleton.stem == "cifar":
+        width = skeleton.stem_filters or 3 * skeleton.filters
+        return nn.ModuleList([nn.Sequential(layers.conv(channels, width, 3), layers.norm(width))]), [StateShape(width, 1)]
+    if skeleton.stem == "imagenet":
+        width = skeleton.stem_filters or 32
+        conv = Convolution(channels, width, 3, 2, padding="valid")
+        return nn.ModuleList([nn.Sequential(conv, layers.norm(width))]), [StateShape(width, 2)]
+    width = skeleton.stem_filters or skeleton.filters
+    half = width // 2
+    first = [layers.conv(channels, half, 3, 2), layers.norm(half), FreshReLU(), layers.conv(half, width, 3, 2), layers.norm(width)]
+    second = [nn.ReLU(), layers.conv(width, width, 3, 2), layers.norm(width)]
+    return nn.ModuleList([nn.Sequential(*first), nn.Sequential(*second)]), [StateShape(width, 4), StateShape(width, 8)]
+
+
+def _sides(skeleton: NASNetSkeleton, image_size: int, stem_states: int) -> list[int]:
+    """Pixels a side of every network state."""
+    if skeleton.stem == "cifar":
+        sides = [image_size]
+    elif skeleton.stem == "imagenet":
+        sides = [(image_size - 3) // 2 + 1]
+    else:
+        sides = [-(-image_size // 4), -(-image_size // 8)]
+    assert len(sides) == stem_states
+    for plan in plan_cells(skeleton):
+        sides.append(-(-sides[plan.current] // plan.stride))
+    return sides

@@ -1,0 +1,187 @@
+"""Skeletons: the macro network around a genotype (stem, stages, widths, heads) as frozen data. No torch; anyone may import it."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from search_spaces.errors import SkeletonError
+from search_spaces.genotype import CellGenotype
+
+# ---------------------------------------------------------------------------------------------------- cell networks
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """How a code base builds what its paper leaves open. One instance per tradition, so that every choice is in one place.
+
+    The defaults are NASNet's: the released TensorFlow graph (tensorflow/models, research/slim/nets/nasnet) where it says,
+    and AmoebaNet's (tensorflow/tpu, by the same authors on the same library) for the operations that NASNet-A never
+    selected. Nobody published how the NASNet *search* built those, so this is a choice, made for two reasons: it is the
+    only code of these operations by these authors, and AmoebaNet-A's printed sizes fit it exactly.
+
+    A state combined by ``concat`` has twice the filters. Every operation that consumes it maps it back to the cell's
+    filters (a pooling or identity by a 1×1 convolution, as for any other width), and the cell's output takes it as it is:
+    the paper inserts 1×1 convolutions only where shapes must match, and a concatenation needs no equal widths.
+
+    Attributes:
+        padding: ``same`` is TensorFlow's, with the odd pixel at the bottom and right; ``symmetric`` is PyTorch's.
+        bottleneck: the 3×3, dilated 3×3, 1×7–7×1 (1×3–3×1) convolutions run in a quarter (three eighths) of the filters
+            between two 1×1 convolutions; else they are ReLU, convolution(s), batch norm.
+        dilated: ``plain`` convolves as above with rate 2; ``separable`` is depthwise with rate 2, then 1×1.
+        strided_identity: a strided identity becomes a strided 1×1 ``conv`` or a ``factorized`` reduction.
+        adjust_always: every cell adjusts PREVIOUS by a 1×1 convolution; else one of the right shape is taken as it is, and so
+            is the stem's output in the first cell, whatever its width.
+        drop_by_depth: ScheduledDropPath also grows with the cell's depth.
+        drop_strided_identity: drop path may drop an identity that had to become a convolution.
+        head_relu: a ReLU comes before the global pooling.
+        auxiliary_after: the auxiliary head reads the last cell of ``stage_2``, or the second reduction (``reduction_2``).
+        average_counts_padding: a strided average takes the padding's zeros into its mean. TensorFlow does not; timm's
+            ports do, so their logits differ slightly from the released networks'.
+    """
+
+    padding: Literal["same", "symmetric"] = "same"
+    bottleneck: bool = True
+    dilated: Literal["plain", "separable"] = "plain"
+    strided_identity: Literal["conv", "factorized"] = "conv"
+    adjust_always: bool = False
+    drop_by_depth: bool = True
+    drop_strided_identity: bool = False
+    head_relu: bool = True
+    auxiliary_after: Literal["stage_2", "reduction_2"] = "stage_2"
+    average_counts_padding: bool = False
+
+
+NASNET_CONVENTIONS = Conventions()
+"""NASNet, PNASNet and AmoebaNet: tensorflow/models and tensorflow/tpu."""
+
+TIMM_CONVENTIONS = replace(NASNET_CONVENTIONS, average_counts_padding=True)
+"""NASNet as timm's port computes it; for comparing with it to rounding."""
+
+DARTS_CONVENTIONS = Conventions(
+    padding="symmetric",
+    bottleneck=False,
+    dilated="separable",
+    strided_identity="factorized",
+    adjust_always=True,
+    drop_by_depth=False,
+    drop_strided_identity=True,
+    head_relu=False,
+    auxiliary_after="reduction_2",
+)
+"""DARTS (quark0/darts), for its cells and those that others trained with its code."""
+
+
+@dataclass(frozen=True, slots=True)
+class NASNetSkeleton:
+    """Three stages of ``cells`` cells with a reduction between them (Zoph et al. 2018, arXiv 1707.07012, figure 2).
+
+    PNASNet and DARTS stack their cells the same way, with other conventions.
+
+    Attributes:
+        cells: N, normal cells a stage.
+        filters: F, filters of the first stage's cells; every reduction doubles them.
+        stem: ``cifar`` keeps the resolution; ``imagenet`` is a strided 3×3 convolution without padding and two
+            reduction cells with F/4 and F/2 filters; ``darts_imagenet`` is DARTS' three strided 3×3 convolutions.
+        stem_filters: filters of the stem's convolution; None is 3F for ``cifar``, 32 for ``imagenet``, F for DARTS.
+        reductions: ``inserted`` between stages, or ``in_place``: the first cell of the next stage is strided (PNASNet).
+        skip_reduction_input: the cell after a reduction takes as PREVIOUS what the reduction took as PREVIOUS, not the
+            reduction's input (the large ImageNet network's; only with inserted reductions).
+        auxiliary: an auxiliary classifier two thirds of the way up, for training.
+        drop_path_keep: ScheduledDropPath's final probability to keep a path; 1 is off.
+        dropout: probability to drop a feature before the classifier.
+        norm_eps: batch norm's epsilon (the released ImageNet weights need 1e-3).
+        norm_momentum: share of a batch's statistics in the moving ones (1 − TensorFlow's decay).
+        conventions: how the tradition builds what its paper leaves open.
+
+    Raises:
+        SkeletonError: a value breaks its rule.
+    """
+
+    cells: int = 6
+    filters: int = 32
+    stem: Literal["cifar", "imagenet", "darts_imagenet"] = "cifar"
+    stem_filters: int | None = None
+    reductions: Literal["inserted", "in_place"] = "inserted"
+    skip_reduction_input: bool = False
+    auxiliary: bool = False
+    drop_path_keep: float = 1.0
+    dropout: float = 0.0
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    conventions: Conventions = NASNET_CONVENTIONS
+
+    def __post_init__(self) -> None:
+        _require(self.stem in ("cifar", "imagenet", "darts_imagenet"), "`stem` must be cifar, imagenet or darts_imagenet", self.stem)
+        _require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
+        lowest = {"imagenet": 4, "darts_imagenet": 2}.get(self.stem, 1)
+        _require(lowest <= self.filters <= 4096, f"`filters` must be {lowest}..4096 with the {self.stem} stem", self.filters)
+        _require(self.stem_filters is None or 1 <= self.stem_filters <= 4096, "`stem_filters` must be 1..4096", self.stem_filters)
+        _require(self.reductions in ("inserted", "in_place"), "`reductions` must be inserted or in_place", self.reductions)
+        _require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
+        _require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """One cell of a cell network. Network states are numbered: the stem's outputs first, then the cells' in order.
+
+    ``genotype`` says which of the genotype's cells it is; ``previous`` and ``current`` are the network states it reads,
+    ``previous`` being None where there is only one so far.
+    """
+
+    name: str
+    genotype: Literal["normal", "reduction"]
+    filters: int
+    stride: int
+    previous: int | None
+    current: int
+
+
+def plan_cells(skeleton: NASNetSkeleton) -> tuple[CellPlan, ...]:
+    """The cells of a skeleton in the order in which they run, stem cells included."""
+    stem_states = 2 if skeleton.stem == "darts_imagenet" else 1
+    plans: list[CellPlan] = []
+
+    def add(name: str, reduce: bool, filters: int, previous: int | None = None) -> None:
+        current = stem_states + len(plans) - 1
+        before = current - 1 if current > 0 else None
+        genotype: Literal["normal", "reduction"] = "reduction" if reduce else "normal"
+        plans.append(CellPlan(name, genotype, filters, 2 if reduce else 1, before if previous is None else previous, current))
+
+    if skeleton.stem == "imagenet":
+        add("stem_0", True, skeleton.filters // 4)
+        add("stem_1", True, skeleton.filters // 2)
+    filters, number = skeleton.filters, 0
+    for stage in range(3):
+        skipped = None
+        if stage > 0:
+            filters *= 2
+            if skeleton.reductions == "inserted":
+                add(f"reduction_{stage - 1}", True, filters)
+                skipped = plans[-1].previous if skeleton.skip_reduction_input else None
+        for i in range(skeleton.cells):
+            strided = stage > 0 and i == 0 and skeleton.reductions == "in_place"
+            add(f"cell_{number}", strided, filters, skipped if i == 0 else None)
+            number += 1
+    return tuple(plans)
+
+
+def auxiliary_position(skeleton: NASNetSkeleton) -> int:
+    """Index, among the planned cells, of the one whose output the auxiliary head reads."""
+    second_reduction = [i for i, plan in enumerate(plan_cells(skeleton)) if plan.stride == 2][-1]
+    return second_reduction if skeleton.conventions.auxiliary_after == "reduction_2" else second_reduction - 1
+
+
+def cell_output_filters(cell: CellGenotype, filters: int) -> int:
+    """Channels of the output of a cell with ``filters`` filters: each state has as many, a concat-combined one as often as it has edges."""
+
+    def width(state: int) -> int:
+        if state < cell.inputs or cell.nodes[state - cell.inputs].combine == "add":
+            return filters
+        return filters * len(cell.nodes[state - cell.inputs].edges)
+
+    return sum(width(state) for state in cell.outputs)
+
+
+def _require(rule_holds: bool, rule: str, value: object) -> None:
+    if not rule_holds:
+        raise SkeletonError(f"{rule}, but got {value!r}")
