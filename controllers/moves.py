@@ -1,0 +1,42 @@
+"""Moves and rules that several controllers share: changing one decision, and what an outcome is worth. No torch."""
+
+import random
+from collections.abc import Sequence
+
+from controllers.controller import Failed, Outcome, Proposal
+from search_spaces.space import Actions, Decision
+
+FAILED_REWARD = 0.0
+"""What a child is worth that diverged, ran out of memory or of time: the architecture is to blame, and 0 is the worst accuracy."""
+
+
+def reward_of(outcome: Outcome) -> float | None:
+    """The reward to learn from, in [0, 1]; None where nothing is learnt because the machinery failed, not the architecture."""
+    if isinstance(outcome, Failed):
+        return None if outcome.reason == "worker_lost" else FAILED_REWARD
+    return outcome.reward
+
+
+def mutate(decisions: Sequence[Decision], actions: Actions, changes: int, rng: random.Random) -> Actions:
+    """Actions with ``changes`` decisions (at most all) moved to another choice, decisions and choices drawn evenly."""
+    free = [i for i, decision in enumerate(decisions) if len(decision.choices) > 1]
+    mutated = list(actions)
+    for i in rng.sample(free, min(changes, len(free))):
+        other = rng.randrange(len(decisions[i].choices) - 1)
+        mutated[i] = other + (other >= actions[i])
+    return tuple(mutated)
+
+
+def neighbours(decisions: Sequence[Decision], actions: Actions) -> list[Actions]:
+    """All action sequences that differ in exactly one decision."""
+    return [
+        (*actions[:i], choice, *actions[i + 1 :])
+        for i, decision in enumerate(decisions)
+        for choice in range(len(decision.choices))
+        if choice != actions[i]
+    ]
+
+
+def pending_actions(pending: Sequence[Proposal]) -> set[Actions]:
+    """The action sequences that are being trained."""
+    return {proposal.actions for proposal in pending}

@@ -1,0 +1,114 @@
+"""The policy: a distribution over action sequences, by default a one-layer LSTM that reads the actions taken so far.
+
+Nothing here knows what the decisions mean. Sizes: N sequences, D decisions, K the largest number of choices of a decision.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.space import Decision
+
+State = tuple[Tensor, Tensor]
+
+
+class Policy(nn.Module):
+    """P(actions) = product over decisions of a softmax, each given the earlier actions (Zoph et al. 2018, section 3).
+
+    The input of step d is the embedding of action d-1 (a learnt start vector at first). Every decision has its own output
+    layer, added to one that all decisions with the same choices share, so that what holds everywhere is learnt once.
+    Where a decision has fewer than K choices the rest is masked. With ``recurrent=False`` the decisions are independent:
+    logits alone, without inputs.
+    """
+
+    mask: Tensor
+    offsets: Tensor
+    kinds: Tensor
+
+    def __init__(
+        self,
+        decisions: Sequence[Decision],
+        *,
+        hidden: int = 100,
+        embedding: int = 32,
+        recurrent: bool = True,
+        init_scale: float = 0.1,
+        head_init_scale: float = 0.0,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = [len(decision.choices) for decision in decisions]
+        names = list(dict.fromkeys(decision.choices for decision in decisions))
+        self.hidden, self.recurrent = hidden, recurrent
+        self.register_buffer("mask", torch.arange(max(sizes)) >= torch.tensor(sizes)[:, None], persistent=False)  # [D, K]
+        self.register_buffer("offsets", torch.tensor([0, *sizes]).cumsum(0)[:-1] + 1, persistent=False)  # token of choice 0
+        self.register_buffer("kinds", torch.tensor([names.index(d.choices) for d in decisions]), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(len(sizes), max(sizes)))
+        self.kind_bias = nn.Parameter(torch.zeros(len(names), max(sizes)))
+        if recurrent:
+            self.embed = nn.Embedding(1 + sum(sizes), embedding)  # token 0 starts a sequence
+            self.lstm = nn.LSTM(embedding, hidden, batch_first=True)
+            self.head = nn.Parameter(torch.zeros(len(sizes), hidden, max(sizes)))
+            self.kind_head = nn.Parameter(torch.zeros(len(names), hidden, max(sizes)))
+        heads = {"bias", "kind_bias", "head", "kind_head"}
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                scale = head_init_scale if name in heads else init_scale
+                parameter.uniform_(-scale, scale, generator=generator)
+
+    def advance(self, previous: Tensor, first: int, state: State | None) -> tuple[Tensor, State | None]:
+        """Log-probabilities of all choices at decisions ``first`` .. ``first + T - 1``.
+
+        Args:
+            previous: tokens [N, T] of the actions before each of these decisions.
+            first: the first decision.
+            state: what this function returned for the decisions before; None at decision 0.
+
+        Returns:
+            Log-probabilities [N, T, K] (-inf where masked) and the state after the last decision.
+        """
+        count, steps = previous.shape
+        span = slice(first, first + steps)
+        bias = self.bias[span] + self.kind_bias[self.kinds[span]]  # [T, K]
+        if self.recurrent:
+            output, state = self.lstm(self.embed(previous), state)  # [N, T, H]
+            weight = self.head[span] + self.kind_head[self.kinds[span]]  # [T, H, K]
+            logits = torch.baddbmm(bias[:, None], output.transpose(0, 1), weight).transpose(0, 1)
+        else:
+            logits = bias.expand(count, -1, -1)
+        return logits.masked_fill(self.mask[span], -torch.inf).log_softmax(-1), state
+
+    def evaluate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy [N, D] (in nats) of every decision along given action sequences [N, D]."""
+        tokens = self.offsets + actions
+        previous = torch.cat([torch.zeros_like(tokens[:, :1]), tokens[:, :-1]], dim=1)
+        log_probs, _ = self.advance(previous, 0, None)
+        taken = log_probs.gather(-1, actions[..., None])[..., 0]
+        entropy = -(log_probs.exp() * log_probs.masked_fill(self.mask, 0.0)).sum(-1)
+        return taken, entropy
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Draw action sequences [N, D], with their log-probabilities [N, D] under the policy itself, at temperature 1.
+
+        A temperature above 1 flattens every softmax before drawing.
+        """
+        uniforms = torch.rand(len(self.offsets), count, generator=generator)
+        previous, state = torch.zeros(count, 1, dtype=torch.long), None
+        actions, taken = [], []
+        for d in range(len(self.offsets)):
+            log_probs, state = self.advance(previous, d, state)
+            action = _invert(torch.softmax(log_probs[:, 0] / temperature, -1), uniforms[d])
+            actions.append(action)
+            taken.append(log_probs[:, 0].gather(-1, action[:, None])[:, 0])
+            previous = (self.offsets[d] + action)[:, None]
+        return torch.stack(actions, 1), torch.stack(taken, 1)
+
+
+def _invert(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """The choices [N] at which the cumulative distributions [N, K] pass the uniforms [N]; never a choice without probability."""
+    cumulative = probabilities.cumsum(-1)
+    possible = probabilities > 0
+    last = possible.shape[-1] - 1 - possible.flip(-1).int().argmax(-1)
+    return torch.minimum((cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(-1), last)

@@ -1,0 +1,110 @@
+"""What can be wrapped around any controller: the canonical-cell cache. No torch."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
+from search_spaces.space import Actions, SearchSpace, sample_actions
+
+MAX_REDRAWS = 64
+"""Other proposals asked of the controller before cells are drawn uniformly."""
+MAX_UNIFORM_DRAWS = 200
+"""Uniform draws before a repeat is accepted: 200 misses in a row mean that over 97 % of the space is trained."""
+
+
+class Deduplicated:
+    """Never proposes a cell that has been trained or is being trained, as long as there is another.
+
+    Cells are compared by the space's canonical key. A repeat is not paid for and not answered from memory either: the
+    controller is asked to redraw, ever hotter, so that a sharp policy goes on exploring around its mode. Where even
+    uniform draws find nothing new, a repeat is proposed, and ``recall`` has its outcome. A cell whose worker was lost
+    counts as untrained.
+    """
+
+    def __init__(self, controller: Controller, space: SearchSpace, seed: int) -> None:
+        self.controller, self.space, self.seed = controller, space, seed
+        self.trained: dict[str, tuple[int, Outcome]] = {}
+        # Two pure functions of the actions are remembered; neither is state.
+        self._key = lru_cache(maxsize=16_384)(self._digest)
+
+    def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
+        """The controller's first proposal that is new, else a uniform one that is, else a repeat."""
+        busy = {self._key(proposal.actions) for proposal in pending}
+        repeat: Proposal | None = None
+        for draw in range(redraw, redraw + MAX_REDRAWS):
+            proposal = self.controller.ask(trial, pending, draw)
+            key = self._key(proposal.actions)
+            if key not in self.trained and key not in busy:
+                return proposal
+            if key in self.trained:
+                repeat = repeat or proposal
+        rng = random_for(self.seed, "uniform", trial, redraw)
+        for _ in range(MAX_UNIFORM_DRAWS):
+            fresh = Proposal(trial, sample_actions(self.space, rng), policy_version=proposal.policy_version)
+            key = self._key(fresh.actions)
+            if key not in self.trained and key not in busy:
+                return fresh
+            if key in self.trained:
+                repeat = repeat or fresh
+        return repeat or proposal
+
+    def recall(self, proposal: Proposal) -> tuple[int, Outcome] | None:
+        """The trial that has trained the same cells, and its outcome; None where none has."""
+        return self.trained.get(self._key(proposal.actions))
+
+    def is_pending(self, proposal: Proposal, pending: Sequence[Proposal]) -> bool:
+        """Whether the same cells are being trained now: then there is nothing new to propose until one of them has ended."""
+        key = self._key(proposal.actions)
+        return any(self._key(other.actions) == key for other in pending)
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
+        """Remember the cell and pass the outcome on."""
+        if not (isinstance(outcome, Failed) and outcome.reason == "worker_lost"):
+            key = self._key(proposal.actions)
+            known = self.trained.get(key)
+            if known is None or (isinstance(outcome, Completed) and not isinstance(known[1], Completed)):
+                self.trained[key] = (proposal.trial, outcome)
+        return self.controller.tell(proposal, outcome)
+
+    def state_dict(self) -> dict[str, Any]:
+        """One short line for every cell trained, and the controller's own state."""
+        cells = {key: [trial, *_pack(outcome)] for key, (trial, outcome) in self.trained.items()}
+        return {"cells": cells, "controller": self.controller.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what ``state_dict`` returned. Raises ValueError where it does not fit."""
+        try:
+            trained = {str(key): (int(line[0]), _unpack(line[1:])) for key, line in state["cells"].items()}
+            inner = state["controller"]
+        except (KeyError, TypeError, IndexError, AttributeError) as problem:
+            raise ValueError(f"not the state of a canonical-cell cache: {problem!r}") from None
+        self.controller.load_state_dict(inner)
+        self.trained = trained
+
+    def _digest(self, actions: Actions) -> str:
+        """128 bits of the canonical key, which itself may be hundreds of characters long."""
+        key = self.space.canonical(self.space.decode(actions))
+        return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _pack(outcome: Outcome) -> list[Any]:
+    match outcome:
+        case Completed(reward):
+            return ["completed", reward]
+        case Stopped(rung, reward):
+            return ["stopped", rung, reward]
+        case Failed(reason, detail):
+            return ["failed", reason, detail]
+
+
+def _unpack(line: Sequence[Any]) -> Outcome:
+    match list(line):
+        case ["completed", float(reward)]:
+            return Completed(reward)
+        case ["stopped", int(rung), float(reward)]:
+            return Stopped(rung, reward)
+        case ["failed", str(reason), str(detail)] if reason in FAILURE_REASONS:
+            return Failed(reason, detail)
+    raise ValueError(f"not an outcome: {list(line)!r}")
