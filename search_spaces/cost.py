@@ -15,6 +15,9 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.genotype import Genotype
+from search_spaces.network import build_network
+from search_spaces.residual_skeletons import ResidualSkeleton
+from search_spaces.skeletons import NASNetSkeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,14 @@ def count_macs(network: nn.Module, *, channels: int = 3, image_size: int) -> int
     return int(counter.get_total_flops()) // 2
 
 
-def network_cost(genotype: Genotype, skeleton: object, *, classes: int, channels: int = 3, image_size: int) -> Cost:
+def network_cost(
+    genotype: Genotype, skeleton: NASNetSkeleton | ResidualSkeleton, *, classes: int, channels: int = 3, image_size: int
+) -> Cost:
     """Parameters and MACs of the network that ``build_network`` makes of the same arguments, without allocating its weights.
 
     Raises:
         UserError: the genotype does not fit the skeleton.
     """
-    from search_spaces.network import build_network  # here, because build_network's module may come to use costs
-
     with torch.device("meta"):
         network = build_network(genotype, skeleton, classes=classes, channels=channels, image_size=image_size)
     return Cost(count_parameters(network), count_macs(network, channels=channels, image_size=image_size))

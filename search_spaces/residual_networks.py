@@ -22,8 +22,6 @@ from search_spaces.genotype import CellGenotype, Edge, Genotype
 from search_spaces.network import FeatureInfo, Network
 from search_spaces.residual_skeletons import ResidualSkeleton
 
-SMALLEST_IMAGE = 8
-
 
 class ResidualNetwork(Network):
     """A stem, stages that each halve the resolution (but the first), global average pooling and a linear classifier.
@@ -60,25 +58,18 @@ class ResidualNetwork(Network):
         return self.head(x), None
 
 
-def build_residual_network(
-    genotype: Genotype, skeleton: ResidualSkeleton, *, classes: int, channels: int = 3, image_size: int
-) -> ResidualNetwork:
-    """The network of a one-block genotype in a residual skeleton.
+def build_residual_network(genotype: Genotype, skeleton: ResidualSkeleton, *, classes: int, channels: int) -> ResidualNetwork:
+    """The network of a one-block genotype in a residual skeleton; ``build_network`` checks the arguments and calls it.
 
     Args:
         genotype: its cells have one input, one node, one edge: a block.
         skeleton: stem, depths, widths, head.
         classes: of the classifier; 0 leaves it out.
-        channels: of an image.
-        image_size: side in pixels, at least 8.
+        channels: of an image. Its size does not matter: a map smaller than the next kernel is padded.
 
     Raises:
         GenotypeError: a cell is not one block.
     """
-    if classes < 0 or channels < 1 or image_size < SMALLEST_IMAGE:
-        raise GenotypeError(
-            f"a network needs at least 0 classes, 1 channel and {SMALLEST_IMAGE} pixels, but got {classes}, {channels} and {image_size}"
-        )
     normal = _only_block(genotype.normal, "normal")
     starting = normal if genotype.reduction is None else _only_block(genotype.reduction, "reduction")
     rates = iter(stochastic_depth_rates(1 - skeleton.drop_path_keep, skeleton.blocks))
