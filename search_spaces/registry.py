@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from search_spaces.errors import SpaceError
+from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET, NASNET_PAPER
 from search_spaces.space import CellSpace, SearchSpace
 from search_spaces.strict_yaml import load_document
 from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS
 
-SPACES: dict[str, SearchSpace] = {space.name: space for space in (NASNET, NASNET_PAPER)}
+SPACES: dict[str, SearchSpace] = {space.name: space for space in (NASNET, NASNET_PAPER, NASBENCH201)}
 """The built-in spaces: a new one is a file in this package and a name here."""
 
 SPACE_SCHEMA = "nas.space/1"
