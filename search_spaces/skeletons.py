@@ -1,10 +1,12 @@
 """Skeletons: the macro network around a genotype (stem, stages, widths, heads) as frozen data. No torch; anyone may import it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from search_spaces.errors import SkeletonError
-from search_spaces.genotype import CellGenotype
+from search_spaces.genotype import CellGenotype, Genotype
+from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name
 
 # ---------------------------------------------------------------------------------------------------- cell networks
 
@@ -171,6 +173,12 @@ def auxiliary_position(skeleton: NASNetSkeleton) -> int:
     return second_reduction if skeleton.conventions.auxiliary_after == "reduction_2" else second_reduction - 1
 
 
+def penultimate_filters(genotype: Genotype, skeleton: NASNetSkeleton) -> int:
+    """Channels of the last cell's output: P in "NASNet-A (N @ P)"."""
+    last = plan_cells(skeleton)[-1]
+    return cell_output_filters(genotype.normal if last.genotype == "normal" else genotype.reduction or genotype.normal, last.filters)
+
+
 def cell_output_filters(cell: CellGenotype, filters: int) -> int:
     """Channels of the output of a cell with ``filters`` filters: each state has as many, a concat-combined one as often as it has edges."""
 
@@ -180,6 +188,59 @@ def cell_output_filters(cell: CellGenotype, filters: int) -> int:
         return filters * len(cell.nodes[state - cell.inputs].edges)
 
     return sum(width(state) for state in cell.outputs)
+
+
+# ---------------------------------------------------------------------------------------------------- named skeletons
+
+Skeleton = NASNetSkeleton | ResidualSkeleton
+
+_CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
+    "nasnet-cifar": NASNetSkeleton(6, 32, drop_path_keep=0.6),
+    "nasnet-mobile": NASNetSkeleton(4, 44, "imagenet", 32, dropout=0.5, norm_eps=1e-3),
+    "nasnet-large": NASNetSkeleton(6, 168, "imagenet", 96, skip_reduction_input=True, drop_path_keep=0.7, dropout=0.5, norm_eps=1e-3),
+    "nasnet-large-timm": NASNetSkeleton(
+        6, 168, "imagenet", 96, skip_reduction_input=True, drop_path_keep=0.7, dropout=0.5, norm_eps=1e-3, conventions=TIMM_CONVENTIONS
+    ),
+    "pnasnet-mobile": NASNetSkeleton(3, 54, "imagenet", 32, "in_place", dropout=0.5, norm_eps=1e-3),
+    "pnasnet-large": NASNetSkeleton(4, 216, "imagenet", 96, "in_place", drop_path_keep=0.6, dropout=0.5, norm_eps=1e-3),
+    "amoebanet-cifar": NASNetSkeleton(6, 36, drop_path_keep=0.7),
+    "amoebanet-large": NASNetSkeleton(6, 190, "imagenet", 32, drop_path_keep=0.7, dropout=0.5, norm_eps=1e-3),
+    "darts-cifar": NASNetSkeleton(6, 36, drop_path_keep=0.8, conventions=DARTS_CONVENTIONS),
+    "darts-imagenet": NASNetSkeleton(4, 48, "darts_imagenet", conventions=DARTS_CONVENTIONS),
+}
+
+SKELETONS: Mapping[str, Skeleton] = {**_CELL_SKELETONS, **RESIDUAL_SKELETONS}
+"""Published macro networks by name, with their published drop path and dropout, and without the auxiliary head (which training adds).
+
+``nasnet-large-timm`` differs from ``nasnet-large`` as timm's port of the released network does: see ``Conventions``.
+"""
+
+
+def load_skeleton(name: str) -> Skeleton:
+    """The named skeleton; ``dataclasses.replace`` changes its N, F and the rest.
+
+    Raises:
+        SkeletonError: there is none of that name.
+    """
+    if name not in SKELETONS:
+        raise SkeletonError(f"unknown skeleton {name!r}; choose one of {', '.join(SKELETONS)}")
+    return SKELETONS[name]
+
+
+def network_name(genotype: Genotype, skeleton: Skeleton) -> str:
+    """The network's name as the literature writes it.
+
+    NASNet's papers say "NASNet-A (6 @ 768)" (cells a stage @ filters of the last cell), PNASNet's and AmoebaNet's
+    "PNASNet-5 (N=4, F=216)", DARTS' "DARTS-V2 (20 cells, C=36)".
+    """
+    if isinstance(skeleton, ResidualSkeleton):
+        return literature_name(genotype, skeleton)
+    name = genotype.name or "unnamed cell"
+    if skeleton.conventions == DARTS_CONVENTIONS:
+        return f"{name} ({len(plan_cells(skeleton))} cells, C={skeleton.filters})"
+    if name.startswith(("PNASNet", "AmoebaNet")):
+        return f"{name} (N={skeleton.cells}, F={skeleton.filters})"
+    return f"{name} ({skeleton.cells} @ {penultimate_filters(genotype, skeleton)})"
 
 
 def _require(rule_holds: bool, rule: str, value: object) -> None:
