@@ -8,6 +8,12 @@ from search_spaces.errors import SkeletonError
 from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name
 
+
+def _require(rule_holds: bool, rule: str, value: object) -> None:
+    if not rule_holds:
+        raise SkeletonError(f"{rule}, but got {value!r}")
+
+
 # ---------------------------------------------------------------------------------------------------- cell networks
 
 
@@ -241,8 +247,3 @@ def network_name(genotype: Genotype, skeleton: Skeleton) -> str:
     if name.startswith(("PNASNet", "AmoebaNet")):
         return f"{name} (N={skeleton.cells}, F={skeleton.filters})"
     return f"{name} ({skeleton.cells} @ {penultimate_filters(genotype, skeleton)})"
-
-
-def _require(rule_holds: bool, rule: str, value: object) -> None:
-    if not rule_holds:
-        raise SkeletonError(f"{rule}, but got {value!r}")
