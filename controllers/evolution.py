@@ -27,7 +27,7 @@ class Evolution:
         rng = random_for(self.seed, "evolution", trial, redraw)
         if self.told + len(pending) < self.options.population or not self.population:
             return Proposal(trial, sample_actions(self.space, rng))
-        entrants = rng.sample(list(self.population), min(self.options.sample, len(self.population)))
+        entrants = rng.choices(self.population, k=self.options.sample)  # with replacement, as the paper's algorithm draws
         parent, _ = max(entrants, key=lambda member: member[1])
         return Proposal(trial, mutate(self.space.decisions, parent, 1 + redraw // 8, rng))
 

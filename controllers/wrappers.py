@@ -1,7 +1,7 @@
 """What can be wrapped around any controller: the canonical-cell cache. No torch."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,17 +17,17 @@ MAX_UNIFORM_DRAWS = 200
 class Deduplicated:
     """Never proposes a cell that has been trained or is being trained, as long as there is another.
 
-    Cells are compared by the space's canonical key. A repeat is not paid for and not answered from memory either: the
-    controller is asked to redraw, ever hotter, so that a sharp policy goes on exploring around its mode. Where even
-    uniform draws find nothing new, a repeat is proposed, and ``recall`` has its outcome. A cell whose worker was lost
-    counts as untrained.
+    Cells are compared by the space's canonical key, or by ``key`` of the actions. A repeat is not paid for and not
+    answered from memory either: the controller is asked to redraw, ever hotter, so that a sharp policy goes on exploring
+    around its mode. Where even uniform draws find nothing new, a repeat is proposed, and ``recall`` has its outcome. A
+    cell whose worker was lost counts as untrained.
     """
 
-    def __init__(self, controller: Controller, space: SearchSpace, seed: int) -> None:
+    def __init__(self, controller: Controller, space: SearchSpace, seed: int, key: Callable[[Actions], str] | None = None) -> None:
         self.controller, self.space, self.seed = controller, space, seed
         self.trained: dict[str, tuple[int, Outcome]] = {}
         # Two pure functions of the actions are remembered; neither is state.
-        self._key = lru_cache(maxsize=16_384)(self._digest)
+        self._key = lru_cache(maxsize=16_384)(key or self._digest)
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
         """The controller's first proposal that is new, else a uniform one that is, else a repeat."""
