@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from search_spaces.errors import SkeletonError
-from search_spaces.genotype import CellGenotype, Edge, Genotype, Node, read_genotype
+from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
+from search_spaces.reference import load_reference
 from search_spaces.vocabulary import OptionValue
 
 
@@ -95,7 +95,7 @@ def isotropic_skeleton(depth: int, width: int, drop_path_keep: float = 1.0) -> R
     return replace(convnext_skeleton((depth,), width, 16, drop_path_keep), stem_norm="none")
 
 
-RESIDUAL_SKELETONS: Mapping[str, ResidualSkeleton] = {
+_PUBLISHED: Mapping[str, ResidualSkeleton] = {
     "resnet-50": resnet_skeleton((3, 4, 6, 3)),
     "resnet-101": resnet_skeleton((3, 4, 23, 3)),
     "resnet-152": resnet_skeleton((3, 8, 36, 3)),
@@ -110,10 +110,6 @@ RESIDUAL_SKELETONS: Mapping[str, ResidualSkeleton] = {
     "convnext-isotropic-b": isotropic_skeleton(18, 768, drop_path_keep=0.8),
     "convnext-isotropic-l": isotropic_skeleton(36, 1024, drop_path_keep=0.5),
 }
-"""The published networks' skeletons and, for 32-pixel images, ResNeXt's own and a small ConvNeXt (ours).
-
-Stochastic depth is that of the published 1K training (XL: of its 22K training).
-"""
 
 
 def block_genotype(name: str, operation: str, **options: OptionValue) -> Genotype:
@@ -141,11 +137,11 @@ class RoadmapStep:
     @property
     def genotype(self) -> Genotype:
         """The step's block, read from its file."""
-        return read_genotype(Path(__file__).parent / "genotypes" / f"{self.name}.yaml")
+        return load_reference(self.name)
 
 
 def _roadmap() -> tuple[RoadmapStep, ...]:
-    recipe = replace(RESIDUAL_SKELETONS["resnet-50"], drop_path_keep=0.9)
+    recipe = replace(_PUBLISHED["resnet-50"], drop_path_keep=0.9)
     ratio = replace(recipe, depths=(3, 3, 9, 3))
     patchify = replace(ratio, stem="patch")
     wide = replace(patchify, stem_filters=96, widths=(384, 768, 1536, 3072))
@@ -167,7 +163,7 @@ def _roadmap() -> tuple[RoadmapStep, ...]:
         ("9", "fewer activations", gelu),
         ("10", "fewer norms", gelu),
         ("11", "LayerNorm for BatchNorm", gelu),
-        ("12", "separate downsampling, which makes it ConvNeXt-T", RESIDUAL_SKELETONS["convnext-t"]),
+        ("12", "separate downsampling, which makes it ConvNeXt-T", _PUBLISHED["convnext-t"]),
     )
     return tuple(RoadmapStep(f"convnext-roadmap-{step}", change, skeleton) for step, change, skeleton in steps)
 
@@ -177,6 +173,12 @@ CONVNEXT_ROADMAP = _roadmap()
 
 All have the stochastic depth of the paper's roadmap recipe (0.1). What the paper leaves open is chosen so that the published
 counts hold: the patch stem keeps BatchNorm and an activation (the blocks' one) until step 12 has LayerNorm alone there.
+"""
+
+RESIDUAL_SKELETONS: Mapping[str, ResidualSkeleton] = {**_PUBLISHED, **{step.name: step.skeleton for step in CONVNEXT_ROADMAP}}
+"""The published networks' skeletons, the roadmap's and, for 32-pixel images, ResNeXt's own and a small ConvNeXt (ours).
+
+Stochastic depth is that of the published 1K training (XL: of its 22K training).
 """
 
 
