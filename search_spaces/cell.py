@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from search_spaces.canonical import live_nodes
 from search_spaces.drop_path import path_factors
 from search_spaces.errors import GenotypeError
-from search_spaces.genotype import CellGenotype, Node
-from search_spaces.operations import OPERATIONS, FactorizedReduction, Factory, Identity, Layers, Operation, project
+from search_spaces.genotype import CellGenotype, Edge, Node
+from search_spaces.operations import FactorizedReduction, Identity, Layers, Operation, build_operation, project
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,7 @@ class Cell(nn.Module):
             node = genotype.nodes[state - genotype.inputs]
             steps = [stride if edge.source < genotype.inputs else 1 for edge in node.edges]
             operations = [
-                _factory(edge.operation, state)(widths[edge.source], filters, step, layers)
-                for edge, step in zip(node.edges, steps, strict=True)
+                _operation(edge, state, widths[edge.source], filters, step, layers) for edge, step in zip(node.edges, steps, strict=True)
             ]
             self.nodes[str(state)] = NodeModule(node, operations)
             widths[state] = filters * (len(node.edges) if node.combine == "concat" else 1)
@@ -154,7 +153,8 @@ def _input_modules(
     return dict(sorted(modules.items()))
 
 
-def _factory(operation: str, state: int) -> Factory:
-    if operation not in OPERATIONS:
-        raise GenotypeError(f"node {state}: {operation!r} is not an operation of cells; those are: {', '.join(OPERATIONS)}")
-    return OPERATIONS[operation]
+def _operation(edge: Edge, state: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
+    try:
+        return build_operation(edge, channels_in, channels_out, stride, layers)
+    except GenotypeError as error:
+        raise GenotypeError(f"node {state}: {error}") from None

@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.blocks import BLOCKS, build_block
+from search_spaces.errors import GenotypeError
+from search_spaces.genotype import Edge
 from search_spaces.skeletons import Conventions
 
 
@@ -295,3 +298,32 @@ OPERATIONS: Mapping[str, Factory] = {
     "zero": _zero,
 }
 """Every operation that a cell network can build."""
+
+
+class BlockOperation(Operation):
+    """A residual block in a cell. It takes the state itself, for its shortcut; an odd side of a strided one is padded with a zero."""
+
+    activated = False
+
+    def __init__(self, edge: Edge, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.block = build_block(edge.operation, channels_in, channels_out, stride, dict(edge.options))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``Operation``."""
+        bottom, right = (side % self.stride for side in x.shape[2:])
+        return self.block(F.pad(x, (0, right, 0, bottom)) if bottom or right else x)  # type: ignore[no-any-return]
+
+
+def build_operation(edge: Edge, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
+    """The operation of an edge: one of ``OPERATIONS``, or a residual block.
+
+    Raises:
+        GenotypeError: there is no such operation, or an option breaks its rule.
+    """
+    if edge.operation in BLOCKS:
+        return BlockOperation(edge, channels_in, channels_out, stride)
+    if edge.operation not in OPERATIONS:
+        raise GenotypeError(f"{edge.operation!r} is not an operation of cells; those are: {', '.join((*OPERATIONS, *BLOCKS))}")
+    return OPERATIONS[edge.operation](channels_in, channels_out, stride, layers)

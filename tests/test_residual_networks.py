@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from search_spaces.blocks import StochasticDepth
+from search_spaces.blocks import BLOCKS, StochasticDepth
 from search_spaces.cost import network_cost
 from search_spaces.errors import GenotypeError, SkeletonError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
@@ -21,6 +21,7 @@ from search_spaces.residual_skeletons import (
     literature_name,
     resnext_genotype,
 )
+from search_spaces.skeletons import NASNetSkeleton
 
 CONVNEXT = load_reference("convnext")
 CIFAR = RESIDUAL_SKELETONS["resnet-29-cifar"]
@@ -235,3 +236,24 @@ def test_small_networks_learn(name, image_size, channels):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 < 0.5 < losses[0]
+
+
+# ------------------------------------------------------------------------------------------------ blocks in cells
+
+
+@pytest.mark.parametrize("operation", BLOCKS)
+@pytest.mark.parametrize("image_size", [16, 9])
+def test_blocks_are_operations_of_cells(operation, image_size):
+    """In a NASNet skeleton, strided and not, on odd maps too, beside an operation that shapes its result otherwise."""
+    cell = CellGenotype((Node((Edge(1, operation), Edge(0, "max_pool_3x3"))), Node((Edge(2, operation), Edge(1, "identity")))), (2, 3))
+    torch.manual_seed(0)
+    network = build_network(Genotype(cell, cell), NASNetSkeleton(1, 8, drop_path_keep=0.7), classes=4, image_size=image_size)
+    network.set_progress(0.5)
+    F.cross_entropy(network(torch.randn(4, 3, image_size, image_size)), torch.arange(4)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_a_bad_option_of_a_block_in_a_cell_names_the_node():
+    cell = CellGenotype((Node((Edge(1, "convnext_block", (("kernel", 4),)),)),), (2,))
+    with pytest.raises(GenotypeError, match=r"cell 'normal', node 2: `kernel` of convnext_block must be odd, but got 4"):
+        build_network(Genotype(cell, cell), NASNetSkeleton(1, 8), classes=4, image_size=16)
