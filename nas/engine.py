@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,6 +24,9 @@ from nas.runners.runner import Runner
 from nas.search import Ending, Search, SearchLimits, Watcher
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
+
+if TYPE_CHECKING:
+    from nas.data.proxy import ProxyData
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
@@ -76,13 +80,15 @@ def resume(folder: RunFolder, budget: int | None, console: Console) -> SearchRes
     return _session(folder, config, space, data, console)
 
 
-def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: object | None, console: Console) -> SearchResult:
+def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", console: Console) -> SearchResult:
     from controllers.registry import make_controller
+    from controllers.wrappers import Deduplicated
     from nas import snapshot
 
     with Ledger(folder.ledger_file) as ledger:
         state = ledger.state
-        controller = make_controller(config.controller.name, space, config.seed, config.controller.options)
+        inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
+        controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
@@ -130,7 +136,7 @@ class _Keeper:
 
 
 @contextmanager
-def _runner(config: SearchConfig, data: object | None) -> Iterator[Runner]:
+def _runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
     runner: Runner
     if config.runner.kind == "local":
         from nas.evaluators import build_evaluator

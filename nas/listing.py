@@ -1,11 +1,12 @@
 """The tables of ``nas list``: runs, spaces, presets, controllers, reference genotypes. No torch, no ray."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
-from controllers.registry import CONTROLLERS
+from controllers.registry import CONTROLLERS, check_options
 from nas import run_folder
 from nas.errors import UserError
 from nas.settings import preset_names, read_preset
@@ -68,7 +69,8 @@ def _presets() -> Table:
 
 
 def _controllers() -> Table:
-    table = _table("controllers", "name", "what it does")
-    for name, entry in CONTROLLERS.items():
-        table.add_row(name, entry.summary)
+    table = _table("controllers", "name", "options with their defaults")
+    for name in CONTROLLERS:
+        options = asdict(check_options(name, {}))
+        table.add_row(name, ", ".join(f"{key}={value}" for key, value in options.items()) or "none")
     return table

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from controllers.controller import Failed
 from nas.config import SearchConfig
-from nas.ledger import RunState, Trial
+from nas.ledger import RunState
 from nas.progress import duration
 from nas.run_folder import RunFolder
 from search_spaces.genotype import CellGenotype
@@ -18,9 +18,9 @@ from search_spaces.space import SearchSpace
 def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
     """The best trials with their rewards and costs."""
     table = Table(title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)")
-    for name in ("rank", "trial", "reward", "parameters", "MACs", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("operations of the normal cell")
+    for name in ("rank", "trial", "reward", "params", "MACs", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("normal cell, most used")
     for rank, trial in enumerate(state.ranked()[:top], start=1):
         metrics = trial.evaluation.metrics if trial.evaluation else {}
         table.add_row(
@@ -29,13 +29,13 @@ def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
             f"{trial.reward:.4f}",
             _count(metrics.get("params")),
             _count(metrics.get("macs")),
-            _seconds(trial),
+            _seconds(metrics.get("train_seconds")),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
     return table
 
 
-def operations_summary(cell: CellGenotype, most: int = 3) -> str:
+def operations_summary(cell: CellGenotype, most: int = 2) -> str:
     """The cell's most frequent operations: ``3 sep_conv_5x5, 2 identity, …``."""
     counts = Counter(edge.operation for node in cell.nodes for edge in node.edges)
     parts = [f"{count} {name}" for name, count in counts.most_common(most)]
@@ -104,5 +104,5 @@ def _count(value: float | None) -> str:
     return f"{value:.0f}"
 
 
-def _seconds(trial: Trial) -> str:
-    return f"{trial.ended - trial.started:.1f}" if trial.started is not None and trial.ended is not None else "–"
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

@@ -100,9 +100,9 @@ class Search:
         ):
             pending = [trial.proposal for trial in self.state.pending.values()]
             proposal = self.controller.ask(len(self.state.trials), pending)
-            earlier = self.controller.repeats(proposal, pending)
-            if earlier in self.state.pending:
-                return  # nothing new to propose until that child has ended; asking again then costs nothing
+            earlier = self.controller.recall(proposal)
+            if earlier is None and self.controller.is_pending(proposal, pending):
+                return
             self.ledger.append(records.asked(proposal))
             trial = self.state.trials[proposal.trial]
             if earlier is None:
@@ -110,9 +110,7 @@ class Search:
                 self._submit(trial)
             else:
                 self._repeats += 1
-                known = self.state.trials[earlier].evaluation
-                assert known is not None
-                self._finish(trial, Evaluation(known.outcome), repeats=earlier)
+                self._finish(trial, Evaluation(earlier[1]), repeats=earlier[0])
 
     def _submit(self, trial: Trial) -> None:
         attempt = trial.attempts + 1

@@ -4,6 +4,7 @@ Ray's own retries are off: the ledger decides what is tried again. See design no
 """
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -86,12 +87,23 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
             token.chmod(0o600)  # Ray writes it readable for everybody
         return
     try:
+        _check_reachable(settings.address)
         ray.init(address=settings.address, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"runner.address: no Ray cluster answers at {settings.address!r} ({str(error).splitlines()[0]}); start one with `ray start --head`. "
             "If the cluster asks for a token, set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"
         ) from None
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: ``ray.init`` would wait for it without end."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "://" in address:
+        return  # auto, or an address that Ray resolves itself
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError("an address must be auto or HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class RayRunner:
