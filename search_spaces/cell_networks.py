@@ -21,6 +21,7 @@ class CellNetwork(Network):
     def __init__(self, genotype: Genotype, skeleton: NASNetSkeleton, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
         layers = Layers(skeleton.conventions, skeleton.norm_eps, skeleton.norm_momentum)
+        self.genotype = genotype
         self.skeleton = skeleton
         self.plans = plan_cells(skeleton)
         self.stem, shapes = _stem(skeleton, channels, layers)
