@@ -63,7 +63,7 @@ def _download(url: str, part: Path) -> None:
             except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
                 after = part.stat().st_size if part.exists() else 0
                 fruitless = 0 if after > before else fruitless + 1
-                if fruitless >= FRUITLESS_ATTEMPTS or (not after and isinstance(problem, requests.ConnectionError)):
+                if fruitless >= FRUITLESS_ATTEMPTS or (not before and not after and isinstance(problem, requests.ConnectionError)):
                     raise problem if isinstance(problem, requests.RequestException) else requests.ConnectionError(problem) from None
 
 
