@@ -48,7 +48,7 @@ def count_macs(network: nn.Module, *, channels: int = 3, image_size: int) -> int
     state = dict(network.named_parameters()) | dict(network.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
     images = torch.empty(1, channels, image_size, image_size, device="meta", dtype=_dtype(network))
-    with _mode(network, training=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluation_mode(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(network, shapes, (images,))
     return int(counter.get_total_flops()) // 2
 
@@ -151,12 +151,12 @@ def _dtype(network: nn.Module) -> torch.dtype:
 
 
 @contextmanager
-def _mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put every module into one mode, and back into its own afterwards."""
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and back into its own mode afterwards."""
     before = [(module, module.training) for module in network.modules()]
-    network.train(training)
+    network.eval()
     try:
         yield
     finally:
-        for module, was in before:
-            module.training = was
+        for module, training in before:
+            module.training = training
