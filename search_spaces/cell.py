@@ -90,15 +90,14 @@ class Cell(nn.Module):
         self, genotype: CellGenotype, *, filters: int, stride: int, previous: StateShape | None, current: StateShape, layers: Layers
     ) -> None:
         super().__init__()
-        live = live_nodes(genotype)
-        used = {*genotype.outputs, *(edge.source for state in live for edge in genotype.nodes[state - genotype.inputs].edges)}
+        used = read_inputs(genotype)
         self.inputs = genotype.inputs
         self.outputs = genotype.outputs
         inputs = _input_modules(genotype.inputs, filters, previous, current, layers)
         self.adjust = nn.ModuleDict({str(state): module for state, (module, _) in inputs.items() if state in used})
         widths = {state: width for state, (_, width) in inputs.items()}
         self.nodes = nn.ModuleDict()
-        for state in live:
+        for state in live_nodes(genotype):
             node = genotype.nodes[state - genotype.inputs]
             steps = [stride if edge.source < genotype.inputs else 1 for edge in node.edges]
             operations = [
@@ -135,6 +134,12 @@ class Cell(nn.Module):
             states[int(key)] = State(node(states, factors))
         results = [self.match[str(s)](states[s].raw) if str(s) in self.match else states[s].raw for s in self.outputs]
         return State(torch.cat(results, 1) if len(results) > 1 else results[0])
+
+
+def read_inputs(genotype: CellGenotype) -> frozenset[int]:
+    """The input states that the cell's output depends on."""
+    sources = {edge.source for state in live_nodes(genotype) for edge in genotype.nodes[state - genotype.inputs].edges}
+    return frozenset(state for state in sources.union(genotype.outputs) if state < genotype.inputs)
 
 
 def _input_modules(

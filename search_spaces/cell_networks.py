@@ -1,37 +1,62 @@
 """Networks of cells: a cell genotype in a NASNet skeleton, with the stems and auxiliary heads of the literature."""
 
+from dataclasses import dataclass
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.cell import Cell, State, StateShape
+from search_spaces.cell import Cell, State, StateShape, read_inputs
 from search_spaces.drop_path import scheduled_keep
 from search_spaces.errors import GenotypeError
-from search_spaces.genotype import Genotype
+from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.network import FeatureInfo, Network
 from search_spaces.operations import Convolution, FreshReLU, Layers
-from search_spaces.skeletons import NASNetSkeleton, auxiliary_position, plan_cells
+from search_spaces.skeletons import CellPlan, NASNetSkeleton, auxiliary_position, cell_output_filters, plan_cells
 
 AUXILIARY_FILTERS = (128, 768)
 """Filters of the auxiliary head's two convolutions."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A cell that is built: its place in the plan, the network states it reads, and those that no later cell reads."""
+
+    index: int
+    name: str
+    previous: int
+    current: int
+    done_with: tuple[int, ...]
+
+
 class CellNetwork(Network):
-    """A genotype's cells stacked by a NASNet skeleton; see ``build_network``."""
+    """A genotype's cells stacked by a NASNet skeleton; see ``build_network``.
+
+    A cell whose output nobody reads is not built: where a genotype's normal cell, say, reads PREVIOUS alone, the reduction
+    before it may feed nothing.
+    """
 
     def __init__(self, genotype: Genotype, skeleton: NASNetSkeleton, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
         layers = Layers(skeleton.conventions, skeleton.norm_eps, skeleton.norm_momentum)
         self.genotype = genotype
         self.skeleton = skeleton
-        self.plans = plan_cells(skeleton)
         self.stem, shapes = _stem(skeleton, channels, layers)
-        self.stem_states = len(shapes)
+        plans = plan_cells(skeleton)
+        first = len(shapes)
+        self._last_state = first + len(plans) - 1
+        self._auxiliary_state = first + auxiliary_position(skeleton)
+        with_auxiliary = skeleton.auxiliary and classes > 0
+        wanted = {self._last_state, self._auxiliary_state} if with_auxiliary else {self._last_state}
+        self._steps = _steps(genotype, plans, first, wanted)
+        for plan in plans:
+            cell = _genotype_of(genotype, plan)
+            shapes.append(StateShape(cell_output_filters(cell, plan.filters), shapes[plan.current].stride * plan.stride))
         self.cells = nn.ModuleDict()
-        for plan in self.plans:
-            cell_genotype = genotype.normal if plan.genotype == "normal" else genotype.reduction or genotype.normal
+        for step in self._steps:
+            plan = plans[step.index]
             try:
-                cell = Cell(
-                    cell_genotype,
+                self.cells[step.name] = Cell(
+                    _genotype_of(genotype, plan),
                     filters=plan.filters,
                     stride=plan.stride,
                     previous=None if plan.previous is None else shapes[plan.previous],
@@ -40,16 +65,13 @@ class CellNetwork(Network):
                 )
             except GenotypeError as error:
                 raise GenotypeError(f"cell '{plan.genotype}', {error}") from None
-            self.cells[plan.name] = cell
-            shapes.append(StateShape(cell.channels, shapes[plan.current].stride * plan.stride))
-        last_of_stride = {shape.stride: index for index, shape in enumerate(shapes)}
-        self._feature_states = tuple(last_of_stride.values())
-        self._feature_info = tuple(FeatureInfo(shapes[i].stride, shapes[i].channels) for i in self._feature_states)
-        self._last_use = {state: i for i, plan in enumerate(self.plans) for state in (plan.previous, plan.current) if state is not None}
+        built = [*range(first), *(first + step.index for step in self._steps)]
+        self._first_cell, self._planned = first, len(plans)
+        self._feature_states = tuple({shapes[state].stride: state for state in built}.values())
+        self._feature_info = tuple(FeatureInfo(shapes[state].stride, shapes[state].channels) for state in self._feature_states)
         self.auxiliary: AuxiliaryHead | None = None
-        self._auxiliary_state = self.stem_states + auxiliary_position(skeleton)
-        if skeleton.auxiliary and classes:
-            side = _sides(skeleton, image_size, self.stem_states)[self._auxiliary_state]
+        if with_auxiliary:
+            side = _sides(skeleton, plans, image_size)[self._auxiliary_state]
             self.auxiliary = AuxiliaryHead(shapes[self._auxiliary_state].channels, side, classes, skeleton, layers)
         self.classifier = nn.Linear(shapes[-1].channels, classes) if classes else nn.Identity()
 
@@ -65,12 +87,10 @@ class CellNetwork(Network):
 
     def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the auxiliary head's logits where there is one and the network is in training mode."""
-        last = self.stem_states + len(self.plans) - 1
-        states = self._run(images, (self._auxiliary_state, last))
-        logits = self.forward_head(self._for_head(states[last]))
-        if self.auxiliary is None or not self.training:
-            return logits, None
-        return logits, self.auxiliary(states[self._auxiliary_state].activated)
+        head = self.auxiliary if self.training else None
+        states = self._run(images, (self._last_state,) if head is None else (self._last_state, self._auxiliary_state))
+        logits = self.forward_head(self._for_head(states[self._last_state]))
+        return logits, None if head is None else head(states[self._auxiliary_state].activated)
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits of the last feature map; with no classes, the pooled map (batch, channels)."""
@@ -88,17 +108,40 @@ class CellNetwork(Network):
             x = stage(x)
             states[i] = State(x)
         drops = self.training and self.skeleton.drop_path_keep < 1
-        for i, (plan, cell) in enumerate(zip(self.plans, self.cells.values(), strict=True)):
-            keep = None
-            if drops:
-                by_depth = self.skeleton.conventions.drop_by_depth
-                keep = scheduled_keep(self.skeleton.drop_path_keep, i, len(self.plans), self.progress, by_depth)
-            current = states[plan.current]
-            states[self.stem_states + i] = cell(current if plan.previous is None else states[plan.previous], current, keep)
-            # Let go of what no later cell reads, so that inference holds three states and not the whole network's.
-            for state in [s for s in states if s not in wanted and self._last_use.get(s, i + 1) <= i]:
-                del states[state]
+        by_depth = self.skeleton.conventions.drop_by_depth
+        for step in self._steps:
+            keep = scheduled_keep(self.skeleton.drop_path_keep, step.index, self._planned, self.progress, by_depth) if drops else None
+            states[self._first_cell + step.index] = self.cells[step.name](states[step.previous], states[step.current], keep)
+            # So that inference holds a few states and not the whole network's.
+            for state in step.done_with:
+                if state not in wanted:
+                    del states[state]
         return states
+
+
+def _genotype_of(genotype: Genotype, plan: CellPlan) -> CellGenotype:
+    return genotype.normal if plan.genotype == "normal" else genotype.reduction or genotype.normal
+
+
+def _steps(genotype: Genotype, plans: tuple[CellPlan, ...], first: int, wanted: set[int]) -> tuple[_Step, ...]:
+    """The cells that the wanted network states depend on, in order. ``first`` is the number of the first cell's state."""
+    needed, seen = set(wanted), set(wanted)
+    steps: list[_Step] = []
+    for index in reversed(range(len(plans))):
+        if first + index not in needed:
+            continue
+        plan = plans[index]
+        cell = _genotype_of(genotype, plan)
+        read = read_inputs(cell)
+        current, previous = plan.current, plan.current if plan.previous is None else plan.previous
+        if cell.inputs - 1 not in read:  # it stands for the other, so that both exist
+            current = previous
+        elif cell.inputs == 1 or 0 not in read:
+            previous = current
+        needed |= {previous, current}
+        steps.append(_Step(index, plan.name, previous, current, tuple(sorted({previous, current} - seen))))
+        seen |= {previous, current}
+    return tuple(reversed(steps))
 
 
 class AuxiliaryHead(nn.Module):
@@ -146,7 +189,7 @@ def _stem(skeleton: NASNetSkeleton, channels: int, layers: Layers) -> tuple[nn.M
     return nn.ModuleList([nn.Sequential(*first), nn.Sequential(*second)]), [StateShape(width, 4), StateShape(width, 8)]
 
 
-def _sides(skeleton: NASNetSkeleton, image_size: int, stem_states: int) -> list[int]:
+def _sides(skeleton: NASNetSkeleton, plans: tuple[CellPlan, ...], image_size: int) -> list[int]:
     """Pixels a side of every network state."""
     if skeleton.stem == "cifar":
         sides = [image_size]
@@ -154,7 +197,6 @@ def _sides(skeleton: NASNetSkeleton, image_size: int, stem_states: int) -> list[
         sides = [(image_size - 3) // 2 + 1]
     else:
         sides = [-(-image_size // 4), -(-image_size // 8)]
-    assert len(sides) == stem_states
-    for plan in plan_cells(skeleton):
+    for plan in plans:
         sides.append(-(-sides[plan.current] // plan.stride))
     return sides
