@@ -15,9 +15,7 @@ def canonical_key(genotype: Genotype) -> str:
 def canonical_cell(cell: CellGenotype) -> str:
     """The key of one cell: its live nodes in a canonical order."""
     live = live_nodes(cell)
-    order = _search(cell, live, _refine(cell, live, dict.fromkeys(live, "")))
-    assert order is not None
-    return order
+    return _search(cell, live, _refine(cell, live, dict.fromkeys(live, "")))
 
 
 def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
@@ -58,21 +56,43 @@ def _refine(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) 
         colours = refined
 
 
-def _search(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> str | None:
+def _search(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> str:
     """Individualise and refine until every node has its own colour; the smallest encoding over the branches is the key."""
+    tied = _tied(live, colours)
+    if not tied:
+        return _encode(cell, live, colours)[0]
+    # Nodes with the very same operands and consumers can be swapped without changing anything: one branch serves all.
+    if _are_twins(cell, live, tied):
+        return _search(cell, live, _individualise(cell, live, colours, tied[0]))
+    keys: list[str] = []
+    explored: list[tuple[str, tuple[tuple[str, bool], ...]]] = []
+    for chosen in tied:
+        marked = _individualise(cell, live, colours, chosen)
+        encoding, order = _first_leaf(cell, live, marked)
+        # Two equal leaves are an automorphism that takes one chosen node to the other; what is below them is then equal too.
+        leaf = encoding, tuple((colours[state], state == chosen) for state in order)
+        if leaf not in explored:
+            explored.append(leaf)
+            keys.append(_search(cell, live, marked))
+    return min(keys)
+
+
+def _tied(live: tuple[int, ...], colours: dict[int, str]) -> list[int]:
+    """The nodes of the first colour that more than one node has."""
     classes: dict[str, list[int]] = {}
     for state in live:
         classes.setdefault(colours[state], []).append(state)
-    tied = next((sorted(c) for _, c in sorted(classes.items()) if len(c) > 1), None)
-    if tied is None:
-        return _encode(cell, live, colours)
-    # Nodes with the very same operands and consumers can be swapped without changing anything: one branch serves all.
-    branches = tied[:1] if _are_twins(cell, live, tied) else tied
-    keys = []
-    for chosen in branches:
-        marked = {**colours, chosen: colours[chosen] + "*"}
-        keys.append(_search(cell, live, _refine(cell, live, marked)))
-    return min(key for key in keys if key is not None)
+    return next((sorted(c) for _, c in sorted(classes.items()) if len(c) > 1), [])
+
+
+def _individualise(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str], chosen: int) -> dict[int, str]:
+    return _refine(cell, live, {**colours, chosen: colours[chosen] + "*"})
+
+
+def _first_leaf(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> tuple[str, tuple[int, ...]]:
+    while tied := _tied(live, colours):
+        colours = _individualise(cell, live, colours, tied[0])
+    return _encode(cell, live, colours)
 
 
 def _are_twins(cell: CellGenotype, live: tuple[int, ...], states: list[int]) -> bool:
@@ -86,8 +106,8 @@ def _are_twins(cell: CellGenotype, live: tuple[int, ...], states: list[int]) -> 
     return len({surroundings(state) for state in states}) == 1
 
 
-def _encode(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> str:
-    """Write the cell with its nodes in topological order, the smallest colour first among those that are ready."""
+def _encode(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> tuple[str, tuple[int, ...]]:
+    """The cell written with its nodes in topological order, the smallest colour first among those that are ready; and that order."""
     number = {state: state for state in range(cell.inputs)}
     waiting = set(live)
     parts: list[str] = []
@@ -101,4 +121,5 @@ def _encode(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) 
         mark = "+" if node.combine == "add" else "|"
         parts.append(mark.join(f"{op}({source})" for source, op in operands) + ("" if mark == "+" or len(operands) > 1 else "|"))
     outputs = ",".join(str(n) for n in sorted(number[s] for s in cell.outputs))
-    return f"{cell.inputs}[{'; '.join(parts)}]->{outputs}"
+    order = tuple(state for state in number if state >= cell.inputs)
+    return f"{cell.inputs}[{'; '.join(parts)}]->{outputs}", order

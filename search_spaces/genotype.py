@@ -248,7 +248,7 @@ def _read_provenance(value: object) -> Provenance:
     trial, reward = origin.get("trial"), origin.get("reward")
     if not isinstance(trial, int) or isinstance(trial, bool) or trial < 0:
         raise GenotypeError(f"`provenance`: `trial` must be an integer of at least 0, but got {_short(trial)}")
-    if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < float("inf")):
+    if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < 1e300):
         raise GenotypeError(f"`provenance`: `reward` must be a finite number, but got {_short(reward)}")
     return Provenance(run=_text(origin.get("run"), "`provenance`: `run`"), trial=trial, reward=None if reward is None else float(reward))
 
@@ -279,5 +279,8 @@ def _text(value: object, what: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python turns into text
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
