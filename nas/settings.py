@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from controllers.registry import check_options
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from search_spaces.strict_yaml import load_document, parse_document
@@ -69,11 +70,17 @@ def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides 
 
 
 def config_from_document(document: object) -> SearchConfig:
-    """Validate settings. Raises ConfigError."""
+    """Validate settings, the controller's own options among them.
+
+    Raises:
+        UserError: a setting breaks a rule.
+    """
     try:
-        return SearchConfig.model_validate(document)
+        config = SearchConfig.model_validate(document)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
+    check_options(config.controller.name, config.controller.options)
+    return config
 
 
 def to_yaml(config: SearchConfig) -> str:
