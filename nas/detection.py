@@ -39,7 +39,7 @@ class PyramidBackbone(nn.Module):
         self.pyramid = FeaturePyramidNetwork([info[i].channels for i in self.levels], out_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Maps (batch, out_channels, height / stride, width / stride): "0", "1", … from the finest, then "pool" at twice the last stride."""
+        """Maps (batch, out_channels, height / stride, width / stride): "0", "1", … from the finest, "pool" at twice the last stride."""
         maps = self.network.features(images)
         named = OrderedDict((str(name), maps[level]) for name, level in enumerate(self.levels))
         return self.pyramid(named)  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from search_spaces.canonical import live_nodes
 from search_spaces.errors import UserError
 from search_spaces.genotype import STATE_NAMES, CellGenotype, Edge, Genotype
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASNetSkeleton, Skeleton, auxiliary_position, network_name, plan_cells
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, auxiliary_position, network_name, plan_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -342,13 +342,19 @@ def network_parts(genotype: Genotype, skeleton: Skeleton, *, classes: int, chann
     outputs = _shapes(genotype, skeleton, classes, channels, image_size)
     image = Part("image", f"{channels} × {image_size} × {image_size}", "end")
     head = Part("global average pooling\nlinear, softmax", f"{classes} classes", "end")
-    middle = _cell_parts(skeleton, outputs) if isinstance(skeleton, NASNetSkeleton) else _residual_parts(genotype, skeleton, outputs)
+    if isinstance(skeleton, NASNetSkeleton):
+        middle = _cell_parts(skeleton, outputs)
+    elif isinstance(skeleton, NASBench201Skeleton):
+        middle = _nasbench201_parts(skeleton, outputs)
+    else:
+        middle = _residual_parts(genotype, skeleton, outputs)
     return [image, *middle, head]
 
 
 def _cell_parts(skeleton: NASNetSkeleton, outputs: dict[str, str]) -> list[Part]:
-    plans = plan_cells(skeleton)
-    auxiliary = auxiliary_position(skeleton) if skeleton.auxiliary else -1
+    planned = plan_cells(skeleton)
+    plans = [plan for plan in planned if plan.name in outputs]  # a cell that feeds nothing is not built
+    auxiliary = plans.index(planned[auxiliary_position(skeleton)]) if skeleton.auxiliary else -1
     stem = {"cifar": "convolution 3×3", "imagenet": "convolution 3×3 /2", "darts_imagenet": "three convolutions 3×3 /2"}[skeleton.stem]
     groups: list[list[int]] = []
     for i, plan in enumerate(plans):
@@ -387,6 +393,17 @@ def _residual_parts(genotype: Genotype, skeleton: ResidualSkeleton, outputs: dic
     return parts
 
 
+def _nasbench201_parts(skeleton: NASBench201Skeleton, outputs: dict[str, str]) -> list[Part]:
+    parts = [Part("convolution 3×3", outputs["stem"], "conv")]
+    times = f"  × {skeleton.cells}" if skeleton.cells > 1 else ""
+    for stage in range(3):
+        filters = f"{skeleton.filters << stage} filters"
+        if stage:
+            parts.append(Part(f"residual block /2\n{filters}", outputs[f"reductions.{stage - 1}"], "pool"))
+        parts.append(Part(f"normal cell{times}\n{filters}", outputs[f"stages.{stage}"], "block"))
+    return parts
+
+
 def _shapes(genotype: Genotype, skeleton: Skeleton, classes: int, channels: int, image_size: int) -> dict[str, str]:
     """Shape after the stem and after every cell or stage."""
     import torch
@@ -409,8 +426,10 @@ def _shapes(genotype: Genotype, skeleton: Skeleton, classes: int, channels: int,
     for name, module in network.named_modules():
         if name == "stem" or (name.startswith("stem.") and name.count(".") == 1):
             module.register_forward_hook(remember("stem"))  # a cell network runs its stem's parts one by one; the last remains
-        elif name.startswith(("cells.", "stages.")) and name.count(".") == 1:
+        elif name.startswith(("cells.", "reductions.")) and name.count(".") == 1:
             module.register_forward_hook(remember(name.removeprefix("cells.")))
+        elif name.startswith("stages.") and name.count(".") == 2:
+            module.register_forward_hook(remember(name.rpartition(".")[0]))  # the stage's last block remains
     with torch.no_grad():
         network(torch.empty(1, channels, image_size, image_size, device="meta"))
     return shapes

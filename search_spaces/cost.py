@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.genotype import Genotype
 from search_spaces.network import build_network
-from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +52,7 @@ def count_macs(network: nn.Module, *, channels: int = 3, image_size: int) -> int
     return int(counter.get_total_flops()) // 2
 
 
-def network_cost(
-    genotype: Genotype, skeleton: NASNetSkeleton | ResidualSkeleton, *, classes: int, channels: int = 3, image_size: int
-) -> Cost:
+def network_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels: int = 3, image_size: int) -> Cost:
     """Parameters and MACs of the network that ``build_network`` makes of the same arguments, without allocating its weights.
 
     Raises:

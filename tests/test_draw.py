@@ -27,6 +27,9 @@ from search_spaces.vocabulary import OPERATION_OPTIONS
 NASTY = 'a "name" \\ $x_1^2$ <b>& {; }'
 
 
+BENCH = Genotype(CellGenotype((Node((Edge(0, "conv_3x3"),)), Node((Edge(0, "identity"), Edge(1, "avg_pool_3x3")))), (2,), inputs=1))
+
+
 def searched(seed):
     return NASNET.decode(sample_actions(NASNET, random.Random(seed)))
 
@@ -231,13 +234,15 @@ NETWORKS = [
     ("resnext-8x64d", "resnet-29-cifar", 32),
     ("convnext-roadmap-11", "convnext-roadmap-11", 224),
     ("convnext", "convnext-isotropic-s", 224),
+    ("nasbench201", "nasbench201", 32),
 ]
 
 
 @pytest.mark.parametrize("genotype,skeleton,image_size", NETWORKS)
 def test_networks_are_drawn_with_labels_apart(genotype, skeleton, image_size):
+    cells = BENCH if genotype == "nasbench201" else load_reference(genotype)
     arguments = {"classes": 10, "image_size": image_size}
-    figure = skeleton_figure(load_reference(genotype), load_skeleton(skeleton), **arguments)
+    figure = skeleton_figure(cells, load_skeleton(skeleton), **arguments)
     assert_labels_apart(figure, extents(figure))
 
 
@@ -257,6 +262,18 @@ def test_parts_of_nasnet_a_have_the_published_shapes():
         ("normal cell  × 6", "384 × 16 × 16", "auxiliary head"),
         ("reduction cell /2", "512 × 8 × 8", ""),
         ("normal cell  × 6", "768 × 8 × 8", ""),
+    ]
+
+
+def test_parts_of_a_nasbench201_network():
+    parts = network_parts(BENCH, load_skeleton("nasbench201"), classes=10, channels=3, image_size=32)
+    assert [(part.text.replace("\n", ", "), part.shape) for part in parts[1:-1]] == [
+        ("convolution 3×3", "16 × 32 × 32"),
+        ("normal cell  × 5, 16 filters", "16 × 32 × 32"),
+        ("residual block /2, 32 filters", "32 × 16 × 16"),
+        ("normal cell  × 5, 32 filters", "32 × 16 × 16"),
+        ("residual block /2, 64 filters", "64 × 8 × 8"),
+        ("normal cell  × 5, 64 filters", "64 × 8 × 8"),
     ]
 
 
