@@ -21,7 +21,7 @@ from nas.evaluation import Evaluation, Report
 from search_spaces.cost import count_macs, count_parameters
 from search_spaces.genotype import Genotype
 from search_spaces.network import Network, build_network
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton
 
 EVALUATION_BATCH = {"cpu": 256, "cuda": 1024}
 LOSS_CHECKED_EVERY = 50
@@ -92,7 +92,7 @@ class TrainingEvaluator:
         try:
             network = build_network(
                 genotype,
-                child_skeleton(self._config),
+                child_skeleton(genotype, self._config),
                 classes=self._classes,
                 channels=self._channels,
                 image_size=self._data.image_size,
@@ -110,13 +110,16 @@ class TrainingEvaluator:
         return replace(evaluation, metrics=costs | evaluation.metrics)
 
 
-def child_skeleton(config: SearchConfig) -> NASNetSkeleton:
-    """The macro network of a search's children."""
+def child_skeleton(genotype: Genotype, config: SearchConfig) -> NASNetSkeleton | NASBench201Skeleton:
+    """The macro network of a search's children: NASNet's, or NAS-Bench-201's for cells with one input.
+
+    The latter has neither auxiliary head nor drop path, whatever the settings say.
+    """
+    fidelity, training = config.fidelity, config.training
+    if genotype.normal.inputs == 1:
+        return NASBench201Skeleton(cells=fidelity.cells, filters=fidelity.filters)
     return NASNetSkeleton(
-        cells=config.fidelity.cells,
-        filters=config.fidelity.filters,
-        auxiliary=config.training.auxiliary_weight > 0,
-        drop_path_keep=config.training.drop_path_keep,
+        cells=fidelity.cells, filters=fidelity.filters, auxiliary=training.auxiliary_weight > 0, drop_path_keep=training.drop_path_keep
     )
 
 
