@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from search_spaces.errors import SkeletonError
 from search_spaces.genotype import Genotype, validate
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import NASBench201Skeleton, Skeleton
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
-def build_network(
-    genotype: Genotype, skeleton: NASNetSkeleton | ResidualSkeleton, *, classes: int, channels: int = 3, image_size: int
-) -> Network:
+def build_network(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels: int = 3, image_size: int) -> Network:
     """Build the network of a genotype in a skeleton.
 
     Args:
@@ -81,6 +79,10 @@ def build_network(
         from search_spaces.residual_networks import build_residual_network
 
         return build_residual_network(validate(genotype), skeleton, classes=classes, channels=channels)
+    if isinstance(skeleton, NASBench201Skeleton):
+        from search_spaces.nasbench201_network import NASBench201Network
+
+        return NASBench201Network(validate(genotype), skeleton, classes=classes, channels=channels)
     from search_spaces.cell_networks import CellNetwork
 
     return CellNetwork(validate(genotype), skeleton, classes=classes, channels=channels, image_size=image_size)

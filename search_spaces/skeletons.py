@@ -196,9 +196,32 @@ def cell_output_filters(cell: CellGenotype, filters: int) -> int:
     return sum(width(state) for state in cell.outputs)
 
 
+@dataclass(frozen=True, slots=True)
+class NASBench201Skeleton:
+    """NAS-Bench-201's (Dong and Yang 2020, arXiv 2001.00326, section 2.2): three stages of cells, a residual block before the later two.
+
+    The normal cell has one input, which it takes as it is; the residual block halves the resolution and doubles the
+    filters, so the genotype needs no reduction cell.
+
+    Attributes:
+        cells: cells a stage.
+        filters: of the first stage.
+
+    Raises:
+        SkeletonError: a value breaks its rule.
+    """
+
+    cells: int = 5
+    filters: int = 16
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
+        _require(1 <= self.filters <= 4096, "`filters` must be 1..4096", self.filters)
+
+
 # ---------------------------------------------------------------------------------------------------- named skeletons
 
-Skeleton = NASNetSkeleton | ResidualSkeleton
+Skeleton = NASNetSkeleton | NASBench201Skeleton | ResidualSkeleton
 
 _CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
     "nasnet-cifar": NASNetSkeleton(6, 32, drop_path_keep=0.6),
@@ -215,7 +238,7 @@ _CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
     "darts-imagenet": NASNetSkeleton(4, 48, "darts_imagenet", conventions=DARTS_CONVENTIONS),
 }
 
-SKELETONS: Mapping[str, Skeleton] = {**_CELL_SKELETONS, **RESIDUAL_SKELETONS}
+SKELETONS: Mapping[str, Skeleton] = {**_CELL_SKELETONS, "nasbench201": NASBench201Skeleton(), **RESIDUAL_SKELETONS}
 """Published macro networks by name, with their published drop path and dropout, and without the auxiliary head (which training adds).
 
 ``nasnet-large-timm`` differs from ``nasnet-large`` as timm's port of the released network does: see ``Conventions``.
@@ -242,6 +265,8 @@ def network_name(genotype: Genotype, skeleton: Skeleton) -> str:
     if isinstance(skeleton, ResidualSkeleton):
         return literature_name(genotype, skeleton)
     name = genotype.name or "unnamed cell"
+    if isinstance(skeleton, NASBench201Skeleton):
+        return f"{name} (NAS-Bench-201, N={skeleton.cells}, C={skeleton.filters})"
     if skeleton.conventions == DARTS_CONVENTIONS:
         return f"{name} ({len(plan_cells(skeleton))} cells, C={skeleton.filters})"
     if name.startswith(("PNASNet", "AmoebaNet")):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas.draw import network_parts
 from search_spaces.cell import Cell, State, StateShape
 from search_spaces.cell_networks import CellNetwork
 from search_spaces.cost import count_parameters
@@ -363,6 +364,8 @@ def test_cells_that_feed_nothing_are_not_built() -> None:
     network(torch.randn(4, 3, 16, 16)).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     assert [info.stride for info in network.feature_info] == [1, 2, 4]
+    parts = network_parts(genotype, NASNetSkeleton(1, 4), classes=3, channels=3, image_size=16)
+    assert [part.shape for part in parts if "cell" in part.text] == ["4 × 16 × 16", "8 × 8 × 8", "16 × 4 × 4"]
     with_auxiliary = build_network(genotype, NASNetSkeleton(2, 4, auxiliary=True), classes=3, image_size=16).train()
     logits, auxiliary = with_auxiliary.forward_with_auxiliary(torch.randn(4, 3, 16, 16))
     assert auxiliary is not None
