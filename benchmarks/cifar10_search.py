@@ -42,9 +42,7 @@ def main() -> None:
             config = build_config(arguments.preset, arguments.assignments, flags)
             folder = RunFolder(arguments.out / f"{controller}-{seed}")
             console.print(f"{controller}, seed {seed}", highlight=False)
-            result = (
-                engine.resume(folder, None, console) if folder.ledger_file.is_file() else engine.start(config, folder.path, console)
-            )
+            result = engine.resume(folder, None, console) if folder.ledger_file.is_file() else engine.start(config, folder.path, console)
             if result.ending is not engine.Ending.FINISHED:
                 raise SystemExit(f"{folder.path}: {result.ending.value}")
             states.setdefault(controller, []).append(result.state)

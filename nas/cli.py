@@ -19,6 +19,15 @@ app = typer.Typer(
 console = Console()
 errors = Console(stderr=True)
 
+SkeletonOption = Annotated[str | None, typer.Option(help="Macro network, see `nas list`; default: the one the genotype is known in.")]
+CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
+FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
+ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
+ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
+SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, its name under runs/, or `last`.")]
 
 
@@ -57,7 +66,9 @@ def search(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")] = None,
     runner: Annotated[str | None, typer.Option(help="ray, or local for one child at a time in this process.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
-    assign: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder for this run; default runs/<time>-<space>-<preset>.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, up to the given --budget.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")] = False,
@@ -82,7 +93,9 @@ def search(
     if resume is not None:
         given = [name for name, value in flags.items() if value is not None and name != "budget"]
         if given or assign or run or preset != "auto":
-            raise ConfigError(f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(given) or 'others'}")
+            raise ConfigError(
+                f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(given) or 'others'}"
+            )
         _resume(resume, budget)
         return
     from nas.hardware import auto_preset, detect
@@ -138,16 +151,20 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="RUN|NAME", help="Run folder, `last`, a genotype file, or a name from `nas list`."),
+    ],
     top: Annotated[int, typer.Option(min=1, help="Trials in the table.")] = 10,
 ) -> None:
-    """Show a run's ranking and its incumbent, or a genotype."""
+    """Show a run's ranking and its incumbent, or what a listed name stands for."""
     from nas import report, run_folder
-    from nas.genotypes import is_genotype, resolve_genotype
+    from nas.listing import describe
     from search_spaces.genotype import to_yaml
 
-    if is_genotype(name):
-        console.print(to_yaml(resolve_genotype(name)), markup=False, highlight=False, soft_wrap=True)
+    text = describe(name)
+    if text is not None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         return
     folder = run_folder.find(name)
     config, state = folder.config(), folder.state()
@@ -161,18 +178,21 @@ def show(
 
 @app.command(name="list")
 def list_(
+    what: Annotated[str | None, typer.Argument(help="runs, spaces, genotypes, skeletons, presets or controllers; default all.")] = None,
     root: Annotated[Path, typer.Option(help="Folder whose runs are listed.")] = Path("runs"),
 ) -> None:
-    """List runs, search spaces, reference genotypes, presets and controllers."""
+    """List runs, search spaces, reference genotypes and skeletons with their costs, presets and controllers."""
     from nas.listing import tables
 
-    for table in tables(root):
+    for table in tables(root, what):
         console.print(table)
+    if what is None:
+        console.print("`nas list genotypes` and `nas list skeletons` show published cells and networks with their parameters and MACs")
 
 
 @app.command()
 def export(
-    source: Annotated[str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")],
+    source: SourceArgument,
     format_: Annotated[str, typer.Option("--format", "-f", help="yaml, json or dot.")] = "yaml",
     rank: Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default prints it.")] = None,
@@ -195,13 +215,89 @@ def export(
 
 
 @app.command()
+def cost(
+    source: SourceArgument,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    classes: ClassesOption = None,
+    channels: ChannelsOption = 3,
+    image_size: SizeOption = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure latency and throughput on this machine.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of a training step.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, for --latency and --memory.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Count parameters and MACs of a network exactly; measure how fast it runs and how much memory its training takes."""
+    from nas.architectures import choose_architecture
+    from nas.genotypes import resolve_genotype
+
+    architecture = choose_architecture(resolve_genotype(source), skeleton, cells, filters, classes, channels, image_size)
+    from search_spaces.cost import network_cost, training_memory
+    from search_spaces.network import build_network
+
+    wanted = {"classes": architecture.classes, "channels": architecture.channels, "image_size": architecture.image_size}
+    counted = network_cost(architecture.genotype, architecture.skeleton, **wanted)
+    console.print(f"{architecture.name} in skeleton {architecture.skeleton_name}", highlight=False)
+    side = architecture.image_size
+    console.print(f"input:      {architecture.channels}×{side}×{side}, {architecture.classes} classes", highlight=False)
+    console.print(f"parameters: {counted.parameters:,} (trainable)", highlight=False)
+    console.print(f"MACs:       {counted.macs:,} (convolutions and linear layers, one image)", highlight=False)
+    if latency:
+        from nas.latency import measure_latency
+
+        network = build_network(architecture.genotype, architecture.skeleton, **wanted)
+        measured = measure_latency(
+            network, image_size=side, channels=architecture.channels, batch_size=batch_size, device=device, dtype=dtype
+        )
+        console.print(f"latency:    {measured}", highlight=False)
+    if memory:
+        network = build_network(architecture.genotype, architecture.skeleton, **wanted).to(device)
+        peak = training_memory(network, batch_size=batch_size, channels=architecture.channels, image_size=side, device=device)
+        console.print(
+            f"memory:     {peak / 2**20:,.1f} MiB at the peak of a training step with {batch_size} images, on {device}", highlight=False
+        )
+
+
+@app.command()
+def draw(
+    source: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .svg, .png or .pdf.")],
+    network: Annotated[bool, typer.Option("--network", help="Draw the whole network instead of the cells.")] = False,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    classes: ClassesOption = None,
+    channels: ChannelsOption = 3,
+    image_size: SizeOption = None,
+) -> None:
+    """Draw the cells of a genotype, or (with --network or --skeleton) the whole network."""
+    from nas.genotypes import resolve_genotype
+
+    genotype = resolve_genotype(source)
+    if not network and skeleton is None:
+        from nas.draw import draw_genotype
+
+        draw_genotype(genotype, output)
+    else:
+        from nas.architectures import choose_architecture
+        from nas.draw import draw_skeleton
+
+        chosen = choose_architecture(genotype, skeleton, cells, filters, classes, channels, image_size)
+        wanted = {"classes": chosen.classes, "channels": chosen.channels, "image_size": chosen.image_size}
+        draw_skeleton(genotype, chosen.skeleton, output, **wanted)
+    console.print(f"wrote {output}", highlight=False)
+
+
+@app.command()
 def data(
     name: Annotated[str, typer.Argument(help="cifar10, cifar100 or digits.")] = "cifar10",
     data_dir: Annotated[Path | None, typer.Option(help="Folder to keep the data in; default $NAS_DATA or ~/.cache/nas/data.")] = None,
 ) -> None:
     """Fetch a data set where it is missing, and verify it."""
     from nas.config import DataSettings
-    from nas.data.proxy import load_dataset
+    from nas.data.dataset import load_dataset
 
     if name not in ("cifar10", "cifar100", "digits"):
         raise ConfigError(f"a data set to fetch must be one of cifar10, cifar100, digits, but got {name!r}")
@@ -209,7 +305,8 @@ def data(
     height, width, channels = dataset.train_images.shape[1:]
     console.print(
         f"{name}: {len(dataset.train_images):,} training and {len(dataset.test_images):,} test images, "
-        f"{height}×{width}×{channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}{', …' if dataset.classes > 10 else ''}",
+        f"{height}×{width}×{channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}"
+        f"{', …' if dataset.classes > 10 else ''}",
         highlight=False,
     )
 

@@ -43,7 +43,9 @@ class DataSettings(Settings):
     validation_examples: int | None = Field(
         None, ge=1, description="images held out of the training set for the reward; null takes a tenth (CIFAR-10: 5,000), small sets more"
     )
-    image_size: int | None = Field(None, ge=8, description="side to which a folder's images are resized; null: fidelity.image_size, else 64")
+    image_size: int | None = Field(
+        None, ge=8, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
+    )
     split_seed: int = Field(0, ge=0)
     download: bool = Field(True, description="fetch a missing data set from its official address")
 

@@ -1,5 +1,6 @@
 """Finds the genotype a person means: a reference genotype's name, a genotype file, or a run's best. No torch."""
 
+import difflib
 from pathlib import Path
 
 from nas import run_folder
@@ -26,7 +27,10 @@ def resolve_genotype(name: str, rank: int = 1) -> Genotype:
     try:
         folder = run_folder.find(name)
     except RunError as error:
-        raise GenotypeError(f"{name!r} is no run, genotype file or reference genotype ({', '.join(reference_names())}); {error}") from None
+        near = difflib.get_close_matches(name, reference_names(), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
+        raise GenotypeError(f"{message}; {error}") from None
     ranked = folder.state().ranked()
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")

@@ -25,7 +25,9 @@ class Hardware:
 def detect() -> Hardware:
     """Look at this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return Hardware(cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, memory_gib=memory, gpus=_gpus())
+    return Hardware(
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, memory_gib=memory, gpus=_gpus()
+    )
 
 
 def _gpus() -> tuple[str, ...]:
@@ -35,7 +37,8 @@ def _gpus() -> tuple[str, ...]:
     if visible in ("", "-1") or tool is None:
         return ()
     try:
-        listing = subprocess.run([tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+        command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603 - a fixed command
     except (OSError, subprocess.TimeoutExpired):
         return ()
     names = tuple(line.strip() for line in listing.stdout.splitlines() if line.strip()) if listing.returncode == 0 else ()

@@ -1,31 +1,130 @@
-"""The tables of ``nas list``: runs, spaces, presets, controllers, reference genotypes. No torch, no ray."""
+"""The tables of ``nas list`` and the texts of ``nas show NAME``. Torch is loaded only to count parameters and MACs."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, check_options
 from nas import run_folder
-from nas.errors import UserError
-from nas.settings import preset_names, read_preset
+from nas.architectures import Architecture, choose_architecture
+from nas.errors import ConfigError, UserError
+from nas.genotypes import is_genotype, resolve_genotype
+from nas.settings import build_config, preset_names, read_preset
+from nas.settings import to_yaml as to_settings_yaml
+from search_spaces.genotype import Genotype, to_yaml
+from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACES
+from search_spaces.skeletons import SKELETONS
 from search_spaces.space import size
 
 
-def tables(root: Path) -> Iterator[Table]:
-    """Everything that can be listed, a table each."""
-    yield _runs(root)
-    yield _spaces()
-    yield _presets()
-    yield _controllers()
+def tables(root: Path, what: str | None = None) -> Iterator[Table]:
+    """What can be listed, a table each, or the one named. Genotypes and skeletons are counted out, which takes seconds: only when named.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    kinds: dict[str, Callable[[], Table]] = {
+        "runs": lambda: _runs(root),
+        "spaces": _spaces,
+        "genotypes": _genotypes,
+        "skeletons": _skeletons,
+        "presets": _presets,
+        "controllers": _controllers,
+    }
+    if what is not None and what not in kinds:
+        raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}")
+    for kind in ("runs", "spaces", "presets", "controllers") if what is None else (what,):
+        yield kinds[kind]()
+
+
+def describe(name: str) -> str | None:
+    """What a listed name stands for, or a genotype file's content, for ``nas show``; None where it may be a run.
+
+    Raises:
+        UserError: a genotype file cannot be read.
+    """
+    if name in reference_names():
+        genotype = load_reference(name)
+        return f"{reference_source(name)}\n{_cost_line(choose_architecture(genotype))}\n\n{to_yaml(genotype)}"
+    if is_genotype(name):
+        return to_yaml(resolve_genotype(name))
+    if name in SKELETONS:
+        values = "\n".join(f"  {field.name}: {getattr(SKELETONS[name], field.name)}" for field in fields(SKELETONS[name]))
+        return f"skeleton {name}\n{values}\n{_cost_line(choose_architecture(_known_genotype(name), name))}"
+    if name in SPACES:
+        space = SPACES[name]
+        head = f"search space {name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
+        return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
+    if name in preset_names():
+        return to_settings_yaml(build_config(name))
+    return None
+
+
+def _cost_line(architecture: Architecture) -> str:
+    side, (parameters, macs) = architecture.image_size, _cost_cells(architecture)
+    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {parameters} parameters, {macs} MACs"
+
+
+def _known_genotype(skeleton: str) -> Genotype:
+    """The genotype that a skeleton is known for, to give its cost by."""
+    if skeleton == "nasbench201":
+        return SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions))  # its densest cell: a 3×3 convolution on every edge
+    for start, genotype in _KNOWN_FOR:
+        if skeleton.startswith(start):
+            return load_reference(genotype or skeleton)
+    raise AssertionError(f"skeleton {skeleton} has no genotype in _KNOWN_FOR")
+
+
+_KNOWN_FOR: tuple[tuple[str, str | None], ...] = (
+    ("convnext-roadmap-", None),
+    ("convnext-isotropic-l", "convnext"),
+    ("convnext-isotropic", "convnext-no-layer-scale"),
+    ("convnext", "convnext"),
+    ("resnet-29", "resnext-8x64d"),
+    ("resnet", "resnext-32x4d"),
+    ("pnasnet", "pnasnet-5"),
+    ("amoebanet", "amoebanet-a"),
+    ("darts", "darts-v2"),
+    ("nasnet", "nasnet-a"),
+)
+
+
+def _genotypes() -> Table:
+    table = _table("reference genotypes", "name", "known in skeleton", "parameters", "MACs")
+    for name in reference_names():
+        architecture = choose_architecture(load_reference(name))
+        table.add_row(name, architecture.skeleton_name, *_cost_cells(architecture))
+    return table
+
+
+def _skeletons() -> Table:
+    table = _table("skeletons", "name", "with", "input", "parameters", "MACs")
+    for name in SKELETONS:
+        architecture = choose_architecture(_known_genotype(name), name)
+        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture))
+    return table
+
+
+def _cost_cells(architecture: Architecture) -> tuple[str, str]:
+    from search_spaces.cost import network_cost
+
+    cost = network_cost(
+        architecture.genotype,
+        architecture.skeleton,
+        classes=architecture.classes,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+    )
+    return f"{cost.parameters:,}", f"{cost.macs:,}"
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("name", "run", "parameters", "MACs"))
     return table
 
 

@@ -31,10 +31,16 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
         images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
         lines.append(
-            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} at {side}, "
-            f"reward = accuracy on a validation split of the training set"
+            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
+            f"at {side}, reward = accuracy on a validation split of the training set"
         )
-    where = "this process" if config.runner.kind == "local" else f"Ray cluster {config.runner.address}" if config.runner.address else "Ray on this machine"
+    where = (
+        "this process"
+        if config.runner.kind == "local"
+        else f"Ray cluster {config.runner.address}"
+        if config.runner.address
+        else "Ray on this machine"
+    )
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
     lines.append(f"time:   {_time(config, workers)}")
     return lines
@@ -85,7 +91,9 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     def images(count: int) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
         return noise.integers(0, 256, (count, side, side, channels), dtype=np.uint8), noise.integers(0, classes, count)
 
-    data = ProxyData("noise", *images(batch * TIMED_BATCHES), *images(256), tuple(map(str, range(classes))), (0.5,) * channels, (0.25,) * channels)
+    data = ProxyData(
+        "noise", *images(batch * TIMED_BATCHES), *images(256), tuple(map(str, range(classes))), (0.5,) * channels, (0.25,) * channels
+    )
     short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
     space = load_space(config.space)
     threads = torch.get_num_threads()
@@ -95,13 +103,13 @@ def estimate_child_seconds(config: SearchConfig) -> float:
         seconds = []
         for number in range(TIMED_GENOTYPES):
             genotype = space.decode(sample_actions(space, random_for(config.seed, "plan", number)))
-            child, reports = evaluator.evaluate(genotype, 0, None), []
-            for report in child:
-                reports.append((time.monotonic(), report))
             # The second epoch alone: the first pays for warming up.
-            epoch = reports[-1][0] - reports[0][0] if len(reports) > 1 else 0.0
+            ends = [time.monotonic() for _ in evaluator.evaluate(genotype, 0, None)]
+            if len(ends) < 2:
+                continue  # it diverged on noise
+            epoch = ends[-1] - ends[0]
             work = batch * TIMED_BATCHES + 256 / 3  # scoring an image costs about a third of training on it
             seconds.append(epoch / work * config.fidelity.epochs * (train_images + validation_images / 3))
     finally:
         torch.set_num_threads(threads)
-    return sum(seconds) / len(seconds)
+    return sum(seconds) / max(1, len(seconds))

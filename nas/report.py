@@ -17,7 +17,9 @@ from search_spaces.space import SearchSpace
 
 def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
     """The best trials with their rewards and costs."""
-    table = Table(title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)")
+    table = Table(
+        title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)"
+    )
     for name in ("rank", "trial", "reward", "params", "MACs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
@@ -72,7 +74,9 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
     if state.ranked():
         console.print(ranking(state, space, top))
-    console.print(f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False)
+    console.print(
+        f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
+    )
     console.print(summary(state), highlight=False)
     shown: set[str] = set()
     for trial in state.trials.values():

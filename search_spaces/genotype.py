@@ -114,7 +114,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=not any(isinstance(v, dict) and "edges" in v for v in value))
+    return dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", value, flow_style=not any(isinstance(v, dict) and "edges" in v for v in value)
+    )
 
 
 _Dumper.add_representer(list, _represent_list)

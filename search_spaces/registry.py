@@ -34,7 +34,9 @@ def load_space(name_or_path: str) -> SearchSpace:
 
 
 def space_from_document(document: object) -> CellSpace:
-    """Validate a declaration of a cell space: ``schema``, ``name``, ``operations``, and optionally ``nodes``, ``combine``, ``cells``, ``outputs``.
+    """Validate a declaration of a cell space.
+
+    It has ``schema``, ``name`` and ``operations``, and optionally ``nodes``, ``combine``, ``cells`` and ``outputs``.
 
     Raises:
         SpaceError: a rule is broken.

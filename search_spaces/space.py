@@ -137,7 +137,9 @@ class CellSpace:
 
     def _encode_cell(self, cell: CellGenotype, name: str) -> list[int]:
         if cell.inputs != 2 or len(cell.nodes) != self.nodes:
-            raise GenotypeError(f"cell '{name}': space {self.name!r} has two inputs and {self.nodes} nodes, but got {cell.inputs} and {len(cell.nodes)}")
+            raise GenotypeError(
+                f"cell '{name}': space {self.name!r} has two inputs and {self.nodes} nodes, but got {cell.inputs} and {len(cell.nodes)}"
+            )
         actions: list[int] = []
         for state, node in enumerate(cell.nodes, start=2):
             where = f"cell '{name}', node {state}"
@@ -145,9 +147,13 @@ class CellSpace:
                 raise GenotypeError(f"{where}: space {self.name!r} has two edges a node, without options")
             for edge in node.edges:
                 if edge.operation not in self.operations:
-                    raise GenotypeError(f"{where}: operation {edge.operation!r} is not searched in {self.name!r}; searched: {', '.join(self.operations)}")
+                    raise GenotypeError(
+                        f"{where}: operation {edge.operation!r} is not searched in {self.name!r}; searched: {', '.join(self.operations)}"
+                    )
             if node.combine not in self.combine:
-                raise GenotypeError(f"{where}: combine {node.combine!r} is not searched in {self.name!r}; searched: {', '.join(self.combine)}")
+                raise GenotypeError(
+                    f"{where}: combine {node.combine!r} is not searched in {self.name!r}; searched: {', '.join(self.combine)}"
+                )
             actions += [edge.source for edge in node.edges]
             if len(self.operations) > 1:
                 actions += [self.operations.index(edge.operation) for edge in node.edges]
@@ -155,5 +161,7 @@ class CellSpace:
                 actions.append(self.combine.index(node.combine))
         expected = self._with_outputs(cell.nodes).outputs
         if tuple(sorted(cell.outputs)) != expected:
-            raise GenotypeError(f"cell '{name}': in space {self.name!r} the outputs are {list(expected)} ({self.outputs}), but got {list(cell.outputs)}")
+            raise GenotypeError(
+                f"cell '{name}': in space {self.name!r} the outputs are {list(expected)} ({self.outputs}), but got {list(cell.outputs)}"
+            )
         return actions

@@ -9,7 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "controllers", "nas")
-FORBIDDEN = {"search_spaces": {"controllers", "nas", "tests", "benchmarks"}, "controllers": {"nas", "tests", "benchmarks"}, "nas": {"tests", "benchmarks"}}
+FORBIDDEN = {
+    "search_spaces": {"controllers", "nas", "tests", "benchmarks"},
+    "controllers": {"nas", "tests", "benchmarks"},
+    "nas": {"tests", "benchmarks"},
+}
 # What each package may import from outside, beside the standard library (design: one direction, few dependencies).
 THIRD_PARTY = {
     "search_spaces": {"torch", "networkx", "yaml"},
@@ -69,7 +73,11 @@ def test_help_loads_neither_torch_nor_ray() -> None:
 
 def test_torch_free_modules_load_no_torch() -> None:
     modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary"]
-    code = "import sys\n" + "\n".join(f"import search_spaces.{m}" for m in modules) + "\nimport controllers.controller, nas.config, nas.ledger, nas.search"
+    code = (
+        "import sys\n"
+        + "\n".join(f"import search_spaces.{m}" for m in modules)
+        + "\nimport controllers.controller, nas.config, nas.ledger, nas.search"
+    )
     assert run_fresh(code + "\nprint('torch' in sys.modules)") == "False"
 
 

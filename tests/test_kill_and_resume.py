@@ -1,4 +1,4 @@
-"""``kill -9`` of the driver at random moments, then ``nas resume``: no finished child is lost or trained twice. The real command, in process and on Ray."""
+"""``kill -9`` of the driver at random moments, then ``nas resume``: no finished child is lost or trained twice, in process and on Ray."""
 
 import os
 import random
@@ -14,7 +14,18 @@ import pytest
 from nas.ledger import read_records, replay
 
 NAS = [sys.executable, "-m", "nas.cli"]
-SETTINGS = ["--preset", "laptop", "--controller", "evolution", "--set", "evaluator=synthetic", "--set", "synthetic.seconds=0.15", "--set", "fidelity.epochs=3"]
+SETTINGS = [
+    "--preset",
+    "laptop",
+    "--controller",
+    "evolution",
+    "--set",
+    "evaluator=synthetic",
+    "--set",
+    "synthetic.seconds=0.15",
+    "--set",
+    "fidelity.epochs=3",
+]
 
 
 def launch(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
@@ -63,7 +74,9 @@ def kill_and_resume(tmp_path: Path, runner: list[str], budget: int, kills: int, 
     for number, evaluation in finished_before.items():
         assert state.trials[number].evaluation == evaluation, "a finished child was lost or trained again"
     started_after_end = [
-        record["trial"] for i, record in enumerate(records) if record["event"] == "started" and record["trial"] in {r["trial"] for r in records[:i] if r["event"] == "finished"}
+        record["trial"]
+        for i, record in enumerate(records)
+        if record["event"] == "started" and record["trial"] in {r["trial"] for r in records[:i] if r["event"] == "finished"}
     ]
     assert not started_after_end, "a finished child was started again"
     assert len(state.sessions) == kills + 1

@@ -76,7 +76,11 @@ def test_a_search_on_ray_survives_every_kind_of_failure(tmp_path: Path) -> None:
     assert state.spent == 40
     outcomes = [t.evaluation.outcome for t in state.trials.values() if t.evaluation]
     assert {o.reason for o in outcomes if isinstance(o, Failed)} == set(failures)
-    lost = [t for t in state.trials.values() if t.evaluation and isinstance(t.evaluation.outcome, Failed) and t.evaluation.outcome.reason == "worker_lost"]
+    lost = [
+        t
+        for t in state.trials.values()
+        if t.evaluation and isinstance(t.evaluation.outcome, Failed) and t.evaluation.outcome.reason == "worker_lost"
+    ]
     assert lost and all(t.lost == t.attempts == 3 and not t.spends_budget for t in lost)
 
 

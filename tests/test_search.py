@@ -154,7 +154,7 @@ def test_a_child_over_its_time_limit_fails_and_the_search_goes_on(tmp_path: Path
 def test_a_search_whose_children_all_fail_stops_and_can_be_resumed(tmp_path: Path) -> None:
     result = engine.start(synthetic(100, failures={"exception": 1.0}), tmp_path / "run", QUIET)
     assert result.ending is Ending.FAILING and result.state.spent == 20
-    with pytest.raises(RunError, match="20 children failed one after the other, the last with: .*synthetic: an exception"):
+    with pytest.raises(RunError, match=r"20 children failed one after the other, the last with: .*synthetic: an exception"):
         engine.check_failing(result)
 
 
@@ -209,7 +209,9 @@ class _Recorder:
 
 def test_restore_tells_outcomes_in_the_order_of_the_ledger(tmp_path: Path) -> None:
     class Listener(_Recorder):
-        told: list[int] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[int] = []
 
         def tell(self, proposal: Proposal, outcome: object) -> None:
             self.told.append(proposal.trial)
