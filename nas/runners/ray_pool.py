@@ -92,7 +92,8 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"runner.address: no Ray cluster answers at {settings.address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`. If the cluster asks for a token, set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"
+            "start one with `ray start --head`. If the cluster asks for a token, "
+            "set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"
         ) from None
 
 
