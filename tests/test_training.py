@@ -114,10 +114,6 @@ def test_the_reward_is_the_accuracy_on_the_validation_images(digits):
     with torch.no_grad():
         accuracy = (network.eval()(images).argmax(1) == data.validation_labels).double().mean().item()
     assert evaluation.outcome == Completed(pytest.approx(accuracy))
-    right = dict(vars(digits)) | {"validation_labels": network(images).argmax(1).numpy()}
-    assert run(network, ProxyData(**right), settings(learning_rate=1e-9, weight_decay=0.0), epochs=1)[1].outcome == Completed(
-        pytest.approx(1.0, abs=0.05)  # batch statistics move a little
-    )
 
 
 def test_the_steps_are_those_of_a_plain_reference():
