@@ -1,6 +1,7 @@
 """Data sets are read from every layout, refused where they are damaged or hostile, and split without touching the test part."""
 
 import dataclasses
+import hashlib
 import io
 import logging
 import os
@@ -14,7 +15,7 @@ from PIL import Image
 
 from nas.config import DataSettings, Fidelity, SearchConfig
 from nas.data import load_dataset, prepare, split_validation
-from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, load_plain_pickle, read_binary, read_python
+from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, load_plain_pickle, read_binary, read_python, unofficial_files
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.folder import load_folder
 from nas.data.images import Dataset, balanced_choice, stratified_choice
@@ -103,6 +104,19 @@ def test_class_names_come_from_the_archive(tmp_path):
     assert load_cifar(TEN, str(tmp_path), download=False).class_names[:2] == ("airplane", "automobile")
     (tmp_path / "batches.meta.txt").write_text("\n".join(f"name{i}" for i in range(10)) + "\n\n")
     assert load_cifar(TEN, str(tmp_path), download=False).class_names[:2] == ("name0", "name1")
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_binary, "data_batch_4.bin"), (write_python, "data_batch_4")])
+def test_files_that_are_not_the_official_ones_are_named(write, name, tmp_path):
+    write(TEN, tmp_path)
+    ours = tuple((path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in tmp_path.iterdir())
+    spec = dataclasses.replace(TEN, file_md5=ours)
+    assert unofficial_files(spec, str(tmp_path)) == []
+    content = bytearray((tmp_path / name).read_bytes())
+    content[2000] ^= 1
+    (tmp_path / name).write_bytes(content)
+    assert unofficial_files(spec, str(tmp_path)) == [tmp_path / name]
+    assert len(unofficial_files(TEN, str(tmp_path))) == 6, "none of these generated files is CIFAR-10's"
 
 
 def test_missing_cifar_without_download_names_two_ways_out(tmp_path):
@@ -479,6 +493,7 @@ def test_real_cifar10_has_its_published_statistics():
         data = load_dataset(DataSettings(download=False))
     except DataError:
         pytest.skip("CIFAR-10 is not here; NAS_DATA names its folder")
+    assert unofficial_files(CIFAR10, None) == []
     mean, std = channel_statistics(data.train_images)
     np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=5e-5)
     np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=5e-5)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.download import fetch, unpack
+from nas.data.download import fetch, md5_of, unpack
 from nas.data.images import Dataset, Images, Labels
 from nas.errors import DataError
 
@@ -41,6 +41,7 @@ class CifarSpec:
     python_test: tuple[str, int]
     python_labels: str
     class_names: tuple[str, ...]
+    file_md5: tuple[tuple[str, str], ...] = ()
 
 
 CIFAR10 = CifarSpec(
@@ -58,6 +59,20 @@ CIFAR10 = CifarSpec(
     python_test=("test_batch", 10_000),
     python_labels="labels",
     class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    file_md5=(
+        ("data_batch_1.bin", "5dd7e06a14cb22eb9f671a540d1b7c25"),
+        ("data_batch_2.bin", "5ea93a67294ea407fff1d09f752e9692"),
+        ("data_batch_3.bin", "942cd6a4bcdd0dd3c604fbe906cb4421"),
+        ("data_batch_4.bin", "ae636b3ba5c66a11e91e8cb52e771fcb"),
+        ("data_batch_5.bin", "53f37980c15c3d472c316c40844f3f0d"),
+        ("test_batch.bin", "803d5f7f4d78ea53de84dbe85f74fb6d"),
+        ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+        ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+        ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+        ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+        ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+        ("test_batch", "40351d587109b95175f43aff81a1287e"),
+    ),
 )
 CIFAR100 = CifarSpec(
     name="cifar100",
@@ -74,6 +89,7 @@ CIFAR100 = CifarSpec(
     python_test=("test", 10_000),
     python_labels="fine_labels",
     class_names=tuple(f"class {i}" for i in range(100)),
+    file_md5=(("train", "16019d7e3df5f24257cddd939b257f8d"), ("test", "f0ef6b0ae62326f3e7ffdfab6717acfc")),
 )
 SPECS = {spec.name: spec for spec in (CIFAR10, CIFAR100)}
 
@@ -100,6 +116,23 @@ def load_cifar(spec: CifarSpec, root: str | None, download: bool) -> Dataset:
         raise DataError(f"{spec.title}: the archive from {spec.url} holds no {spec.binary_folder} folder. {ways_out(spec, bases[0])}")
     folder, read = found
     return read(spec, folder)
+
+
+def unofficial_files(spec: CifarSpec, root: str | None) -> list[Path]:
+    """The files in use whose contents are not the official ones, so far as their checksums are known (CIFAR-100's binary ones are not).
+
+    ``load_cifar`` takes any file of the right size with labels in range; this tells whether it is CIFAR.
+
+    Raises:
+        DataError: the set is incomplete.
+    """
+    found = find(spec, [Path(root).expanduser()] if root else [data_home()])
+    if found is None:
+        return []
+    folder, read = found
+    used = (*spec.binary_train, spec.binary_test) if read is read_binary else (*spec.python_train, spec.python_test)
+    known = dict(spec.file_md5)
+    return [folder / name for name, _ in used if name in known and md5_of(folder / name) != known[name]]
 
 
 def find(spec: CifarSpec, bases: Sequence[Path]) -> tuple[Path, Callable[[CifarSpec, Path], Dataset]] | None:

@@ -80,6 +80,8 @@ def _files(source: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
 
 
 def _check_memory(count: int, image_size: int) -> None:
+    if not hasattr(os, "sysconf"):
+        return  # Windows does not tell
     need = count * image_size * image_size * 3
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if need > have / 2:
