@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nas.errors import ConfigError, UserError
+from nas.errors import ConfigError, DataError, UserError
 
 app = typer.Typer(
     name="nas",
@@ -297,11 +297,14 @@ def data(
 ) -> None:
     """Fetch a data set where it is missing, and verify it."""
     from nas.config import DataSettings
+    from nas.data.cifar import SPECS, unofficial_files
     from nas.data.dataset import load_dataset
 
     if name not in ("cifar10", "cifar100", "digits"):
         raise ConfigError(f"a data set to fetch must be one of cifar10, cifar100, digits, but got {name!r}")
     dataset = load_dataset(DataSettings(name=name, root=str(data_dir) if data_dir else None))
+    if name in SPECS and (altered := unofficial_files(SPECS[name], str(data_dir) if data_dir else None)):
+        raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")
     height, width, channels = dataset.train_images.shape[1:]
     console.print(
         f"{name}: {len(dataset.train_images):,} training and {len(dataset.test_images):,} test images, "
