@@ -254,19 +254,21 @@ def _convolution(
 
     A pair strides along the side that each kernel covers.
     """
-    inner = int(channels_out * share) if layers.conventions.bottleneck else 0
+    bottleneck = layers.conventions.bottleneck
+    inner = int(channels_out * share) if bottleneck else 0
+    narrow = inner or channels_out  # a bottleneck of less than one filter is left out
     pair = len(kernels) > 1
-    steps = [(stride if h > 1 or not pair else 1, stride if w > 1 or not pair else 1) for h, w in kernels]
-    parts: list[nn.Module] = []
-    if inner < 1:
-        widths = [channels_in, *[channels_out] * len(kernels)]
-        for i, (kernel, step) in enumerate(zip(kernels, steps, strict=True)):
-            parts.append(layers.conv(widths[i], widths[i + 1], kernel, step, dilation=dilation))
-        return Sequential(*parts, layers.norm(channels_out))
-    parts = [layers.conv(channels_in, inner, 1), layers.norm(inner), FreshReLU()]
-    for kernel, step in zip(kernels, steps, strict=True):
-        parts += [layers.conv(inner, inner, kernel, step, dilation=dilation), layers.norm(inner), FreshReLU()]
-    return Sequential(*parts, layers.conv(inner, channels_out, 1), layers.norm(channels_out))
+    parts: list[nn.Module] = [layers.conv(channels_in, inner, 1), layers.norm(inner), FreshReLU()] if inner else []
+    width = inner or channels_in
+    for i, (height, breadth) in enumerate(kernels):
+        if i > 0 and bottleneck:
+            parts += [layers.norm(narrow), FreshReLU()]
+        step = (stride if height > 1 or not pair else 1, stride if breadth > 1 or not pair else 1)
+        parts.append(layers.conv(width, narrow, (height, breadth), step, dilation=dilation))
+        width = narrow
+    if inner:
+        parts += [layers.norm(inner), FreshReLU(), layers.conv(inner, channels_out, 1)]
+    return Sequential(*parts, layers.norm(channels_out))
 
 
 def _dilated(channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:

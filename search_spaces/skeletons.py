@@ -33,7 +33,8 @@ class Conventions:
     Attributes:
         padding: ``same`` is TensorFlow's, with the odd pixel at the bottom and right; ``symmetric`` is PyTorch's.
         bottleneck: the 3×3, dilated 3×3, 1×7–7×1 (1×3–3×1) convolutions run in a quarter (three eighths) of the filters
-            between two 1×1 convolutions; else they are ReLU, convolution(s), batch norm.
+            between two 1×1 convolutions, unless that is less than one, and a pair has batch norm and ReLU in between;
+            else they are ReLU, convolution(s), batch norm.
         dilated: ``plain`` convolves as above with rate 2; ``separable`` is depthwise with rate 2, then 1×1.
         strided_identity: a strided identity becomes a strided 1×1 ``conv`` or a ``factorized`` reduction.
         adjust_always: every cell adjusts PREVIOUS by a 1×1 convolution; else one of the right shape is taken as it is, and so
@@ -59,7 +60,10 @@ class Conventions:
 
 
 NASNET_CONVENTIONS = Conventions()
-"""NASNet, PNASNet and AmoebaNet: tensorflow/models and tensorflow/tpu."""
+"""NASNet and PNASNet: tensorflow/models."""
+
+AMOEBANET_CONVENTIONS = replace(NASNET_CONVENTIONS, drop_by_depth=False)
+"""AmoebaNet: tensorflow/tpu, whose drop path grows with training only."""
 
 TIMM_CONVENTIONS = replace(NASNET_CONVENTIONS, average_counts_padding=True)
 """NASNet as timm's port computes it; for comparing with it to rounding."""
@@ -232,8 +236,10 @@ _CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
     ),
     "pnasnet-mobile": NASNetSkeleton(3, 54, "imagenet", 32, "in_place", dropout=0.5, norm_eps=1e-3),
     "pnasnet-large": NASNetSkeleton(4, 216, "imagenet", 96, "in_place", drop_path_keep=0.6, dropout=0.5, norm_eps=1e-3),
-    "amoebanet-cifar": NASNetSkeleton(6, 36, drop_path_keep=0.7),
-    "amoebanet-large": NASNetSkeleton(6, 190, "imagenet", 32, drop_path_keep=0.7, dropout=0.5, norm_eps=1e-3),
+    "amoebanet-cifar": NASNetSkeleton(6, 36, drop_path_keep=0.7, conventions=AMOEBANET_CONVENTIONS),
+    "amoebanet-large": NASNetSkeleton(
+        6, 190, "imagenet", 32, drop_path_keep=0.7, dropout=0.5, norm_eps=1e-3, conventions=AMOEBANET_CONVENTIONS
+    ),
     "darts-cifar": NASNetSkeleton(6, 36, drop_path_keep=0.8, conventions=DARTS_CONVENTIONS),
     "darts-imagenet": NASNetSkeleton(4, 48, "darts_imagenet", conventions=DARTS_CONVENTIONS),
 }

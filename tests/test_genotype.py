@@ -103,24 +103,64 @@ def test_reference_genotypes_are_in_the_written_form_and_name_their_source() -> 
         assert len(reference_source(name)) > 20, name
 
 
-def test_published_cells_say_what_the_literature_says() -> None:
-    """0 = PREVIOUS, 1 = CURRENT; AmoebaNet's and NASNet's own lists number them the other way round."""
-    nasnet, figure = load_reference("nasnet-a"), load_reference("nasnet-a-figure")
-    assert nasnet.normal.nodes == figure.normal.nodes and nasnet.reduction is not None and figure.reduction is not None
-    assert (nasnet.normal.outputs, nasnet.reduction.outputs) == ((0, 2, 3, 4, 5, 6), (3, 4, 5, 6))
-    assert (figure.normal.outputs, figure.reduction.outputs) == ((2, 3, 4, 5, 6), (4, 5, 6))
-    assert nasnet.normal.nodes[0].edges == (Edge(1, "sep_conv_5x5"), Edge(0, "sep_conv_3x3"))
-    assert nasnet.reduction.nodes[3].edges == (Edge(3, "identity"), Edge(2, "avg_pool_3x3"))
-    amoebanet = load_reference("amoebanet-a")
-    assert amoebanet.normal.outputs == (0, 3, 4, 6) and amoebanet.normal.nodes[0].edges == (
-        Edge(1, "avg_pool_3x3"),
-        Edge(1, "max_pool_3x3"),
-    )
-    darts = load_reference("darts-v2")
-    assert darts.normal.nodes[3].edges == (Edge(0, "identity"), Edge(2, "dil_conv_3x3"))
-    enas = load_reference("enas-micro")
-    assert enas.reduction is not None and enas.reduction.outputs == (2, 4, 5, 6) == enas.reduction.loose_ends()
-    assert load_reference("pnasnet-5").reduction is None
+def slim(operations: str, inputs: list[int], used: list[int]) -> CellGenotype:
+    """A cell as tensorflow/models and tensorflow/tpu list it: state 0 is CURRENT, 1 is PREVIOUS, a 0 in ``used`` marks an output."""
+    names = {"s": "sep_conv", "a": "avg_pool", "m": "max_pool"}
+    ours = [1, 0, *range(2, 7)]
+    edges = [
+        Edge(ours[source], "identity" if op == "none" else "conv_1x7_7x1" if op == "1x7" else f"{names[op[0]]}_{op[1]}x{op[1]}")
+        for op, source in zip(operations.split(), inputs, strict=True)
+    ]
+    nodes = tuple(Node((edges[i], edges[i + 1])) for i in range(0, 10, 2))
+    return CellGenotype(nodes, tuple(sorted(ours[state] for state, mark in enumerate(used) if not mark)))
+
+
+def darts(text: str, outputs: tuple[int, ...]) -> CellGenotype:
+    """A cell as quark0/darts lists it, ``operation source`` by comma: state 0 is PREVIOUS, 1 is CURRENT."""
+    names = {"skip": "identity", "sep": "sep_conv_3x3", "dil": "dil_conv_3x3", "max": "max_pool_3x3", "avg": "avg_pool_3x3"}
+    edges = [Edge(int(source), names[name]) for name, source in (pair.split() for pair in text.split(","))]
+    return CellGenotype(tuple(Node((edges[i], edges[i + 1])) for i in range(0, len(edges), 2)), outputs)
+
+
+def enas(tokens: str, outputs: tuple[int, ...]) -> CellGenotype:
+    """A cell as melodyguan/enas' script gives it: source and operation, twice a node; state 0 is PREVIOUS, 1 is CURRENT."""
+    names = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
+    numbers = [int(token) for token in tokens.split()]
+    edges = [Edge(numbers[i], names[numbers[i + 1]]) for i in range(0, len(numbers), 2)]
+    return CellGenotype(tuple(Node((edges[i], edges[i + 1])) for i in range(0, len(edges), 2)), outputs)
+
+
+NASNET_NORMAL = "s5 s3 s5 s3 a3 none a3 a3 s3 none", [0, 1, 1, 1, 0, 1, 1, 1, 0, 0]
+NASNET_REDUCTION = "s5 s7 m3 s7 a3 s5 none a3 s3 m3", [0, 1, 0, 1, 0, 1, 3, 2, 2, 0]
+ALL = (2, 3, 4, 5)
+PUBLISHED = {
+    "nasnet-a": (slim(*NASNET_NORMAL, [1, 0, 0, 0, 0, 0, 0]), slim(*NASNET_REDUCTION, [1, 1, 1, 0, 0, 0, 0])),
+    "nasnet-a-figure": (slim(*NASNET_NORMAL, [1, 1, 0, 0, 0, 0, 0]), slim(*NASNET_REDUCTION, [1, 1, 1, 1, 0, 0, 0])),
+    "amoebanet-a": (
+        slim("a3 m3 s3 none none a3 s3 s5 a3 s3", [0, 0, 1, 1, 0, 1, 0, 2, 5, 0], [1, 0, 1, 0, 0, 1, 0]),
+        slim("s3 a3 m3 s7 m3 m3 s3 1x7 a3 s7", [1, 0, 0, 2, 1, 0, 4, 0, 1, 0], [1, 1, 0, 0, 0, 0, 0]),
+    ),
+    "pnasnet-5": (slim("s5 m3 s7 m3 s5 s3 s3 m3 s3 none", [1, 1, 0, 0, 0, 0, 4, 0, 1, 0], [1, 1, 0, 0, 0, 0, 0]), None),
+    "darts-v1": (
+        darts("sep 1,sep 0,skip 0,sep 1,skip 0,sep 1,sep 0,skip 2", ALL),
+        darts("max 0,max 1,skip 2,max 0,max 0,skip 2,skip 2,avg 0", ALL),
+    ),
+    "darts-v2": (
+        darts("sep 0,sep 1,sep 0,sep 1,sep 1,skip 0,skip 0,dil 2", ALL),
+        darts("max 0,max 1,skip 2,max 1,max 0,skip 2,skip 2,max 1", ALL),
+    ),
+    "enas-micro": (
+        enas("0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1", (2, 3, 4, 5, 6)),
+        enas("1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1", (2, 4, 5, 6)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_cells_are_their_sources_lists(name: str) -> None:
+    """Read again, independently, from the encodings of the code that published them."""
+    normal, reduction = PUBLISHED[name]
+    assert load_reference(name) == Genotype(normal, reduction)
 
 
 def test_an_unknown_reference_lists_the_known_ones() -> None:

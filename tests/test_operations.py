@@ -192,6 +192,15 @@ def test_convolutions_have_the_form_of_their_conventions(name: str, nasnet: list
     assert kernels(make(name, 12, 16, 2, DARTS)) == darts
 
 
+def test_a_pair_has_a_norm_in_between_by_nasnets_conventions() -> None:
+    def norms(name: str, filters: int, layers: Layers) -> int:
+        return sum(isinstance(part, nn.BatchNorm2d) for part in make(name, 8, filters, 1, layers).modules())
+
+    assert [norms("conv_1x7_7x1", filters, NASNET) for filters in (16, 3)] == [4, 2]
+    assert norms("conv_1x7_7x1", 16, DARTS) == 1
+    assert norms("conv_3x3", 16, NASNET) == 3
+
+
 def test_a_bottleneck_narrower_than_one_filter_is_left_out() -> None:
     assert kernels(make("conv_3x3", 8, 3, 1)) == [(3, 8, 3, 3)]
     assert kernels(make("conv_1x3_3x1", 8, 2, 1)) == [(2, 8, 1, 3), (2, 2, 3, 1)]
