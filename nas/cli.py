@@ -1,5 +1,6 @@
 """The ``nas`` command: reads flags, calls the engine, prints. Heavy packages are imported inside the commands, so that help is instant."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,12 @@ def main() -> None:
         app()
     except UserError as error:
         errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        errors.print(f"[bold red]error:[/] cannot write{_escape(place)}: {error.strerror}; nothing recorded is lost", highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("interrupted")
@@ -79,7 +86,7 @@ def search(
         "budget": budget,
         "seed": seed,
         "controller.name": controller,
-        "data.root": str(data_dir) if data_dir else None,
+        "data.root": _absolute(data_dir),
         "fidelity.epochs": epochs,
         "fidelity.cells": cells,
         "fidelity.filters": filters,
@@ -109,7 +116,7 @@ def search(
     from nas.plan import describe_plan
 
     for line in describe_plan(config, hardware):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         return
     from nas import engine
@@ -302,7 +309,7 @@ def data(
 
     if name not in ("cifar10", "cifar100", "digits"):
         raise ConfigError(f"a data set to fetch must be one of cifar10, cifar100, digits, but got {name!r}")
-    dataset = load_dataset(DataSettings(name=name, root=str(data_dir) if data_dir else None))
+    dataset = load_dataset(DataSettings(name=name, root=_absolute(data_dir)))
     if name in SPECS and (altered := unofficial_files(SPECS[name], str(data_dir) if data_dir else None)):
         raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")
     height, width, channels = dataset.train_images.shape[1:]
@@ -314,13 +321,18 @@ def data(
     )
 
 
+def _absolute(folder: Path | None) -> str | None:
+    """A folder as a run records it: so that the run can be resumed from anywhere."""
+    return str(folder.expanduser().resolve()) if folder else None
+
+
 def _data_flags(data: str | None) -> dict[str, Any]:
     """``--data``: a name, or a folder of images."""
     named = ("cifar10", "cifar100", "digits", "synthetic")
     if data is None or data in named:
         return {"data.name": data}
-    if Path(data).is_dir():
-        return {"data.name": "folder", "data.root": data}
+    if Path(data).expanduser().is_dir():
+        return {"data.name": "folder", "data.root": _absolute(Path(data))}
     raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {data!r}")
 
 

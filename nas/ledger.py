@@ -363,7 +363,11 @@ class Ledger:
             raise
 
     def append(self, *records: Record) -> None:
-        """Write the records and wait until they are on disk: only then may anybody act on them."""
+        """Write the records and wait until they are on disk: only then may anybody act on them.
+
+        Raises:
+            OSError: the disk is full or gone; what was recorded before stays whole.
+        """
         self._file.write("".join(encode_line(self._lines + i, record) + "\n" for i, record in enumerate(records)))
         self._file.flush()
         os.fsync(self._file.fileno())
