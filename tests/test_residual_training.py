@@ -1,0 +1,59 @@
+"""Published residual networks in full size take a few steps on real CIFAR-10 images, loss falling."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nas.data.cifar import CIFAR10, find, load_cifar
+from search_spaces.network import build_network
+from search_spaces.reference import load_reference
+from search_spaces.skeletons import load_skeleton
+
+FETCH = Path(__file__).parents[1] / ".." / "shared" / "data" / "get_cifar10"
+
+
+@pytest.fixture(scope="module")
+def cifar10(tmp_path_factory):
+    """CIFAR-10 from NAS_DATA where it is, else from the machine's own script."""
+    if os.environ.get("NAS_DATA") and find(CIFAR10, [Path(os.environ["NAS_DATA"])]):
+        return load_cifar(CIFAR10, os.environ["NAS_DATA"], download=False)
+    if not FETCH.exists():
+        pytest.skip("needs CIFAR-10: set NAS_DATA")
+    folder = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, FETCH, folder], check=True)
+    return load_cifar(CIFAR10, str(folder), download=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "genotype,skeleton,image_size,examples,optimizer",
+    [
+        ("resnext-8x64d", "resnet-29-cifar", 32, 8, lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True, weight_decay=5e-4)),
+        ("convnext", "convnext-t", 224, 4, lambda p: torch.optim.AdamW(p, lr=2e-4, weight_decay=0.05)),
+    ],
+    ids=["ResNeXt-29 8x64d", "ConvNeXt-T"],
+)
+def test_a_published_network_learns_a_few_real_images(cifar10, genotype, skeleton, image_size, examples, optimizer):
+    torch.manual_seed(0)
+    network = build_network(load_reference(genotype), load_skeleton(skeleton), classes=10, image_size=image_size)
+    network.to(memory_format=torch.channels_last).train()
+    pixels = torch.from_numpy(np.array(cifar10.train_images[:examples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = F.interpolate(pixels, size=(image_size, image_size), mode="bilinear").contiguous(memory_format=torch.channels_last)
+    labels = torch.from_numpy(np.array(cifar10.train_labels[:examples]))
+    steps = optimizer(network.parameters())
+    losses = []
+    for _ in range(6):
+        steps.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        steps.step()
+        losses.append(loss.item())
+    print([round(value, 3) for value in losses])
+    assert all(np.isfinite(losses))
+    assert np.mean(losses[-2:]) < 0.85 * losses[0]
