@@ -1,0 +1,1 @@
+"""What an architecture is: genotypes, decisions, operations, cells, networks."""
