@@ -45,6 +45,8 @@ class Convolution(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Variance scaling, fan-out mode, as NASNet's code; the fan-out of a depthwise kernel is its own area."""
+        if self.weight.is_meta:  # nothing to fill, and slow to pretend
+            return
         fan_out = self.kernel_size[0] * self.kernel_size[1] * self.out_channels // self.groups
         nn.init.normal_(self.weight, std=(2 / fan_out) ** 0.5)
 
