@@ -5,6 +5,7 @@ reordering outputs, or adding nodes that reach no output. Two equal nodes are *n
 """
 
 from search_spaces.genotype import CellGenotype, Edge, Genotype
+from search_spaces.vocabulary import OPERATION_OPTIONS
 
 
 def canonical_key(genotype: Genotype) -> str:
@@ -28,7 +29,9 @@ def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
 
 
 def _operation(edge: Edge) -> str:
-    return edge.operation + "".join(f",{key}={value}" for key, value in edge.options)
+    """The operation with all its options: one left out means the same as its default written out."""
+    options = {key: rule.default for key, rule in OPERATION_OPTIONS[edge.operation].items()} | dict(edge.options)
+    return edge.operation + "".join(f",{key}={value}" for key, value in sorted(options.items()))
 
 
 def _refine(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) -> dict[int, str]:

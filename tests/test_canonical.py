@@ -13,6 +13,7 @@ from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.nasnet import NASNET
 from search_spaces.reference import load_reference
 from search_spaces.space import CellSpace, sample_actions
+from search_spaces.vocabulary import OPERATION_OPTIONS
 
 
 def graph_of(cell: CellGenotype) -> nx.DiGraph:
@@ -181,3 +182,12 @@ def test_a_nasnet_key_takes_little_time() -> None:
     keys = {canonical_key(genotype) for genotype in genotypes}
     assert len(keys) == 50
     assert (time.process_time() - start) / 50 < 0.02
+
+
+def test_an_option_left_out_is_its_default() -> None:
+    bare = CellGenotype((Node((Edge(0, "resnext_block"),)),), (1,), inputs=1)
+    options = tuple(sorted((key, rule.default) for key, rule in OPERATION_OPTIONS["resnext_block"].items()))
+    written = CellGenotype((Node((Edge(0, "resnext_block", options),)),), (1,), inputs=1)
+    assert canonical_cell(bare) == canonical_cell(written)
+    other = CellGenotype((Node((Edge(0, "resnext_block", (("cardinality", 8),)),)),), (1,), inputs=1)
+    assert canonical_cell(bare) != canonical_cell(other)
