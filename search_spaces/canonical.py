@@ -30,7 +30,7 @@ def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
 
 def _operation(edge: Edge) -> str:
     """The operation with all its options: one left out means the same as its default written out."""
-    options = {key: rule.default for key, rule in OPERATION_OPTIONS[edge.operation].items()} | dict(edge.options)
+    options = {key: rule.default for key, rule in OPERATION_OPTIONS.get(edge.operation, {}).items()} | dict(edge.options)
     return edge.operation + "".join(f",{key}={value}" for key, value in sorted(options.items()))
 
 
