@@ -42,7 +42,8 @@ class PolicyGradientOptions:
     recurrent: bool = option(True, text="false replaces the LSTM by independent logits for every decision")
     init_scale: float = option(0.1, low=0, high=1, text="LSTM and embeddings start uniform in ±this")
     head_init_scale: float = option(0.0, low=0, high=1, text="output layers start uniform in ±this; 0 makes the first policy uniform")
-    learning_rate: float = option(0.02, low=0, text="of Adam")
+    learning_rate: float = option(0.005, low=0, text="of Adam, for the LSTM, its embeddings and output layers")
+    bias_learning_rate: float = option(0.1, low=0, text="of Adam, for the biases: what is good whatever was chosen before")
     batch: int = option(5, low=1, text="outcomes an update waits for")
     replay: int = option(2, low=1, text="recent batches an update learns from, the newest included")
     epochs: int = option(8, low=1, text="gradient steps an update")
@@ -53,6 +54,11 @@ class PolicyGradientOptions:
     reward: str = option("rank", choices=("rank", "quantile", "baseline"), text="how rewards become advantages")
     baseline_decay: float = option(0.95, low=0, high=1, text="of the moving average that reward: baseline subtracts")
     normalise: bool = option(False, text="divide baseline advantages by their standard deviation")
+    screen: bool = option(True, text="let a surrogate choose among many candidates what is proposed")
+    screen_pool: int = option(256, low=2, text="candidates the surrogate chooses from")
+    screen_local: float = option(0.5, low=0, high=1, text="share of them that are small changes of the best cells; the rest are samples")
+    screen_start: int = option(10, low=3, text="outcomes told before the surrogate is asked")
+    screen_capacity: int = option(300, low=10, text="outcomes the surrogate learns from")
 
 
 PAPER: dict[str, OptionValue] = {
@@ -61,6 +67,7 @@ PAPER: dict[str, OptionValue] = {
     "init_scale": 0.1,
     "head_init_scale": 0.1,
     "learning_rate": 0.00035,
+    "bias_learning_rate": 0.00035,
     "batch": 20,
     "replay": 1,
     "epochs": 1,
@@ -69,6 +76,7 @@ PAPER: dict[str, OptionValue] = {
     "reward": "baseline",
     "baseline_decay": 0.95,
     "normalise": False,
+    "screen": False,
 }
 """Zoph et al. 2018 (arXiv 1707.07012), appendix A.1. Unstated there and chosen here: epochs, clip 0.2, embedding, no normalisation."""
 

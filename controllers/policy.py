@@ -89,10 +89,10 @@ class Policy(nn.Module):
         return taken, entropy
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def sample(self, count: int, generator: torch.Generator, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
         """Draw action sequences [N, D], with their log-probabilities [N, D] under the policy itself, at temperature 1.
 
-        A temperature above 1 flattens every softmax before drawing.
+        A temperature (one, or one a sequence [N, 1]) above 1 flattens every softmax before drawing.
         """
         uniforms = torch.rand(len(self.offsets), count, generator=generator)
         previous, state = torch.zeros(count, 1, dtype=torch.long), None
