@@ -10,7 +10,8 @@ from search_spaces.reference import load_reference
 from search_spaces.vocabulary import OptionValue
 
 
-def _require(rule_holds: bool, rule: str, value: object) -> None:
+def require(rule_holds: bool, rule: str, value: object) -> None:
+    """Raise SkeletonError with the rule and the value unless the rule holds."""
     if not rule_holds:
         raise SkeletonError(f"{rule}, but got {value!r}")
 
@@ -54,17 +55,17 @@ class ResidualSkeleton:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(1 <= len(self.depths) <= 8, "`depths` must have 1..8 stages", self.depths)
-        _require(len(self.widths) == len(self.depths), "`widths` must have one width for each of `depths`", self.widths)
-        _require(all(1 <= depth <= 200 for depth in self.depths), "every one of `depths` must be 1..200", self.depths)
-        _require(all(1 <= width <= 16384 for width in self.widths), "every one of `widths` must be 1..16384", self.widths)
-        _require(self.stem in ("imagenet", "cifar", "patch"), "`stem` must be imagenet, cifar or patch", self.stem)
-        _require(self.stem_filters is None or 1 <= self.stem_filters <= 16384, "`stem_filters` must be 1..16384", self.stem_filters)
-        _require(1 <= self.patch <= 64, "`patch` must be 1..64", self.patch)
-        _require(self.stem_norm in ("batch", "layer", "none"), "`stem_norm` must be batch, layer or none", self.stem_norm)
-        _require(self.activation in ("relu", "gelu"), "`activation` must be relu or gelu", self.activation)
-        _require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
-        _require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
+        require(1 <= len(self.depths) <= 8, "`depths` must have 1..8 stages", self.depths)
+        require(len(self.widths) == len(self.depths), "`widths` must have one width for each of `depths`", self.widths)
+        require(all(1 <= depth <= 200 for depth in self.depths), "every one of `depths` must be 1..200", self.depths)
+        require(all(1 <= width <= 16384 for width in self.widths), "every one of `widths` must be 1..16384", self.widths)
+        require(self.stem in ("imagenet", "cifar", "patch"), "`stem` must be imagenet, cifar or patch", self.stem)
+        require(self.stem_filters is None or 1 <= self.stem_filters <= 16384, "`stem_filters` must be 1..16384", self.stem_filters)
+        require(1 <= self.patch <= 64, "`patch` must be 1..64", self.patch)
+        require(self.stem_norm in ("batch", "layer", "none"), "`stem_norm` must be batch, layer or none", self.stem_norm)
+        require(self.activation in ("relu", "gelu"), "`activation` must be relu or gelu", self.activation)
+        require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
+        require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
 
     @property
     def blocks(self) -> int:

@@ -6,13 +6,7 @@ from typing import Literal
 
 from search_spaces.errors import SkeletonError
 from search_spaces.genotype import CellGenotype, Genotype
-from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name
-
-
-def _require(rule_holds: bool, rule: str, value: object) -> None:
-    if not rule_holds:
-        raise SkeletonError(f"{rule}, but got {value!r}")
-
+from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name, require
 
 # ---------------------------------------------------------------------------------------------------- cell networks
 
@@ -122,14 +116,14 @@ class NASNetSkeleton:
     conventions: Conventions = NASNET_CONVENTIONS
 
     def __post_init__(self) -> None:
-        _require(self.stem in ("cifar", "imagenet", "darts_imagenet"), "`stem` must be cifar, imagenet or darts_imagenet", self.stem)
-        _require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
+        require(self.stem in ("cifar", "imagenet", "darts_imagenet"), "`stem` must be cifar, imagenet or darts_imagenet", self.stem)
+        require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
         lowest = {"imagenet": 4, "darts_imagenet": 2}.get(self.stem, 1)
-        _require(lowest <= self.filters <= 4096, f"`filters` must be {lowest}..4096 with the {self.stem} stem", self.filters)
-        _require(self.stem_filters is None or 1 <= self.stem_filters <= 4096, "`stem_filters` must be 1..4096", self.stem_filters)
-        _require(self.reductions in ("inserted", "in_place"), "`reductions` must be inserted or in_place", self.reductions)
-        _require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
-        _require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
+        require(lowest <= self.filters <= 4096, f"`filters` must be {lowest}..4096 with the {self.stem} stem", self.filters)
+        require(self.stem_filters is None or 1 <= self.stem_filters <= 4096, "`stem_filters` must be 1..4096", self.stem_filters)
+        require(self.reductions in ("inserted", "in_place"), "`reductions` must be inserted or in_place", self.reductions)
+        require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
+        require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +213,8 @@ class NASBench201Skeleton:
     filters: int = 16
 
     def __post_init__(self) -> None:
-        _require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
-        _require(1 <= self.filters <= 4096, "`filters` must be 1..4096", self.filters)
+        require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
+        require(1 <= self.filters <= 4096, "`filters` must be 1..4096", self.filters)
 
 
 # ---------------------------------------------------------------------------------------------------- named skeletons
