@@ -77,7 +77,11 @@ def rank_advantages(rewards: Sequence[float]) -> list[float]:
 
 
 def quantile_advantages(rewards: Sequence[float], history: Sequence[float], top: float = 0.2, otherwise: float = -0.25) -> list[float]:
-    """From 0 to 2 within the best ``top`` share of all rewards so far (``history``, which includes them), else ``otherwise``."""
+    """From 0 to 2 within the best ``top`` share of all rewards so far (``history``, which includes them), else ``otherwise``.
+
+    Only for searches that train no cell twice: a policy that repeats its best cell fills the history with that cell's
+    reward, which then is no longer in the top share, and the policy is driven away from it.
+    """
     ordered = sorted(history)
     quantiles = [(bisect_left(ordered, r) + bisect_right(ordered, r)) / (2 * len(ordered)) for r in rewards]
     return [2 * (q - (1 - top)) / top if q > 1 - top else otherwise for q in quantiles]

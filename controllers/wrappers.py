@@ -78,7 +78,7 @@ class Deduplicated:
         try:
             trained = {str(key): (int(line[0]), _unpack(line[1:])) for key, line in state["cells"].items()}
             inner = state["controller"]
-        except (KeyError, TypeError, IndexError, AttributeError) as problem:
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError) as problem:
             raise ValueError(f"not the state of a canonical-cell cache: {problem!r}") from None
         self.controller.load_state_dict(inner)
         self.trained = trained

@@ -135,7 +135,8 @@ def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns) -> T
         fidelities={epochs: _shares(_numbers(texts(name), name)) for epochs, name in sorted(columns.fidelities.items())},
     )
     if len(table.rows) != len(table):
-        repeated = next(row for row, actions in enumerate(table.actions) if table.rows[actions] != row)
+        first = dict(zip(reversed(table.actions), reversed(range(len(table))), strict=True))
+        repeated = next(row for row, actions in enumerate(table.actions) if first[actions] != row)
         raise DataError(f"row {repeated + 2}: the architecture {texts(columns.architecture)[repeated][:200]!r} is listed twice")
     return table
 

@@ -49,7 +49,8 @@ def test_same_seed_same_run_and_seeds_differ():
 def test_repeats_are_paid_only_where_asked():
     options = {"population": 4, "sample": 4}
     kinds = ("canonical", "actions", "paid")
-    distinct = {kind: run_arm(Arm("e", "evolution", options, kind), TABLE, Terms(150), 0).distinct for kind in kinds}
+    terms = Terms(150, promote=1)  # a promotion keeps the run from ending where the best is found
+    distinct = {kind: run_arm(Arm("e", "evolution", options, kind), TABLE, terms, 0).distinct for kind in kinds}
     assert distinct["canonical"] == 150
     assert distinct["paid"] < distinct["actions"] < 150
 
@@ -79,7 +80,7 @@ def test_in_flight_children_are_pending_and_end_by_their_durations(monkeypatch):
         return Proposal(trial, TABLE.actions[trial * 7])
 
     monkeypatch.setattr("nas.bench.make_controller", lambda *args: Spy())
-    run_arm(Arm("s", "random", repeats="paid"), TABLE, Terms(20, in_flight=8), 0)
+    run_arm(Arm("s", "random", repeats="paid"), TABLE, Terms(20, in_flight=8, promote=1), 0)
     asked = [entry for entry in seen if isinstance(entry, int)]
     told = [entry[1] for entry in seen if not isinstance(entry, int)]
     assert asked[:8] == list(range(8)) and set(asked[8:]) == {7}

@@ -115,7 +115,7 @@ def pay(actions: tuple[int, ...]) -> float:
     return {2: 0.9, 1: 0.4, 0: 0.1}[(actions[0] == 2) + (actions[1] == 1)]
 
 
-@pytest.mark.parametrize("reward", ["rank", "quantile", "baseline"])
+@pytest.mark.parametrize("reward", ["rank", "baseline"])  # the quantile reward needs distinct cells: see its docstring
 @pytest.mark.parametrize("recurrent", [True, False], ids=["lstm", "logits"])
 @pytest.mark.parametrize("algorithm", ["ppo", "reinforce"])
 def test_solves_a_two_decision_bandit(algorithm, recurrent, reward):
