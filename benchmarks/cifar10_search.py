@@ -1,6 +1,6 @@
 """Does the default controller beat random search on real CIFAR-10? Same preset, same budget, several seeds each.
 
-    python benchmarks/cifar10_search.py --data-dir DIR --budget 60 --seeds 3 --out OUT
+    python benchmarks/cifar10_search.py --data-dir DIR --budget 50 --seeds 3 --out OUT
 
 Every search is an ordinary run folder under OUT (an interrupted benchmark goes on where it stopped). At the end it prints a Markdown table
 and writes OUT/cifar10_search.png: reward in the order in which children ended (smoothed) and the best reward so far.
@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from rich.console import Console
+from scipy.stats import ttest_ind
 
 from nas import engine
 from nas.ledger import RunState, rewards_over_time
@@ -27,9 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="folder with CIFAR-10")
     parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--budget", type=int, default=60)
+    parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--controllers", nargs="+", default=["ppo", "random"])
+    parser.add_argument("--controllers", nargs="+", default=["ppo", "random"], help="names, with options as in 'ppo:{screen: false}'")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar10_search"))
     parser.add_argument("--set", action="append", default=[], dest="assignments")
     arguments = parser.parse_args()
@@ -38,15 +39,18 @@ def main() -> None:
     space = load_space(build_config(arguments.preset, arguments.assignments).space)
     for seed in range(1, arguments.seeds + 1):  # seed by seed, so that a benchmark cut short still compares like with like
         for controller in arguments.controllers:
-            flags = {"controller.name": controller, "seed": seed, "budget": arguments.budget, "data.root": arguments.data_dir}
-            config = build_config(arguments.preset, arguments.assignments, flags)
-            folder = RunFolder(arguments.out / f"{controller}-{seed}")
+            name, _, options = controller.partition(":")
+            flags = {"controller.name": name, "seed": seed, "budget": arguments.budget, "data.root": arguments.data_dir}
+            chosen = [f"controller.options={options}"] if options else []
+            config = build_config(arguments.preset, [*arguments.assignments, *chosen], flags)
+            folder = RunFolder(arguments.out / f"{name}-{seed}")
             console.print(f"{controller}, seed {seed}", highlight=False)
             result = engine.resume(folder, None, console) if folder.ledger_file.is_file() else engine.start(config, folder.path, console)
             if result.ending is not engine.Ending.FINISHED:
                 raise SystemExit(f"{folder.path}: {result.ending.value}")
             states.setdefault(controller, []).append(result.state)
     print(markdown(states, space))
+    print(differences(states))
     draw(states, arguments.out / "cifar10_search.png")
 
 
@@ -62,7 +66,7 @@ def markdown(states: dict[str, list[RunState]], space: SearchSpace) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for controller, runs in states.items():
-        quarter = [float(np.mean(rewards(run)[-(len(rewards(run)) // 4) :])) for run in runs]
+        quarter = last_quarter(runs)
         distinct = [len({space.canonical(space.decode(t.proposal.actions)) for t in run.trials.values()}) for run in runs]
         cells = [
             controller,
@@ -76,6 +80,24 @@ def markdown(states: dict[str, list[RunState]], space: SearchSpace) -> str:
             f"{statistics.mean(run.elapsed() for run in runs) / 60:.1f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def last_quarter(runs: list[RunState]) -> list[float]:
+    """Mean reward of the last quarter of each run's children."""
+    return [float(np.mean(rewards(run)[-(len(rewards(run)) // 4) :])) for run in runs]
+
+
+def differences(states: dict[str, list[RunState]]) -> str:
+    """Welch's t-test of the last quarter's means, the first controller against each other one."""
+    first, *others = states
+    lines = []
+    for other in others:
+        test = ttest_ind(last_quarter(states[first]), last_quarter(states[other]), equal_var=False)
+        gap = np.mean(last_quarter(states[first])) - np.mean(last_quarter(states[other]))
+        lines.append(
+            f"last quarter, {first} - {other}: {gap:+.4f} (Welch's t = {test.statistic:.2f}, {test.df:.1f} degrees of freedom, p = {test.pvalue:.3f})"
+        )
     return "\n".join(lines)
 
 
