@@ -95,9 +95,8 @@ def differences(states: dict[str, list[RunState]]) -> str:
     for other in others:
         test = ttest_ind(last_quarter(states[first]), last_quarter(states[other]), equal_var=False)
         gap = np.mean(last_quarter(states[first])) - np.mean(last_quarter(states[other]))
-        lines.append(
-            f"last quarter, {first} - {other}: {gap:+.4f} (Welch's t = {test.statistic:.2f}, {test.df:.1f} degrees of freedom, p = {test.pvalue:.3f})"
-        )
+        figures = f"Welch's t = {test.statistic:.2f}, {test.df:.1f} degrees of freedom, p = {test.pvalue:.3f}"
+        lines.append(f"last quarter, {first} - {other}: {gap:+.4f} ({figures})")
     return "\n".join(lines)
 
 
