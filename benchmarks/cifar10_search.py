@@ -18,6 +18,7 @@ from scipy.stats import ttest_ind
 from nas import engine
 from nas.ledger import RunState, rewards_over_time
 from nas.run_folder import RunFolder
+from nas.search import Ending
 from nas.settings import build_config
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -46,7 +47,7 @@ def main() -> None:
             folder = RunFolder(arguments.out / f"{name}-{seed}")
             console.print(f"{controller}, seed {seed}", highlight=False)
             result = engine.resume(folder, None, console) if folder.ledger_file.is_file() else engine.start(config, folder.path, console)
-            if result.ending is not engine.Ending.FINISHED:
+            if result.ending is not Ending.FINISHED:
                 raise SystemExit(f"{folder.path}: {result.ending.value}")
             states.setdefault(controller, []).append(result.state)
     print(markdown(states, space))
