@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from controllers.controller import random_for
 from search_spaces.space import Decision
 
 State = tuple[Tensor, Tensor]
@@ -104,6 +105,11 @@ class Policy(nn.Module):
             taken.append(log_probs[:, 0].gather(-1, action[:, None])[:, 0])
             previous = (self.offsets[d] + action)[:, None]
         return torch.stack(actions, 1), torch.stack(taken, 1)
+
+
+def generator_for(seed: int, *labels: object) -> torch.Generator:
+    """``random_for`` for torch."""
+    return torch.Generator().manual_seed(random_for(seed, *labels).getrandbits(63))
 
 
 def _invert(probabilities: Tensor, uniforms: Tensor) -> Tensor:

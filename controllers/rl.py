@@ -6,27 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from controllers import policy_gradient as pg
-from controllers.controller import Outcome, Proposal, random_for
+from controllers.controller import Outcome, Proposal
 from controllers.moves import reward_of
 from controllers.options import PolicyGradientOptions
-from controllers.policy import Policy
-from controllers.surrogate import Integers, Surrogate
-from search_spaces.space import Actions, Decision, SearchSpace, check_actions
+from controllers.policy import Policy, generator_for
+from controllers.screening import Screen
+from search_spaces.space import Actions, SearchSpace, check_actions
 
 TEMPERATURES = (1.0, 1.5, 2.5, 5.0)
 """At which redraws sample: the first eight at 1, the next eight at 1.5, …, all further ones at 5."""
 DRAWS_A_LEVEL = 8
 TRIALS_A_POOL = 16
 """Trials that share one batched pass of the policy; its cost is almost the same for 1 sequence and for 128."""
-SCREENED_REDRAWS = 48
-"""How far down the surrogate's list redraws go."""
-LEADERS = 10
-"""Best cells told whose changes the surrogate is offered."""
 HISTORY = 2000
 """Rewards kept for quantiles."""
 
@@ -56,7 +51,7 @@ class PolicyGradientController:
             recurrent=options.recurrent,
             init_scale=options.init_scale,
             head_init_scale=options.head_init_scale,
-            generator=_generator(seed, "policy"),
+            generator=generator_for(seed, "policy"),
         )
         biases = [self.policy.bias, self.policy.kind_bias]
         others = [p for name, p in self.policy.named_parameters() if name not in ("bias", "kind_bias")]
@@ -64,17 +59,13 @@ class PolicyGradientController:
         groups += [{"params": others, "lr": options.learning_rate}] if others else []
         self.optimiser = torch.optim.Adam(groups, foreach=False)
         self.version = 0
-        self.told = 0
         self.batch: list[Trajectory] = []
         self.recent: list[list[Trajectory]] = []
         self.history: deque[float] = deque(maxlen=HISTORY)
         self.baseline: float | None = None
         self._greatest_entropy = torch.tensor([math.log(len(decision.choices)) for decision in space.decisions])
-        self.surrogate = Surrogate(space.decisions, options.screen_capacity, options.screen_start) if options.screen else None
-        # Derived from the above, and forgotten when it changes:
+        self.screen = Screen(space.decisions, seed, options) if options.screen else None
         self._pools: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # samples of the current version
-        self._wide_pool: Integers | None = None  # samples of the current version for the surrogate
-        self._ranking: tuple[object, list[Actions]] | None = None
 
     # ------------------------------------------------------------------------------------------------ ask
 
@@ -83,8 +74,8 @@ class PolicyGradientController:
 
         ``redraw`` goes down the surrogate's list, and then draws ever hotter samples.
         """
-        if self.surrogate is not None and self.surrogate.ready:
-            ranked = self._ranked(self.surrogate, pending)[:SCREENED_REDRAWS]
+        if self.screen is not None and self.screen.surrogate.ready:
+            ranked = self.screen.ranked(self.policy, self.version, pending)
             if redraw < len(ranked):
                 return Proposal(trial, ranked[redraw], self._log_probs(ranked[redraw]), self.version)
             redraw -= len(ranked)
@@ -99,37 +90,9 @@ class PolicyGradientController:
             if len(self._pools) >= 64:
                 self._pools.clear()
             temperature = TEMPERATURES[min(level, len(TEMPERATURES) - 1)]
-            generator = _generator(self.seed, "pool", self.version, group, level)
+            generator = generator_for(self.seed, "pool", self.version, group, level)
             self._pools[group, level] = self.policy.sample(TRIALS_A_POOL * DRAWS_A_LEVEL, generator, temperature)
         return self._pools[group, level]
-
-    def _ranked(self, surrogate: Surrogate, pending: Sequence[Proposal]) -> list[Actions]:
-        """Candidates that are neither told nor pending, best expected improvement first."""
-        waiting = [proposal.actions for proposal in pending]
-        state = (self.version, self.told, tuple(waiting))
-        if self._ranking is None or self._ranking[0] != state:
-            known = {*waiting, *(actions for actions, _ in (*surrogate.points, *surrogate.fresh))}
-            rows = dict.fromkeys(map(tuple, self._candidates(surrogate).tolist()))
-            candidates = [actions for actions in rows if actions not in known]
-            if candidates:
-                width = len(self.space.decisions)
-                scores = surrogate.expected_improvement(np.array(candidates), np.array(waiting, dtype=np.int64).reshape(-1, width))
-                candidates = [candidates[i] for i in np.argsort(-scores, kind="stable")[:SCREENED_REDRAWS]]
-            self._ranking = (state, candidates)
-        return self._ranking[1]
-
-    def _candidates(self, surrogate: Surrogate) -> Integers:
-        """Samples of the policy, half of them hotter, and cells that differ from the best ones told in one or two decisions."""
-        options = self.options
-        local = round(options.screen_pool * options.screen_local)
-        if self._wide_pool is None:
-            count = max(options.screen_pool - local, 1)
-            temperatures = torch.ones(count, 1)
-            temperatures[count // 2 :] = TEMPERATURES[1]
-            generator = _generator(self.seed, "candidates", self.version)
-            self._wide_pool = self.policy.sample(count, generator, temperatures)[0].numpy()
-        rng = np.random.default_rng(random_for(self.seed, "changes", self.told).getrandbits(63))
-        return np.concatenate([self._wide_pool, changed(surrogate.leaders(LEADERS), self.space.decisions, local, rng)])
 
     # ------------------------------------------------------------------------------------------------ tell
 
@@ -142,9 +105,8 @@ class PolicyGradientController:
         log_probs = proposal.log_probs or self._log_probs(proposal.actions)
         self.batch.append(Trajectory(proposal.actions, log_probs, proposal.policy_version, reward))
         self.history.append(reward)
-        self.told += 1
-        if self.surrogate is not None:
-            self.surrogate.add(proposal.actions, reward)
+        if self.screen is not None:
+            self.screen.surrogate.add(proposal.actions, reward)
         return self._update() if len(self.batch) >= self.options.batch else None
 
     def _log_probs(self, actions: Actions) -> tuple[float, ...]:
@@ -172,8 +134,7 @@ class PolicyGradientController:
         telemetry = self._train(window, advantages)
         self.version += 1
         self._pools.clear()
-        self._wide_pool = None
-        fresh, _ = self.policy.sample(64, _generator(self.seed, "telemetry", self.version))
+        fresh, _ = self.policy.sample(64, generator_for(self.seed, "telemetry", self.version))
         return telemetry | {
             "advantage_scale": float(advantages.std(correction=0)),
             "mean_reward": mean_reward,
@@ -226,8 +187,7 @@ class PolicyGradientController:
             "recent": [_pack(batch) for batch in self.recent],
             "history": list(self.history),
             "baseline": self.baseline,
-            "told": self.told,
-            "surrogate": None if self.surrogate is None else self.surrogate.state_dict(),
+            "surrogate": None if self.screen is None else self.screen.surrogate.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -239,39 +199,20 @@ class PolicyGradientController:
             self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
             batch, recent = _unpack(state["batch"]), [_unpack(packed) for packed in state["recent"]]
             history, baseline = [float(r) for r in state["history"]], state["baseline"]
-            version, told, surrogate = int(state["version"]), int(state["told"]), state["surrogate"]
+            version, surrogate = int(state["version"]), state["surrogate"]
         except (KeyError, TypeError, AttributeError, RuntimeError) as problem:
             raise ValueError(f"not the state of this policy-gradient controller: {problem}") from None
         for trajectory in [*batch, *(t for old in recent for t in old)]:
             check_actions(self.space.decisions, trajectory.actions)
-        if (surrogate is None) != (self.surrogate is None):
+        if (surrogate is None) != (self.screen is None):
             raise ValueError("not the state of this policy-gradient controller: one has a surrogate and the other has none")
-        if self.surrogate is not None:
-            self.surrogate.load_state_dict(surrogate)
-        self.batch, self.recent, self.version, self.told = batch, recent, version, told
+        if self.screen is not None:
+            self.screen.surrogate.load_state_dict(surrogate)
+            self.screen.forget()
+        self.batch, self.recent, self.version = batch, recent, version
         self.history = deque(history, maxlen=HISTORY)
         self.baseline = None if baseline is None else float(baseline)
         self._pools.clear()
-        self._wide_pool = self._ranking = None
-
-
-def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:
-    """``count`` action sequences [count, D], each a parent (taken in turns) with one decision changed, and three in ten with another."""
-    sizes = np.array([len(decision.choices) for decision in decisions])
-    free = np.flatnonzero(sizes > 1)
-    children: Integers = parents[np.arange(count) % len(parents)].copy()
-    for rows in (np.arange(count), np.flatnonzero(rng.random(count) < 0.3)):
-        places = rng.choice(free, len(rows))
-        steps = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
-        children[rows, places] = (children[rows, places] + steps) % sizes[places]
-    return children
-
-
-def _generator(seed: int, *labels: object) -> torch.Generator:
-    """``random_for`` for torch."""
-    return torch.Generator().manual_seed(random_for(seed, *labels).getrandbits(63))
-
-
 def _pack(trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
     return [{"actions": list(t.actions), "log_probs": list(t.log_probs), "version": t.version, "reward": t.reward} for t in trajectories]
 

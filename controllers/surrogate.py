@@ -94,6 +94,19 @@ class Fit:
     """Posterior means of the points [n]."""
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Candidates half-way to their scores."""
+
+    fit: Fit
+    rows: NDArray[np.float32]
+    half: Floats
+    mean: Floats
+    """Posterior means [M], on the scale of normal quantiles of the rewards."""
+    variance: Floats
+    """Posterior variances [M] while nothing is pending."""
+
+
 class Surrogate:
     """Keeps the points it learns from, at most ``capacity``: beyond it the worst of the older half is forgotten.
 
@@ -105,6 +118,8 @@ class Surrogate:
         self.encoder = Encoder(decisions)
         self.points: list[tuple[Actions, float]] = []
         self.fresh: list[tuple[Actions, float]] = []
+        self.absorbed = 0
+        """Points ever fitted: it changes exactly when the process does."""
         self.choice = FIRST
         self.chosen_at = 0
         self.trust = 0.0
@@ -125,6 +140,7 @@ class Surrogate:
             if len(self.points) > self.capacity:
                 older = range(len(self.points) - self.capacity // 2)
                 del self.points[min(older, key=lambda i: self.points[i][1])]
+        self.absorbed += len(self.fresh)
         self.fresh = []
         self._fit = None
         if len(self.points) >= max(self.start, GROWTH * self.chosen_at):
@@ -140,40 +156,43 @@ class Surrogate:
             self._fit = Fit(rows, factor.astype(np.float64, copy=False), weights, GRID[self.choice], kernel @ weights)
         return self._fit
 
-    def expected_improvement(self, candidates: Integers, pending: Integers) -> Floats:
+    def prepare(self, candidates: Integers) -> Prepared:
+        """What scoring candidates [M, D] needs that does not depend on what is pending."""
+        fit, rows = self.fit(), self.encoder.encode(candidates)
+        cross = self.encoder.kernel(fit.rows, rows, fit.hyper)  # [n, M]
+        half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
+        return Prepared(fit, rows, half, cross.T @ fit.weights, 1.0 - (half * half).sum(0))
+
+    def expected_improvement(self, prepared: Prepared, pending: Integers) -> Floats:
         """Expected improvement [M] over the best point's mean, in units of the process's deviation; never negative.
 
         What is pending [P, D] (and points not fitted yet) narrows the deviation around it and leaves the mean as it is,
         so that the next candidate looks elsewhere (Desautels et al. 2014, GP-BUCB).
         """
-        fit = self.fit()
         if self.fresh:
             pending = np.concatenate([pending, np.array([actions for actions, _ in self.fresh])])
-        mean, variance = self._predict(fit, candidates, pending)
-        deviation = np.sqrt(np.maximum(variance, 1e-9))
-        z = (mean - fit.means.max()) / deviation
+        deviation = np.sqrt(np.maximum(self.variance(prepared, pending), 1e-9))
+        z = (prepared.mean - prepared.fit.means.max()) / deviation
         density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
         improvement: Floats = deviation * (z * ndtr(z) + density)
         return improvement
+
+    def variance(self, prepared: Prepared, pending: Integers) -> Floats:
+        """Posterior variance [M] of the candidates, given the points and that the pending ones [P, D] will be known."""
+        if not len(pending):
+            return prepared.variance
+        fit, waiting = prepared.fit, self.encoder.encode(pending)
+        half = solve_triangular(fit.factor, self.encoder.kernel(fit.rows, waiting, fit.hyper), lower=True, check_finite=False)
+        among = self.encoder.kernel(waiting, waiting, fit.hyper) - half.T @ half + fit.hyper.noise * np.eye(len(waiting))
+        shared = self.encoder.kernel(waiting, prepared.rows, fit.hyper) - half.T @ prepared.half  # [P, M]
+        gain = solve_triangular(np.linalg.cholesky(among), shared, lower=True, check_finite=False)
+        variance: Floats = prepared.variance - (gain * gain).sum(0)
+        return variance
 
     def leaders(self, count: int) -> Integers:
         """The points with the greatest posterior means [count, D], best first."""
         order = np.argsort(-self.fit().means, kind="stable")[:count]
         return np.array([self.points[i][0] for i in order])
-
-    def _predict(self, fit: Fit, candidates: Integers, pending: Integers) -> tuple[Floats, Floats]:
-        encoder, rows = self.encoder, self.encoder.encode(candidates)
-        cross = encoder.kernel(fit.rows, rows, fit.hyper)  # [n, M]
-        half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
-        mean, variance = cross.T @ fit.weights, 1.0 - (half * half).sum(0)
-        if len(pending):
-            waiting = encoder.encode(pending)
-            half_p = solve_triangular(fit.factor, encoder.kernel(fit.rows, waiting, fit.hyper), lower=True, check_finite=False)
-            among = encoder.kernel(waiting, waiting, fit.hyper) - half_p.T @ half_p + fit.hyper.noise * np.eye(len(waiting))
-            shared = encoder.kernel(waiting, rows, fit.hyper) - half_p.T @ half  # [P, M]
-            gain = solve_triangular(np.linalg.cholesky(among + 1e-9 * np.eye(len(waiting))), shared, lower=True, check_finite=False)
-            variance = variance - (gain * gain).sum(0)
-        return mean, variance
 
     def _training_set(self) -> tuple[NDArray[np.float32], Floats]:
         """Encoded points and their rewards' normal quantiles: only the order of rewards matters."""
@@ -203,6 +222,7 @@ class Surrogate:
         return {
             "points": [[list(actions), reward] for actions, reward in self.points],
             "fresh": [[list(actions), reward] for actions, reward in self.fresh],
+            "absorbed": self.absorbed,
             "choice": self.choice,
             "chosen_at": self.chosen_at,
             "trust": self.trust,
@@ -215,11 +235,12 @@ class Surrogate:
                 [(tuple(int(a) for a in actions), float(reward)) for actions, reward in state[name]] for name in ("points", "fresh")
             )
             choice, chosen_at, trust = int(state["choice"]), int(state["chosen_at"]), float(state["trust"])
+            absorbed = int(state["absorbed"])
         except (KeyError, TypeError) as problem:
             raise ValueError(f"not the state of a surrogate: {problem!r}") from None
         for actions, _ in (*points, *fresh):
             check_actions(self.decisions, actions)
         if not 0 <= choice < len(GRID):
             raise ValueError(f"not the state of this surrogate: hyper-parameters {choice}")
-        self.points, self.fresh = points, fresh
+        self.points, self.fresh, self.absorbed = points, fresh, absorbed
         self.choice, self.chosen_at, self.trust, self._fit = choice, chosen_at, trust, None

@@ -63,20 +63,21 @@ class Wrapped(Kernel):
 def test_posterior_equals_scikit_learns():
     """Mean and deviation against an independent implementation, with pending points as observations at their own mean."""
     surrogate = taught(40)
-    fit, hyper = surrogate.fit(), GRID[surrogate.choice]
+    hyper = GRID[surrogate.choice]
     known = np.array([actions for actions, _ in surrogate.points])
     candidates = np.array(SEQUENCES[100:160])
     reference = GaussianProcessRegressor(Wrapped(surrogate.encoder, hyper), alpha=hyper.noise, optimizer=None)
     targets = surrogate._training_set()[1]
     reference.fit(known, targets)
-    mean, variance = surrogate._predict(fit, candidates, NONE)
+    prepared = surrogate.prepare(candidates)
+    mean, variance = prepared.mean, surrogate.variance(prepared, NONE)
     expected_mean, expected_deviation = reference.predict(candidates, return_std=True)
     np.testing.assert_allclose(mean, expected_mean, atol=1e-5)
     np.testing.assert_allclose(np.sqrt(variance), expected_deviation, atol=1e-5)
     pending = np.array(SEQUENCES[200:205])
     believed = np.concatenate([targets, reference.predict(pending)])
     reference.fit(np.concatenate([known, pending]), believed)
-    mean, variance = surrogate._predict(fit, candidates, pending)
+    variance = surrogate.variance(prepared, pending)
     expected_mean, expected_deviation = reference.predict(candidates, return_std=True)
     np.testing.assert_allclose(mean, expected_mean, atol=1e-5)
     np.testing.assert_allclose(np.sqrt(variance), expected_deviation, atol=1e-5)
@@ -85,17 +86,16 @@ def test_posterior_equals_scikit_learns():
 def test_expected_improvement_equals_its_definition():
     surrogate = taught(30)
     candidates = np.array(SEQUENCES[100:105])
-    fit = surrogate.fit()
-    mean, variance = surrogate._predict(fit, candidates, NONE)
-    draws = mean + np.sqrt(variance) * np.random.default_rng(0).standard_normal((200_000, 5))
-    sampled = np.maximum(draws - fit.means.max(), 0).mean(0)
-    np.testing.assert_allclose(surrogate.expected_improvement(candidates, NONE), sampled, rtol=0.05, atol=2e-4)
+    prepared = surrogate.prepare(candidates)
+    draws = prepared.mean + np.sqrt(prepared.variance) * np.random.default_rng(0).standard_normal((200_000, 5))
+    sampled = np.maximum(draws - surrogate.fit().means.max(), 0).mean(0)
+    np.testing.assert_allclose(surrogate.expected_improvement(prepared, NONE), sampled, rtol=0.05, atol=2e-4)
 
 
 def test_learns_to_rank_and_says_so():
     surrogate = taught(120)
     assert surrogate.ready and surrogate.trust > 0.6
-    mean, _ = surrogate._predict(surrogate.fit(), np.array(SEQUENCES[200:]), NONE)
+    mean = surrogate.prepare(np.array(SEQUENCES[200:])).mean
     assert np.corrcoef(mean, [score(actions) for actions in SEQUENCES[200:]])[0, 1] > 0.7
 
 
@@ -103,7 +103,8 @@ def test_only_the_order_of_rewards_matters():
     """A strictly increasing change of all rewards changes nothing."""
     plain, bent = taught(50), taught(50, rewards=lambda actions: score(actions) ** 3 / 7)
     candidates = np.array(SEQUENCES[100:150])
-    np.testing.assert_array_equal(plain.expected_improvement(candidates, NONE), bent.expected_improvement(candidates, NONE))
+    scores = [surrogate.expected_improvement(surrogate.prepare(candidates), NONE) for surrogate in (plain, bent)]
+    np.testing.assert_array_equal(*scores)
 
 
 def test_does_not_trust_itself_on_noise():
@@ -115,9 +116,9 @@ def test_does_not_trust_itself_on_noise():
 def test_pending_neighbourhoods_lose_their_attraction():
     surrogate = taught(60)
     candidates = np.array(SEQUENCES[100:300])
-    free = surrogate.expected_improvement(candidates, NONE)
-    best = candidates[[free.argmax()]]
-    busy = surrogate.expected_improvement(candidates, best)
+    prepared = surrogate.prepare(candidates)
+    free = surrogate.expected_improvement(prepared, NONE)
+    busy = surrogate.expected_improvement(prepared, candidates[[free.argmax()]])
     assert busy[free.argmax()] < 0.7 * free.max()
     assert (busy <= free + 1e-12).all()
 
@@ -145,4 +146,4 @@ def test_works_on_fifty_decisions():
         actions = sample_actions(NASNET, rng)
         surrogate.add(actions, sum(action == 0 for action in actions) / 50)
     candidates = np.array([sample_actions(NASNET, rng) for _ in range(20)])
-    assert np.isfinite(surrogate.expected_improvement(candidates, candidates[:3])).all()
+    assert np.isfinite(surrogate.expected_improvement(surrogate.prepare(candidates), candidates[:3])).all()

@@ -1,0 +1,91 @@
+"""Screening: a surrogate ranks many candidates, samples of the policy and changes of the best cells told, before one is proposed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from controllers.controller import Proposal, random_for
+from controllers.options import PolicyGradientOptions
+from controllers.policy import Policy, generator_for
+from controllers.surrogate import Integers, Prepared, Surrogate
+from search_spaces.space import Actions, Decision
+
+LONGEST = 48
+"""How far down its list a redraw may go."""
+LEADERS = 10
+"""Best cells told whose changes are candidates."""
+WARM = 1.5
+"""Temperature of half of the policy's samples."""
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Candidates for one version of the policy and one state of the surrogate."""
+
+    made_for: tuple[int, int]
+    candidates: list[Actions]
+    prepared: Prepared
+
+
+class Screen:
+    """The surrogate is its only durable state; pools are remembered while neither the policy nor the surrogate changes."""
+
+    def __init__(self, decisions: Sequence[Decision], seed: int, options: PolicyGradientOptions) -> None:
+        self.decisions, self.seed, self.options = decisions, seed, options
+        self.surrogate = Surrogate(decisions, options.screen_capacity, options.screen_start)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what was derived: the surrogate's state has been replaced."""
+        self._pool: _Pool | None = None
+        self._samples: tuple[int, Integers] | None = None
+        self._ranking: tuple[object, list[Actions]] | None = None
+
+    def ranked(self, policy: Policy, version: int, pending: Sequence[Proposal]) -> list[Actions]:
+        """Candidates that are neither told nor pending, by expected improvement; at most ``LONGEST``."""
+        waiting = [proposal.actions for proposal in pending]
+        situation = (version, self.surrogate.absorbed, len(self.surrogate.fresh), tuple(waiting))
+        if self._ranking is None or self._ranking[0] != situation:
+            pool = self._candidates(policy, version)
+            known = {*waiting, *(actions for actions, _ in self.surrogate.fresh)}
+            scores = self.surrogate.expected_improvement(pool.prepared, np.array(waiting, dtype=np.int64).reshape(-1, len(self.decisions)))
+            best = (pool.candidates[i] for i in np.argsort(-scores, kind="stable"))
+            self._ranking = (situation, [actions for actions in best if actions not in known][:LONGEST])
+        return self._ranking[1]
+
+    def _candidates(self, policy: Policy, version: int) -> _Pool:
+        made_for = (version, self.surrogate.absorbed)
+        if self._pool is None or self._pool.made_for != made_for:
+            local = round(self.options.screen_pool * self.options.screen_local)
+            rng = np.random.default_rng(random_for(self.seed, "changes", *made_for).getrandbits(63))
+            changes = changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng)
+            rows = np.concatenate([self._policy_samples(policy, version, max(self.options.screen_pool - local, 1)), changes])
+            known = {actions for actions, _ in self.surrogate.points}
+            candidates = [actions for actions in dict.fromkeys(map(tuple, rows.tolist())) if actions not in known]
+            array = np.array(candidates, dtype=np.int64).reshape(-1, len(self.decisions))
+            self._pool = _Pool(made_for, candidates, self.surrogate.prepare(array))
+        return self._pool
+
+    def _policy_samples(self, policy: Policy, version: int, count: int) -> Integers:
+        if self._samples is None or self._samples[0] != version:
+            temperatures = torch.ones(count, 1)
+            temperatures[count // 2 :] = WARM
+            actions, _ = policy.sample(count, generator_for(self.seed, "candidates", version), temperatures)
+            self._samples = (version, actions.numpy())
+        return self._samples[1]
+
+
+def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:
+    """``count`` action sequences [count, D]: the parents in turns, with one decision changed, and in three of ten another."""
+    sizes = np.array([len(decision.choices) for decision in decisions])
+    free = np.flatnonzero(sizes > 1)
+    children: Integers = parents[np.arange(count) % len(parents)].copy()
+    if not len(free):
+        return children
+    for rows in (np.arange(count), np.flatnonzero(rng.random(count) < 0.3)):
+        places = rng.choice(free, len(rows))
+        steps = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
+        children[rows, places] = (children[rows, places] + steps) % sizes[places]
+    return children
