@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,10 +84,6 @@ class TrainingEvaluator:
 
     def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
-        if self._data.device.type == "cpu":
-            # Numbers below 1e-38, as weights that decay to nothing have, would cost a hundred times an ordinary one. A
-            # property of the calling thread, so it is set here.
-            torch.set_flush_denormal(True)
         torch.manual_seed(seed)
         network: Network | None = None
         try:
@@ -181,8 +177,9 @@ def train_child(
     run = _Run(network, data, training, epochs, seed, _Clock(time_limit))
     try:
         for epoch in range(1, epochs + 1):
-            loss = run.train_epoch(epoch)
-            report = Report(epoch, run.accuracy(), {"train_loss": loss, "seconds": run.clock.seconds()})
+            with flushed_denormals(data.device):
+                loss, accuracy = run.train_epoch(epoch), run.accuracy()
+            report = Report(epoch, accuracy, {"train_loss": loss, "seconds": run.clock.seconds()})
             waiting = time.monotonic()
             yield report
             run.clock.skip(time.monotonic() - waiting)
@@ -196,6 +193,21 @@ def train_child(
     # Outside the handler: until here the exception held the child's tensors.
     release_memory(run.network, data.device)
     return Evaluation(failed, run.metrics())
+
+
+@contextmanager
+def flushed_denormals(device: torch.device) -> Iterator[None]:
+    """Take numbers below 1e-38, as weights that decay to nothing have, for zero: on a CPU they cost a hundred times an ordinary one.
+
+    A property of the calling thread, so it is put back for whatever else the thread does between two epochs.
+    """
+    if device.type == "cpu":
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_flush_denormal(False)
 
 
 def out_of_memory(problem: MemoryError | RuntimeError) -> Failed:

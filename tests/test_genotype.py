@@ -429,10 +429,10 @@ def test_the_mutations_leave_some_documents_acceptable() -> None:
     """Otherwise the tests above would exercise one branch only."""
     verdicts = []
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+    @settings(max_examples=1000, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
     @given(mutated_documents())
     def collect(doc: Any) -> None:
         verdicts.append(accepted_or_refused(lambda: from_document(doc)))
 
     collect()
-    assert 5 < sum(verdicts) < len(verdicts) - 50
+    assert 3 <= sum(verdicts) < len(verdicts) - 50  # about two in a hundred are acceptable

@@ -109,7 +109,8 @@ def test_only_the_order_of_rewards_matters():
 
 def test_does_not_trust_itself_on_noise():
     ready = [taught(40 + 10 * i, rewards=lambda actions: random.Random(repr(actions) + "noise").random()).trust for i in range(6)]
-    assert sum(trust > 0.3 for trust in ready) == 0
+    # A rank correlation over 40 to 90 points of noise has a standard deviation of 0.1 to 0.16: no single one must be small.
+    assert max(ready) < 0.4 and np.mean(ready) < 0.25
     assert not taught(9).ready
 
 

@@ -15,7 +15,7 @@ from nas.data.embedded import load_digits, make_synthetic
 from nas.data.images import Dataset
 from nas.data.proxy import ProxyData, channel_statistics
 from nas.evaluation import Evaluation, Report
-from nas.training import learning_rate, out_of_memory, parameter_groups, resolve_precision, to_tensors, train_child
+from nas.training import flushed_denormals, learning_rate, out_of_memory, parameter_groups, resolve_precision, to_tensors, train_child
 from search_spaces.network import Network
 
 
@@ -346,3 +346,10 @@ def test_training_on_a_gpu(digits, precision):
     network = tiny().cuda()
     child = train_child(network, to_tensors(digits, "cuda"), settings(precision=precision), 6, 0)
     assert max(report.reward for report in child) > 0.8
+
+
+def test_denormal_numbers_are_flushed_only_while_a_child_trains() -> None:
+    smallest = torch.tensor([1e-39])
+    with flushed_denormals(torch.device("cpu")):
+        assert (smallest * 1).item() == 0
+    assert (smallest * 1).item() > 0
