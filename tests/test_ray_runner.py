@@ -122,6 +122,11 @@ def test_impossible_resources_are_refused(gpus: float, message: str) -> None:
         actor_options(RunnerSettings(gpus_per_child=gpus), {"CPU": 2.0})
 
 
+def test_more_workers_than_the_machine_can_hold_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"runner.workers must be at most 4 on this machine .*but got 64"):
+        RayRunner(settings(workers=64), None, cores=2)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port"])
 def test_an_address_without_a_cluster_gets_one_message(address: str) -> None:
     with pytest.raises(ConfigError, match=r"no Ray cluster answers at .*ray start --head.*RAY_AUTH_MODE=token"):

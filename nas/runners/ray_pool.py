@@ -69,6 +69,16 @@ class _Slot:
     requested: float = field(default_factory=time.monotonic)
 
 
+def check_fits(settings: RunnerSettings, cores: int) -> None:
+    """Raise ConfigError where this machine is asked for far more children at once than it has cores: they would fill its memory."""
+    most = max(1, 2 * cores // settings.threads_per_child)
+    if settings.address is None and settings.workers is not None and settings.workers > most:
+        raise ConfigError(
+            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads_per_child} threads a child), "
+            f"but got {settings.workers}; join a cluster with --address for more"
+        )
+
+
 def start_ray(settings: RunnerSettings, cores: int) -> None:
     """Start Ray on this machine, or join the cluster at ``settings.address``.
 
@@ -116,6 +126,7 @@ class RayRunner:
 
     def __init__(self, config: SearchConfig, data: object | None, cores: int) -> None:
         self._config = config
+        check_fits(config.runner, cores)
         start_ray(config.runner, cores)
         self._failed_boots = 0
         self._data = [] if data is None else [ray.put(data)]
