@@ -1,8 +1,12 @@
-"""Compares controllers on a table: many seeds, one budget, the same accounting for all. No ray; torch where a policy needs it."""
+"""Compares controllers on a table or a synthetic objective: many seeds, one budget, the same accounting for all. No ray.
+
+Importing it does not import torch; running a policy does.
+"""
 
 import heapq
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from controllers.controller import Completed, Controller, Proposal, random_for
 from controllers.options import OptionValue
 from controllers.registry import check_options, make_controller
 from controllers.wrappers import Deduplicated
+from nas.synthetic import noisy_reward, synthetic_reward
 from nas.tables import Floats, Table
+from search_spaces.space import Actions, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,77 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What one run searches: functions of an architecture's actions."""
+
+    space: SearchSpace
+    reward: Callable[[Actions], float]
+    """What the controller is told."""
+    report: Callable[[Actions], float]
+    """What counts in the end, of the best architecture by reward."""
+    seconds: Callable[[Actions], float]
+    """Simulated duration of a training."""
+    full_reward: Callable[[Actions], float]
+    """The reward after promotion; the reward itself where there is no lower fidelity."""
+    best_reward: float
+    """No architecture has more; infinite if unknown."""
+    best_report: float
+
+
+Task = Callable[[Terms, int], Problem]
+"""Makes the problem of a run from the terms and the run's seed. It is sent to other processes, so it must be picklable."""
+
+
+def on_table(table: Table) -> Task:
+    """The task of searching a table that lists its whole space."""
+    return partial(_table_problem, table)
+
+
+def _table_problem(table: Table, terms: Terms, seed: int) -> Problem:
+    full = table.one_training(seed) if terms.noisy else table.mean_reward()
+    rewards = full if terms.fidelity is None else table.fidelities[terms.fidelity]
+    report = table.mean_reward() if table.report is None else table.report
+    seconds = np.ones(len(table)) if table.seconds is None else table.seconds
+
+    def look_up(values: Floats) -> Callable[[Actions], float]:
+        return lambda actions: float(values[table.rows[actions]])
+
+    return Problem(
+        table.space, look_up(rewards), look_up(report), look_up(seconds), look_up(full), float(rewards.max()), float(report.max())
+    )
+
+
+def on_synthetic(space: SearchSpace, noise: float, objectives: int = 5) -> Task:
+    """The task of maximising ``nas.synthetic``'s reward; run s has objective s modulo ``objectives``, and reports without noise."""
+    return partial(_synthetic_problem, space, noise, objectives)
+
+
+def _synthetic_problem(space: SearchSpace, noise: float, objectives: int, terms: Terms, seed: int) -> Problem:
+    objective = seed % objectives
+
+    def report(actions: Actions) -> float:
+        return synthetic_reward(space.decode(actions), objective)
+
+    def reward(actions: Actions) -> float:
+        child = random_for(seed, "child", *actions).getrandbits(31)
+        return noisy_reward(space.decode(actions), objective, child, noise if terms.noisy else 0.0)
+
+    return Problem(space, reward, report, lambda actions: 1.0, reward, math.inf, 1.0)
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of an arm, after each of B paid trainings: the ``report`` [B] of the best architecture by reward so far."""
 
     report: Floats
+    trained: int
+    """Trainings really paid for: fewer than the budget where the best reward was found before."""
     distinct: int
-    """Different architectures trained, as the space's canonical form counts."""
+    """Different cells among them, as the space's canonical form counts."""
     simulated_seconds: float
-    """Training time by the table, added over all children; 0 where the table has none."""
+    """Training time of all children together; seconds where the table says, else units."""
     controller_seconds: float
-    """Time that asking and telling took."""
+    """Processor time that asking and telling took."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +137,7 @@ class Result:
     terms: Terms
     runs: tuple[Run, ...]
     optimum: float
-    """The best report in the table."""
+    """The best report there is."""
 
     def reports(self) -> Floats:
         """The reports of all runs [runs, B]."""
@@ -90,61 +156,67 @@ class Result:
         return width
 
     def regret(self) -> Floats:
-        """Mean distance from the table's best report [B]."""
+        """Mean distance from the best report there is [B]."""
         return self.optimum - self.mean()
 
 
-def run_arm(arm: Arm, table: Table, terms: Terms, seed: int) -> Run:
-    """One search over the table. It ends early where nothing can change any more: the best reward has been found."""
-    rewards = _rewards(table, terms, seed)
-    truth = table.mean_reward()
-    report = truth if table.report is None else table.report
-    best_possible = float(rewards.max())
-    durations = np.ones(len(table)) if table.seconds is None else table.seconds
-    controller = make_controller(arm.controller, table.space, seed, arm.options)
+def run_arm(arm: Arm, task: Task, terms: Terms, seed: int) -> Run:
+    """One search. It ends early where nothing can change any more: the best reward has been found."""
+    problem = task(terms, seed)
+    controller = make_controller(arm.controller, problem.space, seed, arm.options)
     if arm.repeats != "paid":
-        controller = Deduplicated(controller, table.space, seed, key=str if arm.repeats == "actions" else None)
-    told: list[int] = []
+        controller = Deduplicated(controller, problem.space, seed, key=str if arm.repeats == "actions" else None)
+    told: dict[Actions, float] = {}
     curve: list[float] = []
-    incumbent, spent = -1, 0.0
-    for row, seconds in _outcomes(controller, table, rewards, durations, terms, seed):
-        spent += seconds
-        told.append(row)
-        if incumbent < 0 or rewards[row] > rewards[incumbent]:
-            incumbent = row
-        curve.append(float(report[incumbent]))
-        if rewards[incumbent] >= best_possible and not terms.promote:
+    incumbent, best, simulated, spent = None, -math.inf, 0.0, 0.0
+    for child in _children(controller, problem, terms, seed):
+        told[child.actions] = child.reward
+        simulated += child.simulated_seconds
+        spent += child.controller_seconds
+        if child.reward > best:
+            incumbent, best = child.actions, child.reward
+            reported = problem.report(child.actions)
+        curve.append(reported)
+        if best >= problem.best_reward and not terms.promote:
             break
+    assert incumbent is not None
     if terms.promote:
-        curve[-1] = float(report[_promoted(told, rewards, _full_rewards(table, terms, seed), terms.promote)])
-    curve += [curve[-1]] * (terms.budget - len(curve))
-    return Run(np.array(curve), len({_cell(table, row) for row in set(told)}), float(durations[told].sum()), spent)
+        finalists = sorted(told, key=lambda actions: -told[actions])[: terms.promote]
+        curve[-1] = problem.report(max(finalists, key=problem.full_reward))
+    trained = len(curve)
+    cells = {problem.space.canonical(problem.space.decode(actions)) for actions in told}
+    return Run(np.array(curve + curve[-1:] * (terms.budget - trained)), trained, len(cells), simulated, spent)
 
 
-def _outcomes(
-    controller: Controller, table: Table, rewards: Floats, durations: Floats, terms: Terms, seed: int
-) -> Iterable[tuple[int, float]]:
-    """Drive a search; yields the row of every child as it ends, with the controller's seconds spent since the one before."""
+@dataclass(frozen=True)
+class _Child:
+    actions: Actions
+    reward: float
+    simulated_seconds: float
+    controller_seconds: float
+
+
+def _children(controller: Controller, problem: Problem, terms: Terms, seed: int) -> Iterator[_Child]:
+    """Drive a search; yields children as they end, with the time that the controller took since the one before."""
     rng = random_for(seed, "durations")
-    flying: list[tuple[float, int, Proposal, int]] = []
-    now, asked, ended, spent = 0.0, 0, 0, 0.0
-    while ended < terms.budget:
-        start = time.perf_counter()
+    flying: list[tuple[float, int, Proposal, float]] = []
+    now, asked = 0.0, 0
+    for _ in range(terms.budget):
+        start = time.process_time()
         while len(flying) < terms.in_flight and asked < terms.budget:
             proposal = controller.ask(asked, [child[2] for child in flying])
-            row = table.row(proposal.actions)
-            assert row is not None, "a table for a comparison must list the whole space"
-            heapq.heappush(flying, (now + float(durations[row]) * rng.uniform(0.5, 1.5), asked, proposal, row))
+            seconds = problem.seconds(proposal.actions) * rng.uniform(0.5, 1.5)
+            heapq.heappush(flying, (now + seconds, asked, proposal, seconds))
             asked += 1
-        now, _, proposal, row = heapq.heappop(flying)
-        controller.tell(proposal, Completed(float(rewards[row])))
-        spent += time.perf_counter() - start
-        ended += 1
-        yield row, spent
-        spent = 0.0
+        spent = time.process_time() - start
+        now, _, proposal, seconds = heapq.heappop(flying)
+        reward = problem.reward(proposal.actions)
+        start = time.process_time()
+        controller.tell(proposal, Completed(reward))
+        yield _Child(proposal.actions, reward, seconds, spent + time.process_time() - start)
 
 
-def compare(arms: Sequence[Arm], table: Table, terms: Terms, seeds: Sequence[int], processes: int = 1) -> list[Result]:
+def compare(arms: Sequence[Arm], task: Task, terms: Terms, seeds: Sequence[int], processes: int = 1) -> list[Result]:
     """Run every arm with every seed, in parallel processes if more than one is given.
 
     Raises:
@@ -152,35 +224,29 @@ def compare(arms: Sequence[Arm], table: Table, terms: Terms, seeds: Sequence[int
     """
     for arm in arms:
         check_options(arm.controller, arm.options)
-    report = table.mean_reward() if table.report is None else table.report
-    optimum = float(report.max())
-    results = []
+    optimum = task(terms, seeds[0]).best_report
     if processes <= 1:
-        for arm in arms:
-            runs = tuple(run_arm(arm, table, terms, seed) for seed in seeds)
-            results.append(Result(arm, terms, runs, optimum))
-        return results
+        return [Result(arm, terms, tuple(run_arm(arm, task, terms, seed) for seed in seeds), optimum) for arm in arms]
     with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
-        for arm in arms:
-            runs = tuple(pool.map(partial(run_arm, arm, table, terms), seeds, chunksize=max(1, len(seeds) // (4 * processes))))
-            results.append(Result(arm, terms, runs, optimum))
-    return results
+        chunk = max(1, len(seeds) // (4 * processes))
+        pending = [pool.map(partial(run_arm, arm, task, terms), seeds, chunksize=chunk) for arm in arms]
+        return [Result(arm, terms, tuple(runs), optimum) for arm, runs in zip(arms, pending, strict=True)]
 
 
 def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
     """The comparison as a Markdown table, in per cent: mean report ± half of its 95 % interval after so many trainings."""
     marks = [mark for mark in checkpoints if mark <= min(result.terms.budget for result in results)]
-    heads = ["controller", "runs", *(str(mark) for mark in marks), f"regret at {marks[-1]}", "distinct", "simulated hours", "ms a trial"]
+    heads = ["controller", "runs", *map(str, marks), f"regret at {marks[-1]}", "distinct rate", "simulated hours", "ms a trial"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for result in results:
         mean, width, regret = 100 * result.mean(), 100 * result.half_width(), 100 * result.regret()
-        trained = sum(run.distinct for run in result.runs)
+        trained = sum(run.trained for run in result.runs)
         cells = [
             result.arm.label,
             str(len(result.runs)),
             *(f"{mean[mark - 1]:.2f} ± {width[mark - 1]:.2f}" for mark in marks),
             f"{regret[marks[-1] - 1]:.3f}",
-            f"{trained / len(result.runs):.0f}",
+            f"{sum(run.distinct for run in result.runs) / trained:.2f}",
             f"{sum(run.simulated_seconds for run in result.runs) / len(result.runs) / 3600:.1f}",
             f"{1000 * sum(run.controller_seconds for run in result.runs) / max(trained, 1):.1f}",
         ]
@@ -201,30 +267,13 @@ def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
         mean, width = 100 * result.mean(), 100 * result.half_width()
         (line,) = axes.plot(trainings, mean, label=result.arm.label)
         axes.fill_between(trainings, mean - width, mean + width, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.axhline(100 * results[0].optimum, color="grey", linestyle=":", label="best in the table")
+    axes.axhline(100 * results[0].optimum, color="grey", linestyle=":", label="best there is")
     lowest = min(100 * float(result.mean()[min(9, result.terms.budget - 1)]) for result in results)
     axes.set(xlabel="trainings paid for", ylabel="report of the best by reward, %", title=title)
     axes.set_ylim(bottom=lowest)
     axes.set_xscale("log")
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
-
-
-def _rewards(table: Table, terms: Terms, seed: int) -> Floats:
-    return _full_rewards(table, terms, seed) if terms.fidelity is None else table.fidelities[terms.fidelity]
-
-
-def _full_rewards(table: Table, terms: Terms, seed: int) -> Floats:
-    return table.one_training(seed) if terms.noisy else table.mean_reward()
-
-
-def _promoted(told: Sequence[int], proxy: Floats, full: Floats, count: int) -> int:
-    ranked: NDArray[np.int64] = np.array(sorted(set(told), key=lambda row: -proxy[row])[:count])
-    return int(ranked[full[ranked].argmax()])
-
-
-def _cell(table: Table, row: int) -> str:
-    return table.space.canonical(table.space.decode(table.actions[row]))
 
 
 def _one_thread() -> None:

@@ -9,9 +9,10 @@ import pytest
 import controllers.evolution
 from controllers.controller import Completed
 from controllers.options import ControllerError
-from nas.bench import Arm, Terms, compare, draw_curves, run_arm, summary
+from nas.bench import Arm, Terms, compare, draw_curves, on_synthetic, on_table, run_arm, summary
 from nas.tables import Columns, Table, read_table
 from search_spaces.nasbench201 import NASBENCH201
+from search_spaces.nasnet import NASNET
 from search_spaces.space import CellSpace
 
 SPACE = CellSpace("small", operations=("identity", "sep_conv_3x3", "zero"), nodes=2, combine=("add",), cells=("normal",))
@@ -31,17 +32,18 @@ def full_table(trainings: int = 1) -> Table:
 
 
 TABLE = full_table()
+TASK = on_table(TABLE)
 
 
 def test_a_run_follows_the_best_by_reward():
-    run = run_arm(Arm("r", "random"), TABLE, Terms(60), seed=1)
+    run = run_arm(Arm("r", "random"), TASK, Terms(60), seed=1)
     assert run.report.shape == (60,)
     assert (np.diff(run.report) >= 0).all() and run.report[-1] > run.report[0]
-    assert run.distinct == 60 and 600 <= run.simulated_seconds <= 1200
+    assert run.trained == run.distinct == 60 and 300 <= run.simulated_seconds <= 1800
 
 
 def test_same_seed_same_run_and_seeds_differ():
-    one, again, other = (run_arm(Arm("e", "evolution"), TABLE, Terms(80, in_flight=4), seed) for seed in (3, 3, 4))
+    one, again, other = (run_arm(Arm("e", "evolution"), TASK, Terms(80, in_flight=4), seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.report, again.report)
     assert not np.array_equal(one.report, other.report)
 
@@ -50,16 +52,16 @@ def test_repeats_are_paid_only_where_asked():
     options = {"population": 4, "sample": 4}
     kinds = ("canonical", "actions", "paid")
     terms = Terms(150, promote=1)  # a promotion keeps the run from ending where the best is found
-    distinct = {kind: run_arm(Arm("e", "evolution", options, kind), TABLE, terms, 0).distinct for kind in kinds}
+    distinct = {kind: run_arm(Arm("e", "evolution", options, kind), TASK, terms, 0).distinct for kind in kinds}
     assert distinct["canonical"] == 150
     assert distinct["paid"] < distinct["actions"] < 150
 
 
 def test_stopping_at_the_optimum_changes_no_figure():
     """A run that has found the best reward keeps its report, and stops paying."""
-    run = run_arm(Arm("l", "local_search"), TABLE, Terms(1500), 0)
+    run = run_arm(Arm("l", "local_search"), TASK, Terms(1500), 0)
     assert run.report[-1] == pytest.approx(TABLE.report[TABLE.mean_reward().argmax()])
-    assert run.distinct < 1200
+    assert run.trained < 1200
 
 
 def test_in_flight_children_are_pending_and_end_by_their_durations(monkeypatch):
@@ -80,7 +82,7 @@ def test_in_flight_children_are_pending_and_end_by_their_durations(monkeypatch):
         return Proposal(trial, TABLE.actions[trial * 7])
 
     monkeypatch.setattr("nas.bench.make_controller", lambda *args: Spy())
-    run_arm(Arm("s", "random", repeats="paid"), TABLE, Terms(20, in_flight=8, promote=1), 0)
+    run_arm(Arm("s", "random", repeats="paid"), TASK, Terms(20, in_flight=8, promote=1), 0)
     asked = [entry for entry in seen if isinstance(entry, int)]
     told = [entry[1] for entry in seen if not isinstance(entry, int)]
     assert asked[:8] == list(range(8)) and set(asked[8:]) == {7}
@@ -89,7 +91,7 @@ def test_in_flight_children_are_pending_and_end_by_their_durations(monkeypatch):
 
 def test_noise_is_fixed_within_a_run_and_reports_are_not_noisy():
     table = full_table(trainings=3)
-    runs = [run_arm(Arm("r", "random"), table, Terms(100, noisy=True), seed) for seed in range(5)]
+    runs = [run_arm(Arm("r", "random"), on_table(table), Terms(100, noisy=True), seed) for seed in range(5)]
     assert all(set(run.report) <= set(table.report) for run in runs)
     assert any((np.diff(run.report) < 0).any() for run in runs)
 
@@ -97,15 +99,15 @@ def test_noise_is_fixed_within_a_run_and_reports_are_not_noisy():
 def test_promotion_takes_the_best_of_the_finalists_by_full_reward():
     """The proxy ranks in reverse; promoting everything recovers the best cell trained."""
     for promote, exact in ((1, False), (100, True)):
-        run = run_arm(Arm("r", "random", repeats="paid"), TABLE, Terms(100, fidelity=2, promote=promote), 0)
-        plain = run_arm(Arm("r", "random", repeats="paid"), TABLE, Terms(100), 0)
+        run = run_arm(Arm("r", "random", repeats="paid"), TASK, Terms(100, fidelity=2, promote=promote), 0)
+        plain = run_arm(Arm("r", "random", repeats="paid"), TASK, Terms(100), 0)
         assert (run.report[-1] == plain.report[-1]) == exact
 
 
 def test_processes_give_the_same_figures_and_reports_name_all_arms(tmp_path):
     arms = [Arm("random", "random"), Arm("descent", "local_search")]
-    alone = compare(arms, TABLE, Terms(40), range(6))
-    together = compare(arms, TABLE, Terms(40), range(6), processes=2)
+    alone = compare(arms, TASK, Terms(40), range(6))
+    together = compare(arms, TASK, Terms(40), range(6), processes=2)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.reports(), other.reports())
     result = alone[1]
@@ -117,9 +119,18 @@ def test_processes_give_the_same_figures_and_reports_name_all_arms(tmp_path):
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_synthetic_task_reports_without_noise():
+    """The best by noisy reward is not always the best reported, and without noise it is."""
+    runs = {noisy: run_arm(Arm("r", "random"), on_synthetic(NASNET, 0.1), Terms(60, noisy=noisy), 7) for noisy in (True, False)}
+    assert (np.diff(runs[False].report) >= 0).all() and (np.diff(runs[True].report) < 0).any()
+    assert 0.5 < runs[False].report[-1] < 1
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(runs[False].report, run_arm(Arm("r", "random"), on_synthetic(NASNET, 0.1), Terms(60), 8).report)
+
+
 def test_unknown_arms_are_refused_before_anything_runs():
     with pytest.raises(ControllerError, match="unknown controller 'magic'"):
-        compare([Arm("random", "random"), Arm("m", "magic")], TABLE, Terms(10**9), range(10**9))
+        compare([Arm("random", "random"), Arm("m", "magic")], TASK, Terms(10**9), range(10**9))
 
 
 def node_first(decisions, actions, changes, rng):
@@ -145,7 +156,7 @@ def test_known_lines_on_nasbench201(monkeypatch, column, random, evolution, loca
         Arm("evolution", "evolution", {"population": 10, "sample": 3}, repeats="paid"),
         Arm("local", "local_search", repeats="actions"),
     ]
-    means = [100 * result.mean() for result in compare(arms, table, Terms(200), range(20_000, 20_500))]
+    means = [100 * result.mean() for result in compare(arms, on_table(table), Terms(200), range(20_000, 20_500))]
     assert means[0][99] == pytest.approx(random, abs=0.1)
     assert means[1][99] == pytest.approx(evolution, abs=0.1)
     assert [means[2][mark - 1] for mark in (50, 100, 200)] == pytest.approx(local, abs=0.1)
