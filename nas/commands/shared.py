@@ -1,0 +1,45 @@
+"""What all commands share: the consoles, and the options that several of them take. Imports nothing heavy."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nas.errors import ConfigError
+
+console = Console()
+errors = Console(stderr=True)
+
+SkeletonOption = Annotated[str | None, typer.Option(help="Macro network, see `nas list`; default: the one the genotype is known in.")]
+CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
+FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
+ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
+ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
+SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, its name under runs/, or `last`.")]
+
+
+def escape(text: str) -> str:
+    """Text that rich prints as it is, brackets included."""
+    from rich.markup import escape as escape_markup
+
+    return escape_markup(text)
+
+
+def absolute(folder: Path | None) -> str | None:
+    """A folder as a run records it: so that the run can be resumed from anywhere."""
+    return str(folder.expanduser().resolve()) if folder else None
+
+
+def data_flags(data: str | None) -> dict[str, Any]:
+    """``--data``: a name, or a folder of images."""
+    named = ("cifar10", "cifar100", "digits", "synthetic")
+    if data is None or data in named:
+        return {"data.name": data}
+    if Path(data).expanduser().is_dir():
+        return {"data.name": "folder", "data.root": absolute(Path(data))}
+    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {data!r}")
