@@ -10,6 +10,8 @@ from nas.commands.shared import (
     ChannelsOption,
     ClassesOption,
     FiltersOption,
+    MacsOption,
+    ParamsOption,
     SizeOption,
     SkeletonOption,
     SourceArgument,
@@ -22,6 +24,8 @@ def cost(
     skeleton: SkeletonOption = None,
     cells: CellsOption = None,
     filters: FiltersOption = None,
+    macs: MacsOption = None,
+    params: ParamsOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = 3,
     image_size: SizeOption = None,
@@ -34,8 +38,14 @@ def cost(
     """Count parameters and MACs of a network exactly; measure how fast it runs and how much memory its training takes."""
     from nas.architectures import choose_architecture
     from nas.genotypes import resolve_genotype
+    from nas.scaling import read_target, scale_to
 
+    target = read_target(macs, params)
     architecture = choose_architecture(resolve_genotype(source), skeleton, cells, filters, classes, channels, image_size)
+    if target is not None:
+        scaled = scale_to(architecture, target, cells=cells, filters=filters)
+        console.print(f"chosen:     {scaled}", highlight=False)
+        architecture = scaled.architecture
     from search_spaces.cost import network_cost, training_memory
     from search_spaces.network import build_network
 

@@ -141,7 +141,12 @@ def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, proces
             def tell(result: Any) -> None:  # noqa: ANN401 - nas.bench.Result, whose import would load numpy
                 progress.console.print(f"  {result.arm.label}: {100 * result.mean()[-1]:.2f}", highlight=False, markup=False)
 
-            done = run_missing(one, data, processes, BenchWatcher(lambda: progress.advance(bar), tell))  # noqa: B023
+            try:
+                done = run_missing(one, data, processes, BenchWatcher(lambda: progress.advance(bar), tell))  # noqa: B023
+            except KeyboardInterrupt:
+                where = "" if output is None else f"; the controllers that had finished are in {output}, and the same command does the rest"
+                console.print(f"interrupted{where}", highlight=False, soft_wrap=True)
+                raise typer.Exit(130) from None
         if not left:
             console.print(f"not run again: {done.path} has it (--force runs it again)", highlight=False, soft_wrap=True)
         _print(done)
