@@ -78,6 +78,7 @@ class SyntheticSettings(Settings):
 
     seconds: Float = Field(0.0, ge=0, description="duration of a child")
     noise: Float = Field(0.0, ge=0, description="standard deviation added to the reward")
+    objective: int = Field(0, ge=0, description="seed of the objective: what is good differs from one to the next")
     failures: dict[FailureReason, Float] = Field(
         default_factory=dict, description="share of the children that fail, by reason; worker_lost ends the process that trains"
     )
