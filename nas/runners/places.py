@@ -63,7 +63,7 @@ def gpu_share(settings: RunnerSettings, nodes: Sequence[Node]) -> float:
         return 1.0 if most else 0.0
     if share > 1 and not share.is_integer():
         raise ConfigError(f"runner.gpus_per_child must be a fraction up to 1 or a whole number, but got {share:g}")
-    if share > most and settings.address is None:
+    if share > most and settings.cluster is None:
         raise ConfigError(f"runner.gpus_per_child: {share:g} GPUs are asked for each child, but this machine has {most:g}")
     return share
 

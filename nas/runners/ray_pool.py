@@ -1,15 +1,13 @@
-"""Trains children on Ray: long-lived actors that hold the data set and stream a report after every epoch. The only file that starts Ray.
+"""Trains children on Ray: long-lived actors that hold the data set and stream a report after every epoch.
 
 Ray's own retries are off: the ledger decides what is tried again. See design notes in CONTRIBUTING.md.
 """
 
 import os
-import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +19,7 @@ from nas.config import RunnerSettings, SearchConfig
 from nas.errors import ConfigError, RunError
 from nas.evaluation import Attempt, Evaluation, Report
 from nas.runners.places import Node, Place, gpu_share, plan_places
+from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
 
 CHILDREN_PER_WORKER = 200
@@ -125,49 +124,11 @@ class _Slot:
 def check_fits(settings: RunnerSettings, cores: int) -> None:
     """Raise ConfigError where this machine is asked for far more children at once than it has cores: they would fill its memory."""
     most = max(1, 2 * cores // settings.threads_per_child)
-    if settings.address is None and settings.workers is not None and settings.workers > most:
+    if settings.cluster is None and settings.workers is not None and settings.workers > most:
         raise ConfigError(
             f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads_per_child} threads a child), "
             f"but got {settings.workers}; join a cluster with --address for more"
         )
-
-
-def start_ray(settings: RunnerSettings, cores: int) -> None:
-    """Start Ray on this machine, or join the cluster at ``settings.address``.
-
-    Raises:
-        ConfigError: the cluster cannot be reached.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    common: dict[str, Any] = {"namespace": "nas", "log_to_driver": False, "logging_level": "ERROR"}
-    if settings.address is None:
-        wanted = max(cores, (settings.workers or 1) * settings.threads_per_child)
-        ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common)
-        token = Path.home() / ".ray" / "auth_token"
-        if token.is_file():
-            token.chmod(0o600)  # Ray writes it readable for everybody
-        return
-    try:
-        _check_reachable(settings.address)
-        ray.init(address=settings.address, **common)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"runner.address: no Ray cluster answers at {settings.address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`. If the cluster asks for a token, "
-            "set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"
-        ) from None
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: ``ray.init`` would wait for it without end."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "://" in address:
-        return  # auto, or an address that Ray resolves itself
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("an address must be auto or HOST:PORT")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class RayRunner:
@@ -184,6 +145,7 @@ class RayRunner:
         check_fits(config.runner, cores)
         start_ray(config.runner, cores)
         self._failed_boots = self._lost_boots = 0
+        self._pending = PendingWatch()
         self._data = [] if data is None else [ray.put(data)]
         self._slots: list[_Slot] = []
         self._waiting: deque[Job] = deque()
@@ -216,6 +178,7 @@ class RayRunner:
         self._enforce_time_limit()
         self._look_for_life()
         self._follow_cluster()
+        self._warn_of_waiting()
         self._assign()
         events, self._events = self._events, []
         return events
@@ -249,6 +212,13 @@ class RayRunner:
                 surplus[slot.place] -= 1
                 self._remove(slot)
         self._fill_pool()
+
+    def _warn_of_waiting(self) -> None:
+        """Say so where workers that fit do not come up."""
+        waiting = [slot for slot in self._slots if not slot.booted]
+        oldest = min(waiting, key=lambda slot: slot.requested, default=None)
+        asked = {"CPU": float(oldest.place.cpus), "GPU": oldest.place.gpus} if oldest is not None else {}
+        self._pending.look([slot.requested for slot in waiting], asked)
 
     def _fill_pool(self) -> None:
         missing = Counter(self._wanted) - Counter(slot.place for slot in self._slots)
