@@ -80,6 +80,11 @@ def config_from_document(document: object) -> SearchConfig:
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
     check_options(config.controller.name, config.controller.options)
+    if config.halving is not None and not config.rungs():
+        raise ConfigError(
+            f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "
+            f"but got {config.halving.first}"
+        )
     return config
 
 
