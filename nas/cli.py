@@ -11,6 +11,7 @@ from nas.commands.export import export
 from nas.commands.search import resume, search
 from nas.commands.shared import errors, escape
 from nas.commands.show import list_, show
+from nas.commands.train import evaluate, train
 from nas.errors import UserError
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, export, cost, draw, data):
+for command in (search, resume, show, train, evaluate, export, cost, draw, data):
     app.command()(command)
 app.command(name="list")(list_)
 
