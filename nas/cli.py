@@ -6,6 +6,7 @@ import sys
 import typer
 
 from nas.commands.architecture import cost, draw
+from nas.commands.bench import bench
 from nas.commands.data import data
 from nas.commands.export import export
 from nas.commands.search import resume, search
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, train, evaluate, export, cost, draw, data):
+for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 

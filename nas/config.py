@@ -29,8 +29,8 @@ class Fidelity(Settings):
 
     epochs: int = Field(20, ge=1, description="passes over the training examples")
     cells: int = Field(2, ge=1, le=50, description="N, normal cells a stage")
-    filters: int = Field(32, ge=1, description="F, filters of the first stage's cells")
-    image_size: int | None = Field(None, ge=8, description="side in pixels; null keeps the data set's own")
+    filters: int = Field(32, ge=1, le=4096, description="F, filters of the first stage's cells")
+    image_size: int | None = Field(None, ge=8, le=4096, description="side in pixels; null keeps the data set's own")
     train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
     validation_examples: int | None = Field(None, ge=1, description="validation images scored at most; null uses all of the split")
 
@@ -44,7 +44,7 @@ class DataSettings(Settings):
         None, ge=1, description="images held out of the training set for the reward; null takes a tenth (CIFAR-10: 5,000), small sets more"
     )
     image_size: int | None = Field(
-        None, ge=8, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
+        None, ge=8, le=4096, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
     )
     split_seed: int = Field(0, ge=0)
     download: bool = Field(True, description="fetch a missing data set from its official address")
@@ -78,6 +78,7 @@ class SyntheticSettings(Settings):
 
     seconds: Float = Field(0.0, ge=0, description="duration of a child")
     noise: Float = Field(0.0, ge=0, description="standard deviation added to the reward")
+    objective: int = Field(0, ge=0, description="seed of the objective: what is good differs from one to the next")
     failures: dict[FailureReason, Float] = Field(
         default_factory=dict, description="share of the children that fail, by reason; worker_lost ends the process that trains"
     )

@@ -27,6 +27,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from nas.data.proxy import ProxyData
+    from nas.telemetry import EventFile
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
@@ -84,6 +85,7 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
     from controllers.registry import make_controller
     from controllers.wrappers import Deduplicated
     from nas import snapshot
+    from nas.telemetry import EventFile
 
     with Ledger(folder.ledger_file) as ledger:
         state = ledger.state
@@ -96,10 +98,14 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
         if state.spent >= config.budget:
             ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             return SearchResult(folder, config, space, state, Ending.FINISHED)
-        with _runner(config, data) as runner, SearchProgress(console, state, config.budget) as progress:
+        with (
+            EventFile(folder.path, state) as events,
+            _runner(config, data) as runner,
+            SearchProgress(console, state, config.budget) as progress,
+        ):
             limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
             search = Search(space, controller, runner, ledger, config.seed, limits)
-            keeper = _Keeper(folder, space, search, progress)
+            keeper = _Keeper(folder, space, search, progress, events)
             with _stop_on_signal(search, console):
                 ending = search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
         snapshot.write(folder, controller, state)
@@ -109,10 +115,10 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
 
 
 class _Keeper:
-    """Keeps the run folder current while the search goes on: log, incumbent, snapshot."""
+    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot."""
 
-    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress) -> None:
-        self._folder, self._space, self._search, self._progress = folder, space, search, progress
+    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress, events: "EventFile") -> None:
+        self._folder, self._space, self._search, self._progress, self._events = folder, space, search, progress, events
         self._best = max((trial.reward or 0.0 for trial in search.state.ranked()[:1]), default=-1.0)
         self._saved = time.monotonic()
 
@@ -121,6 +127,7 @@ class _Keeper:
 
         assert trial.evaluation is not None
         self._progress.on_end(trial)
+        self._events.catch_up()
         if trial.reward is None:
             self._folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif trial.reward > self._best:

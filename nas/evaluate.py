@@ -11,6 +11,7 @@ from nas.architectures import choose_architecture
 from nas.config import DataSettings
 from nas.data.batches import scoring_batches
 from nas.data.training_data import TrainingData, load_training_data
+from nas.description import METADATA_KEY, NetworkDescription
 from nas.errors import ConfigError
 from nas.genotypes import resolve_genotype
 from nas.hardware import detect
@@ -20,7 +21,7 @@ from nas.settings import validated
 from nas.train import choose_device
 from nas.train_folder import TrainFolder
 from nas.training import flushed_denormals
-from nas.weights.described import NetworkDescription, Preparation, load_described, load_into
+from nas.weights.described import load_described, load_into
 from nas.weights.files import CHECKPOINT_SUFFIXES, WeightsError, read_metadata, read_weights
 from search_spaces.network import Network, build_network
 
@@ -113,17 +114,17 @@ def evaluate_weights(
     torch.set_num_threads(count)
     if genotype is None:
         network, description = load_described(file)
-        loaded = _load(settings, description.preparation, image_size, index_file)
+        loaded = _load(settings, description, image_size, index_file)
     else:
         network, description, loaded = _from_parts(file, genotype, skeleton, cells, filters, image_size, settings)
     _check_classes(description, loaded)
     started = time.perf_counter()
     network = network.to(device=place_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = scoring_batches(loaded, getattr(loaded, part), _recipe(description.preparation), place_device, loader_workers)
+    batches = scoring_batches(loaded, getattr(loaded, part), _recipe(description), place_device, loader_workers)
     with flushed_denormals(place_device):
         scores = score(network, batches)
     seconds = time.perf_counter() - started
-    return Measured(description.name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds)
+    return Measured(description.architecture.name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds)
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
@@ -142,37 +143,41 @@ def _data_settings(source: Path, data: dict[str, Any] | None) -> DataSettings | 
     return None
 
 
-def _recipe(preparation: Preparation) -> Recipe:
+def _recipe(description: NetworkDescription) -> Recipe:
     """A recipe that says no more than how images are prepared for scoring."""
+    facts = description.facts
+    fraction = facts.get("crop_fraction", 1.0)
     augmentation = AugmentationSettings(
-        crop="inception", interpolation="bilinear" if preparation.interpolation == "bilinear" else "bicubic"
+        crop="inception", interpolation="bilinear" if facts.get("interpolation") == "bilinear" else "bicubic"
     )
-    return Recipe(crop_fraction=preparation.crop_fraction, augmentation=augmentation)
+    return Recipe(
+        crop_fraction=float(fraction) if isinstance(fraction, int | float) and 0 < fraction <= 1 else 1.0, augmentation=augmentation
+    )
 
 
-def _load(settings: DataSettings, preparation: Preparation, image_size: int | None, index_file: Path | None) -> TrainingData:
-    side = image_size or preparation.image_size
-    loaded = load_training_data(settings, _recipe(preparation), side, index_file=index_file)
-    if loaded.channels != preparation.channels:
-        raise ConfigError(f"the network takes images of {preparation.channels} channels, but those of {loaded.name} have {loaded.channels}")
-    return replace(loaded, mean=preparation.mean, std=preparation.std)
+def _load(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> TrainingData:
+    expected = description.architecture
+    loaded = load_training_data(settings, _recipe(description), image_size or expected.image_size, index_file=index_file)
+    if loaded.channels != expected.channels:
+        raise ConfigError(f"the network takes images of {expected.channels} channels, but those of {loaded.name} have {loaded.channels}")
+    return replace(loaded, mean=description.mean, std=description.std)
 
 
 def _check_classes(description: NetworkDescription, data: TrainingData) -> None:
-    if len(description.class_names) != data.classes:
-        raise ConfigError(f"the network knows {len(description.class_names)} classes, but {data.name} has {data.classes}")
-    if description.class_names != data.class_names:
-        names = [pair for pair in zip(description.class_names, data.class_names, strict=True) if pair[0] != pair[1]]
-        raise ConfigError(
-            f"the network's classes must be the data's in the same order, but it has {names[0][0]!r} where {data.name} has {names[0][1]!r}"
-        )
+    if description.architecture.classes != data.classes:
+        raise ConfigError(f"the network knows {description.architecture.classes} classes, but {data.name} has {data.classes}")
+    for known, found in zip(description.class_names, data.class_names, strict=False):
+        if known != found:
+            raise ConfigError(
+                f"the network's classes must be the data's in the same order, but it has {known!r} where {data.name} has {found!r}"
+            )
 
 
 def _from_parts(
     file: Path, genotype: str, skeleton: str | None, cells: int | None, filters: int | None, image_size: int | None, settings: DataSettings
 ) -> tuple[Network, NetworkDescription, TrainingData]:
     """Weights, genotype and data named apart: images are normalised as measured on the training part."""
-    if file.suffix.lower() not in CHECKPOINT_SUFFIXES and read_metadata(file).get("schema"):
+    if file.suffix.lower() not in CHECKPOINT_SUFFIXES and METADATA_KEY in read_metadata(file):
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
     loaded = load_training_data(settings, Recipe(), image_size)
     chosen = choose_architecture(resolve_genotype(genotype), skeleton, cells, filters, loaded.classes, loaded.channels, loaded.image_size)
@@ -180,5 +185,4 @@ def _from_parts(
         chosen.genotype, chosen.skeleton, classes=loaded.classes, channels=loaded.channels, image_size=loaded.image_size
     )
     load_into(network, read_weights(file), file)
-    preparation = Preparation(loaded.channels, loaded.image_size, loaded.mean, loaded.std)
-    return network.eval(), NetworkDescription(chosen.genotype, chosen.skeleton, loaded.class_names, preparation, {}), loaded
+    return network.eval(), NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names), loaded

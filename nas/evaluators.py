@@ -10,6 +10,7 @@ from nas.config import FailureReason, SearchConfig, SyntheticSettings
 from nas.data.proxy import ProxyData
 from nas.errors import ConfigError
 from nas.evaluation import Evaluation, Evaluator, Report
+from nas.synthetic import noisy_reward
 from search_spaces.genotype import Genotype
 
 SLICE_SECONDS = 0.05
@@ -46,7 +47,7 @@ def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
 
 
 class SyntheticEvaluator:
-    """Scores genotypes by a formula with a known optimum; lasts, wavers and fails as it is told. The seed decides everything.
+    """Scores genotypes of any space by the formula of ``nas.synthetic``; lasts, wavers and fails as it is told, by the seed.
 
     A child of ``epochs`` epochs reports after each, approaching its reward r as r · (1 − ½ (1 − epoch / epochs)²).
     Noise is added to r once per child, so that the last report and the reward agree.
@@ -61,7 +62,7 @@ class SyntheticEvaluator:
         rng = random_for(seed, "synthetic")
         failure = choose_failure(self._settings.failures, rng.random())
         failing_epoch = rng.randrange(self._epochs) + 1 if failure else 0
-        reward = min(1.0, max(0.0, synthetic_reward(genotype) + self._settings.noise * rng.gauss(0, 1)))
+        reward = noisy_reward(genotype, self._settings.objective, seed, self._settings.noise)
         spent = 0.0
         for epoch in range(1, self._epochs + 1):
             if epoch == failing_epoch and failure in ("exception", "out_of_memory", "worker_lost", "hung"):
@@ -100,21 +101,3 @@ def _fail(reason: str) -> None:
     if reason == "out_of_memory":
         raise MemoryError("synthetic: out of memory")
     raise RuntimeError("synthetic: an exception")
-
-
-def synthetic_reward(genotype: Genotype) -> float:
-    """A reward in [0, 1] that every decision moves: mean over edges of how well operation and input fit.
-
-    An operation is worth its place in the alphabetic order of names, as a share; an edge from the cell before the previous
-    one counts half. The optimum takes ``sep_conv_7x7`` everywhere, and never PREVIOUS.
-    """
-    from search_spaces.vocabulary import NASNET_OPERATIONS
-
-    worth = {name: (place + 1) / len(NASNET_OPERATIONS) for place, name in enumerate(sorted(NASNET_OPERATIONS))}
-    values = [
-        worth.get(edge.operation, 0.0) * (0.5 if edge.source == 0 and cell.inputs == 2 else 1.0)
-        for _, cell in genotype.cells()
-        for node in cell.nodes
-        for edge in node.edges
-    ]
-    return sum(values) / len(values)

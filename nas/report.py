@@ -70,6 +70,27 @@ def summary(state: RunState) -> str:
     return " · ".join(parts)
 
 
+POLICY_WORDS = {
+    "entropy_share": "entropy {:.0%} of the greatest",
+    "approximate_kl": "KL {:.3f}",
+    "clip_fraction": "{:.0%} clipped",
+    "advantage_scale": "advantages ± {:.2f}",
+    "version_lag": "outcomes {:.1f} updates old",
+    "distinct_rate": "{:.0%} of its samples distinct",
+    "gradient_norm": "gradient norm {:.2g}",
+}
+"""How the telemetry of an update is said to a person; see the controller's ``tell``."""
+
+
+def policy_line(state: RunState) -> str | None:
+    """The telemetry of the last update of the policy in a line; None where there was none."""
+    if not state.updates:
+        return None
+    trial, telemetry = state.updates[-1]
+    parts = [words.format(telemetry[name]) for name, words in POLICY_WORDS.items() if name in telemetry]
+    return f"policy after update {len(state.updates)} (trial {trial}): " + ", ".join(parts)
+
+
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
     if state.ranked():
@@ -78,6 +99,9 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
     )
     console.print(summary(state), highlight=False)
+    policy = policy_line(state)
+    if policy is not None:
+        console.print(policy, highlight=False)
     shown: set[str] = set()
     for trial in state.trials.values():
         outcome = trial.evaluation.outcome if trial.evaluation else None

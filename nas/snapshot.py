@@ -22,11 +22,23 @@ _TENSOR = "__tensor__"
 
 def write(run: RunFolder, controller: Controller, state: RunState) -> None:
     """Record the controller's state, which must be the one after the last outcome of ``state``."""
+    header = {"told": str(len(state.told)), "order": _order(state.told)}
+    write_atomically(run.snapshot_file, to_bytes(controller.state_dict(), header))
+
+
+def to_bytes(state: Mapping[str, Any], header: Mapping[str, str]) -> bytes:
+    """Nested dictionaries and lists of strings, numbers, None and tensors as one safetensors file, with a header of words."""
     tensors: dict[str, torch.Tensor] = {}
-    document = _extract(controller.state_dict(), tensors)
-    header = {"told": str(len(state.told)), "order": _order(state.told), "state": json.dumps(document)}
+    document = _extract(state, tensors)
     tensors["empty"] = torch.zeros(1)  # the format needs at least one tensor
-    write_atomically(run.snapshot_file, save({key: value.contiguous() for key, value in tensors.items()}, metadata=header))
+    return save({key: value.contiguous() for key, value in tensors.items()}, metadata={**header, "state": json.dumps(document)})
+
+
+def from_bytes(raw: bytes) -> tuple[dict[str, str], dict[str, Any]]:
+    """The header and the state that ``to_bytes`` was given. Raises ValueError, KeyError, TypeError or SafetensorError."""
+    tensors = load(raw)  # checks the file, its header's length first
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+    return header, _insert(json.loads(header.pop("state")), tensors)
 
 
 def restore(run: RunFolder, controller: Controller, state: RunState) -> str:
@@ -47,12 +59,11 @@ def restore(run: RunFolder, controller: Controller, state: RunState) -> str:
 
 
 def _load(run: RunFolder, controller: Controller, state: RunState) -> int:
-    raw = run.snapshot_file.read_bytes()
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+    header, saved = from_bytes(run.snapshot_file.read_bytes())
     told = int(header["told"])
     if told > len(state.told) or header["order"] != _order(state.told[:told]):
         raise ValueError("it belongs to another ledger")
-    controller.load_state_dict(_insert(json.loads(header["state"]), load(raw)))
+    controller.load_state_dict(saved)
     return told
 
 

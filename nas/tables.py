@@ -98,11 +98,11 @@ class Table:
         return mean
 
 
-def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns) -> Table:
+def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns, seconds_factor: float = 1.0) -> Table:
     """Read a table from one or more CSV files (gzip if they end in .gz) that hold the same rows in the same order.
 
     An architecture is written in the space's own notation if it has one, else as a genotype in JSON, else as the actions:
-    integers separated by spaces or commas, or one digit a decision.
+    integers separated by spaces or commas, or one digit a decision. Durations are multiplied by ``seconds_factor``.
 
     Raises:
         DataError: a file, a column, or a value is missing or wrong; the message names the row.
@@ -131,7 +131,7 @@ def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns) -> T
         actions=tuple(_architecture(space, text, row) for row, text in enumerate(texts(columns.architecture), start=2)),
         rewards=_shares(rewards),
         report=None if columns.report is None else _shares(_numbers(texts(columns.report), columns.report)),
-        seconds=None if columns.seconds is None else _numbers(texts(columns.seconds), columns.seconds),
+        seconds=None if columns.seconds is None else seconds_factor * _numbers(texts(columns.seconds), columns.seconds),
         fidelities={epochs: _shares(_numbers(texts(name), name)) for epochs, name in sorted(columns.fidelities.items())},
     )
     if len(table.rows) != len(table):

@@ -10,16 +10,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from nas.architectures import Architecture
 from nas.checkpoint import read_checkpoint, write_checkpoint
 from nas.data.training_data import TrainingData, load_training_data
+from nas.description import NetworkDescription
 from nas.errors import ConfigError, RunError
 from nas.hardware import environment
 from nas.run_folder import write_atomically
 from nas.scoring import Scores
-from nas.train_config import TrainConfig, read_skeleton, trained_skeleton
+from nas.train_config import TrainConfig, skeleton_of, trained_skeleton
 from nas.train_folder import TrainFolder, differences
 from nas.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
-from nas.weights.described import NetworkDescription, Preparation, load_into, write_described
+from nas.weights.described import load_into, write_described
 from nas.weights.files import read_weights
 from search_spaces.cost import count_macs, count_parameters
 from search_spaces.genotype import Genotype
@@ -82,7 +84,7 @@ def train_network(
     Example::
 
         recipe = load_recipe("fast", {"epochs": 3})
-        config = TrainConfig(skeleton=skeleton_document(NASNetSkeleton(1, 16)), recipe=recipe, data=DataSettings(name="cifar10"))
+        config = TrainConfig(skeleton=skeleton_document(NASNetSkeleton(1, 16), "custom"), recipe=recipe, data=DataSettings(name="cifar10"))
         result = train_network(load_reference("nasnet-a"), config, Path("trained/nasnet-a"))
         result.test.top1, result.parameters
 
@@ -170,7 +172,7 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: TrainingDa
         UserError: genotype and skeleton do not fit, or the weights do not fit the network.
     """
     torch.manual_seed(config.seed)
-    skeleton = trained_skeleton(read_skeleton(config.skeleton), config.recipe)
+    skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
     if config.weights is not None:
         weights, own = read_weights(Path(config.weights)), network.state_dict()
@@ -261,19 +263,20 @@ class _Session:
         return trainer.score(self.data.test)
 
     def _description(self, epoch: int) -> NetworkDescription:
-        recipe, record = self.config.recipe, self.trainer.position.history[epoch - 1]
-        crop = recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0
-        preparation = Preparation(
-            self.data.channels, self.data.image_size, self.data.mean, self.data.std, crop, recipe.augmentation.interpolation
-        )
-        results: dict[str, float | int | str] = {
+        recipe, data, record = self.config.recipe, self.data, self.trainer.position.history[epoch - 1]
+        skeleton = trained_skeleton(skeleton_of(self.config), recipe)
+        name = self.config.skeleton["name"]
+        architecture = Architecture(self.genotype, skeleton, name, data.classes, data.channels, data.image_size)
+        facts: dict[str, str | int | float] = {
             "recipe": recipe.name,
-            "data": self.data.name,
+            "data": data.name,
             "epoch": epoch,
             "validation_top1": record.validation_top1,
+            # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
+            "crop_fraction": recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0,
+            "interpolation": recipe.augmentation.interpolation,
         }
-        skeleton = trained_skeleton(read_skeleton(self.config.skeleton), recipe)
-        return NetworkDescription(self.genotype, skeleton, self.data.class_names, preparation, results)
+        return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
 
     def _result(self, ending: Ending, test: Scores | None, detail: str) -> TrainResult:
         position = self.trainer.position

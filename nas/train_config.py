@@ -1,26 +1,20 @@
 """What a training is told: the network, the data, the recipe, the seed; and its written form. No torch, no ray."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from nas.config import DataSettings, Settings
-from nas.errors import ConfigError
+from nas.description import read_skeleton
 from nas.recipe import Recipe
-from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton
-
-_KINDS: Mapping[str, type[Any]] = {"nasnet": NASNetSkeleton, "nasbench201": NASBench201Skeleton, "residual": ResidualSkeleton}
 
 
 class TrainConfig(Settings):
     """The effective configuration of a training; its folder keeps it as config.yaml, beside genotype.yaml."""
 
-    skeleton: dict[str, Any] = Field(description="the macro network, as ``skeleton_document`` writes it")
-    skeleton_name: str = "custom"
+    skeleton: dict[str, Any] = Field(description="the macro network, as ``nas.description.skeleton_document`` writes it")
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
     image_size: int | None = Field(None, ge=8, le=2048, description="side of the images; null keeps small images, else the recipe says")
@@ -36,34 +30,9 @@ class TrainConfig(Settings):
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between two checkpoints")
 
 
-def skeleton_document(skeleton: Skeleton) -> dict[str, Any]:
-    """A skeleton as plain data: its kind and all its numbers."""
-    kind = next(name for name, type_ in _KINDS.items() if isinstance(skeleton, type_))
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(skeleton)))
-    return {"kind": kind, **plain}
-
-
-def read_skeleton(document: Mapping[str, Any]) -> Skeleton:
-    """The skeleton that ``skeleton_document`` wrote, validated.
-
-    Raises:
-        ConfigError: a field is unknown or breaks its rule.
-    """
-    values = dict(document)
-    kind = values.pop("kind", None)
-    if kind not in _KINDS:
-        raise ConfigError(f"skeleton.kind must be one of {', '.join(_KINDS)}, but got {kind!r}")
-    known = {field.name for field in fields(_KINDS[kind])}
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"unknown setting 'skeleton.{unknown[0]}'; valid ones: {', '.join(sorted(known))}")
-    try:
-        skeleton: Skeleton = TypeAdapter(_KINDS[kind]).validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"skeleton.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"skeleton: {error}") from None
-    return skeleton
+def skeleton_of(config: TrainConfig) -> Skeleton:
+    """The macro network that the configuration names, before the recipe changes it. Raises ConfigError."""
+    return read_skeleton(config.skeleton, "config.yaml")[1]
 
 
 def trained_skeleton(skeleton: Skeleton, recipe: Recipe) -> Skeleton:

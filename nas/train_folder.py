@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from nas.description import read_skeleton
 from nas.errors import ConfigError, RunError
 from nas.run_folder import write_atomically
 from nas.settings import validated
-from nas.train_config import TrainConfig, read_skeleton
+from nas.train_config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
 from search_spaces.strict_yaml import load_document
 
@@ -103,7 +104,7 @@ class TrainFolder:
         if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
             raise RunError(f"{self.path}: this is not the folder of a training (its config.yaml must have the schema {SCHEMA!r})")
         config = validated(TrainConfig, document)
-        read_skeleton(config.skeleton)
+        read_skeleton(config.skeleton, str(self.config_file))
         return config
 
     def genotype(self) -> Genotype:

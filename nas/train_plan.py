@@ -5,7 +5,7 @@ from pathlib import Path
 from nas.progress import duration
 from nas.recipe import Recipe
 from nas.train import TrainResult, build_for_training, make_trainer, train_steps_seconds
-from nas.train_config import TrainConfig, read_skeleton, trained_skeleton
+from nas.train_config import TrainConfig, skeleton_of, trained_skeleton
 from nas.trainer import Trainer, image_side
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import network_name
@@ -21,9 +21,9 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, tim
     Raises:
         UserError: something cannot be used as asked.
     """
-    skeleton = trained_skeleton(read_skeleton(config.skeleton), config.recipe)
+    skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     lines = [
-        f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton_name}, seed {config.seed}",
+        f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
     ]

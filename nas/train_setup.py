@@ -10,12 +10,13 @@ from nas import run_folder
 from nas.architectures import default_skeleton
 from nas.config import DataSettings
 from nas.data.training_data import peek_side
+from nas.description import skeleton_document
 from nas.errors import ConfigError, UserError
 from nas.genotypes import is_genotype, resolve_genotype
 from nas.hardware import detect
 from nas.recipe import load_recipe
 from nas.settings import parse_assignments, validated
-from nas.train_config import TrainConfig, skeleton_document
+from nas.train_config import TrainConfig
 from nas.train_folder import DEFAULT_ROOT, TrainFolder, differences
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton
@@ -59,8 +60,7 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
     settings = _given(request.settings)
     name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or peek_side(data, recipe))
     document = {
-        "skeleton": skeleton_document(skeleton),
-        "skeleton_name": name,
+        "skeleton": skeleton_document(skeleton, name),
         "data": data.model_dump(),
         "recipe": recipe.model_dump(),
         "threads": detect().cores,
@@ -100,7 +100,7 @@ def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT
     skeleton = config.skeleton
     size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
     data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
-    parts = (genotype.name or "cells", config.skeleton_name + size, data, config.recipe.name)
+    parts = (genotype.name or "cells", skeleton["name"] + size, data, config.recipe.name)
     name = re.sub(r"[^\w.+-]+", "_", "-".join(parts)) + (f"-seed{config.seed}" if config.seed else "")
     number = 1
     while True:

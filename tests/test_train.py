@@ -19,11 +19,12 @@ from nas.checkpoint import read_checkpoint
 from nas.config import DataSettings
 from nas.data.embedded import make_synthetic
 from nas.data.training_data import ArrayPart, TrainingData, load_training_data
+from nas.description import read_skeleton, skeleton_document
 from nas.errors import ConfigError, DataError, RunError
 from nas.evaluate import evaluate_weights
 from nas.recipe import Recipe, load_recipe
 from nas.train import TrainResult, Watcher, build_for_training, make_trainer, train_network
-from nas.train_config import TrainConfig, read_skeleton, skeleton_document
+from nas.train_config import TrainConfig
 from nas.trainer import Ending, Trainer, plan_share
 from nas.weights.described import load_described, read_description
 from nas.weights.files import WeightsError, write_weights
@@ -32,8 +33,10 @@ from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import SKELETONS, NASNetSkeleton
 
 CELLS = load_reference("nasnet-a")
-SMALL = skeleton_document(NASNetSkeleton(1, 2))
-CONVNEXT = skeleton_document(ResidualSkeleton((1, 1), (8, 16), "patch", None, 2, stem_norm="layer", activation="gelu", head_norm=True))
+SMALL = skeleton_document(NASNetSkeleton(1, 2), "small")
+CONVNEXT = skeleton_document(
+    ResidualSkeleton((1, 1), (8, 16), "patch", None, 2, stem_norm="layer", activation="gelu", head_norm=True), "tiny"
+)
 SHORT = {"epochs": 2, "batch_size": 32}
 
 
@@ -194,10 +197,10 @@ def test_a_finished_training_is_not_repeated_and_evaluates_to_the_same_accuracy(
 
 def test_weights_describe_their_network(uninterrupted: Path) -> None:
     network, description = load_described(uninterrupted / "best.safetensors")
-    assert description.genotype.cells() == CELLS.cells() and description.name == "NASNet-A (1 @ 48)"
-    assert description.preparation.image_size == 8 and len(description.class_names) == 10
+    assert description.architecture.genotype.cells() == CELLS.cells() and description.architecture.name == "NASNet-A (1 @ 48)"
+    assert description.architecture.image_size == 8 and len(description.class_names) == 10
     assert not network.training and network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
-    assert description.results["recipe"] == "fast"
+    assert description.facts["recipe"] == "fast"
 
 
 def test_weights_and_genotype_given_apart(uninterrupted: Path, tmp_path: Path) -> None:
@@ -309,21 +312,21 @@ def test_too_few_images_are_refused() -> None:
 
 @pytest.mark.parametrize("name", SKELETONS)
 def test_every_skeleton_is_written_and_read_without_loss(name: str) -> None:
-    assert read_skeleton(json.loads(json.dumps(skeleton_document(SKELETONS[name])))) == SKELETONS[name]
+    assert read_skeleton(json.loads(json.dumps(skeleton_document(SKELETONS[name], name))), "here") == (name, SKELETONS[name])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "tree"}, "skeleton.kind must be one of"),
-        ({"cells": "x"}, "skeleton.cells"),
+        ({"kind": "tree"}, "a `kind`, one of"),
+        ({"cells": "x"}, "cells"),
         ({"cells": 0}, "1..50"),
-        ({"wings": 2}, "unknown setting 'skeleton.wings'"),
+        ({"wings": 2}, "unknown key 'wings'"),
     ],
 )
 def test_damaged_skeletons_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read_skeleton({**SMALL, **change})
+        read_skeleton({**SMALL, **change}, "here")
 
 
 def test_damaged_checkpoints_and_weights_are_named(uninterrupted: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from nas.commands.shared import (
     ChannelsOption,
     ClassesOption,
     FiltersOption,
+    MacsOption,
+    ParamsOption,
     SizeOption,
     SkeletonOption,
     SourceArgument,
@@ -22,20 +24,28 @@ def cost(
     skeleton: SkeletonOption = None,
     cells: CellsOption = None,
     filters: FiltersOption = None,
+    macs: MacsOption = None,
+    params: ParamsOption = None,
     classes: ClassesOption = None,
     channels: ChannelsOption = 3,
     image_size: SizeOption = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure latency and throughput on this machine.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of a training step.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, for --latency and --memory.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images a batch, for --latency and --memory.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
     """Count parameters and MACs of a network exactly; measure how fast it runs and how much memory its training takes."""
     from nas.architectures import choose_architecture
     from nas.genotypes import resolve_genotype
+    from nas.scaling import read_target, scale_to
 
+    target = read_target(macs, params)
     architecture = choose_architecture(resolve_genotype(source), skeleton, cells, filters, classes, channels, image_size)
+    if target is not None:
+        scaled = scale_to(architecture, target, cells=cells, filters=filters)
+        console.print(f"chosen:     {scaled}", highlight=False)
+        architecture = scaled.architecture
     from search_spaces.cost import network_cost, training_memory
     from search_spaces.network import build_network
 

@@ -16,6 +16,8 @@ CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default
 FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
 ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
 ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
+MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many MACs: 564M.")]
+ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
 SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")

@@ -1,15 +1,13 @@
-"""Trains children on Ray: long-lived actors that hold the data set and stream a report after every epoch. The only file that starts Ray.
+"""Trains children on Ray: long-lived actors that hold the data set and stream a report after every epoch.
 
 Ray's own retries are off: the ledger decides what is tried again. See design notes in CONTRIBUTING.md.
 """
 
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,6 +17,7 @@ from controllers.controller import Failed
 from nas.config import RunnerSettings, SearchConfig
 from nas.errors import ConfigError, RunError
 from nas.evaluation import Evaluation, Report
+from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, run_child
 
 CHILDREN_PER_WORKER = 200
@@ -79,44 +78,6 @@ def check_fits(settings: RunnerSettings, cores: int) -> None:
         )
 
 
-def start_ray(settings: RunnerSettings, cores: int) -> None:
-    """Start Ray on this machine, or join the cluster at ``settings.address``.
-
-    Raises:
-        ConfigError: the cluster cannot be reached.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    common: dict[str, Any] = {"namespace": "nas", "log_to_driver": False, "logging_level": "ERROR"}
-    if settings.address is None:
-        wanted = max(cores, (settings.workers or 1) * settings.threads_per_child)
-        ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common)
-        token = Path.home() / ".ray" / "auth_token"
-        if token.is_file():
-            token.chmod(0o600)  # Ray writes it readable for everybody
-        return
-    try:
-        _check_reachable(settings.address)
-        ray.init(address=settings.address, **common)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"runner.address: no Ray cluster answers at {settings.address!r} ({str(error).splitlines()[0]}); "
-            "start one with `ray start --head`. If the cluster asks for a token, "
-            "set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"
-        ) from None
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: ``ray.init`` would wait for it without end."""
-    host, colon, port = address.rpartition(":")
-    if not colon or "://" in address:
-        return  # auto, or an address that Ray resolves itself
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError("an address must be auto or HOST:PORT")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-
-
 class RayRunner:
     """A pool of actors: completion by event, one child in flight for each worker, replacements for workers that die.
 
@@ -129,6 +90,7 @@ class RayRunner:
         check_fits(config.runner, cores)
         start_ray(config.runner, cores)
         self._failed_boots = 0
+        self._pending = PendingWatch()
         self._data = [] if data is None else [ray.put(data)]
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         self._options = actor_options(config.runner, resources)
@@ -158,6 +120,8 @@ class RayRunner:
             for handle in ready:
                 self._advance(handles[handle])
         self._enforce_time_limit()
+        asked = {"CPU": float(self._options["num_cpus"]), "GPU": float(self._options["num_gpus"])}
+        self._pending.look([slot.requested for slot in self._slots if not slot.booted], asked)
         self._assign()
         events, self._events = self._events, []
         return events
