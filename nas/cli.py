@@ -1,6 +1,7 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import os
 import sys
 
 import typer
@@ -29,6 +30,8 @@ app.command(name="list")(list_)
 
 def main() -> None:
     """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
+    # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except UserError as error:

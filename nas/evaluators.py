@@ -1,5 +1,6 @@
 """Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
 
+import json
 import math
 import os
 import time
@@ -9,7 +10,7 @@ from controllers.controller import Completed, Failed, random_for
 from nas.config import FailureReason, SearchConfig, SyntheticSettings
 from nas.data.proxy import ProxyData
 from nas.errors import ConfigError
-from nas.evaluation import Evaluation, Evaluator, Report
+from nas.evaluation import FRESH, Attempt, Evaluation, Evaluator, Report
 from nas.synthetic import noisy_reward
 from search_spaces.genotype import Genotype
 
@@ -57,14 +58,16 @@ class SyntheticEvaluator:
         self._settings = settings
         self._epochs = epochs
 
-    def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+    def evaluate(
+        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+    ) -> Generator[Report, None, Evaluation]:
         """Report and return as a training child would; see ``nas.evaluation.Evaluator``."""
         rng = random_for(seed, "synthetic")
         failure = choose_failure(self._settings.failures, rng.random())
         failing_epoch = rng.randrange(self._epochs) + 1 if failure else 0
         reward = noisy_reward(genotype, self._settings.objective, seed, self._settings.noise)
-        spent = 0.0
-        for epoch in range(1, self._epochs + 1):
+        done, spent = _restore(attempt.checkpoint)
+        for epoch in range(done + 1, self._epochs + 1):
             if epoch == failing_epoch and failure in ("exception", "out_of_memory", "worker_lost", "hung"):
                 _fail(failure)
             seconds = self._settings.seconds / self._epochs
@@ -73,14 +76,25 @@ class SyntheticEvaluator:
             while seconds > 0:
                 if time_limit is not None and spent > time_limit:
                     return Evaluation(Failed("time_limit", f"more than {time_limit:g} s"), {"train_seconds": spent})
+                attempt.beat()
                 pause = min(seconds, SLICE_SECONDS)
                 time.sleep(pause)
                 seconds -= pause
                 spent += pause
             if epoch == failing_epoch and failure == "diverged":
                 return Evaluation(Completed(math.nan), {"train_seconds": spent})
-            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent})
+            kept = json.dumps([epoch, spent]).encode() if epoch < self._epochs and attempt.keep(epoch) else None
+            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent}, kept)
         return Evaluation(Completed(reward), {"train_seconds": spent})
+
+
+def _restore(checkpoint: bytes | None) -> tuple[int, float]:
+    """The epochs done and the seconds spent by an earlier attempt; zeros where there was none, or the bytes are not its."""
+    try:
+        epoch, seconds = json.loads(checkpoint or b"[0, 0.0]")
+        return int(epoch), float(seconds)
+    except (ValueError, TypeError):
+        return 0, 0.0
 
 
 def choose_failure(rates: Mapping[FailureReason, float], draw: float) -> FailureReason | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from controllers.controller import Failed
+from controllers.controller import Failed, Stopped
 from nas.config import SearchConfig
 from nas.ledger import RunState
 from nas.progress import duration
@@ -53,6 +53,17 @@ def failures(state: RunState) -> Counter[str]:
     )
 
 
+def setbacks(state: RunState) -> Counter[str]:
+    """How many attempts came to nothing and were followed by another, by reason."""
+    return sum((trial.setbacks for trial in state.trials.values()), Counter[str]())
+
+
+def rungs(state: RunState) -> str:
+    """What early stopping did: who reached each rung, and who went on."""
+    parts = [f"epoch {epoch}: {sum(rung.survived.values())} of {len(rung.survived)}" for epoch, rung in state.halving.rungs.items()]
+    return "went on at rung " + ", ".join(parts)
+
+
 def summary(state: RunState) -> str:
     """One line on what happened."""
     repeats = sum(trial.repeats is not None for trial in state.trials.values())
@@ -60,11 +71,13 @@ def summary(state: RunState) -> str:
     failed = failures(state)
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
+    if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
+        parts.append(f"{stopped} stopped early")
     if repeats:
         parts.append(f"{repeats} repeats answered from the ledger")
-    lost = sum(trial.lost for trial in state.trials.values())
-    if lost:
-        parts.append(f"{lost} attempts lost with their worker")
+    if again := setbacks(state):
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
+        parts.append(f"{again.total()} attempts tried again ({counts})")
     if len(state.sessions) > 1:
         parts.append(f"{len(state.sessions)} sessions")
     return " · ".join(parts)
@@ -99,6 +112,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
     )
     console.print(summary(state), highlight=False)
+    if state.halving.rungs:
+        console.print(f"  early stopping: {rungs(state)}", highlight=False)
     policy = policy_line(state)
     if policy is not None:
         console.print(policy, highlight=False)

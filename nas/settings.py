@@ -86,6 +86,11 @@ def config_from_document(document: object) -> SearchConfig:
     """
     config = validated(SearchConfig, document)
     check_options(config.controller.name, config.controller.options)
+    if config.halving is not None and not config.rungs():
+        raise ConfigError(
+            f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "
+            f"but got {config.halving.first}"
+        )
     return config
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controllers.controller import Completed, Failed, random_for
 from nas.errors import DataError
-from nas.evaluation import Evaluation, Report
+from nas.evaluation import FRESH, Attempt, Evaluation, Report
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype, from_document
 from search_spaces.space import Actions, SearchSpace, check_actions
@@ -150,7 +150,9 @@ class TableEvaluator:
     def __init__(self, table: Table) -> None:
         self.table = table
 
-    def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+    def evaluate(
+        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+    ) -> Generator[Report, None, Evaluation]:
         """Report and return as a training child would; see ``nas.evaluation.Evaluator``."""
         table = self.table
         row = table.row(table.space.encode(genotype))

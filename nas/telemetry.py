@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from controllers.controller import Failed
 from nas.ledger import RunState
 
 WINDOW = 50
@@ -39,7 +40,7 @@ class EventFile:
         for number in self._state.told[self._told :]:
             self._told += 1
             trial = self._state.trials[number]
-            self._failed += trial.reward is None
+            self._failed += trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
             self._repeated += trial.repeats is not None
             scalars = {"children/failed": float(self._failed), "children/repeated": float(self._repeated)}
             if trial.reward is not None:

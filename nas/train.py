@@ -11,13 +11,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from nas.architectures import Architecture
-from nas.checkpoint import read_checkpoint, write_checkpoint
 from nas.data.training_data import TrainingData, load_training_data
 from nas.description import NetworkDescription
 from nas.errors import ConfigError, RunError
 from nas.hardware import environment
 from nas.run_folder import write_atomically
 from nas.scoring import Scores
+from nas.train_checkpoint import read_checkpoint, write_checkpoint
 from nas.train_config import TrainConfig, skeleton_of, trained_skeleton
 from nas.train_folder import TrainFolder, differences
 from nas.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers

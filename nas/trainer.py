@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from controllers.controller import random_for
-from nas.checkpoint import load_optimizer, optimizer_tensors
 from nas.data.batches import Batch, Share, TrainingBatches, scoring_batches, shrink
 from nas.data.training_data import Part, TrainingData
 from nas.errors import DataError
 from nas.optimisation import WeightAverage, make_mixup, make_optimizer, make_schedule, set_norm_momentum
 from nas.recipe import Recipe
 from nas.scoring import Scores, autocast, score_sums
+from nas.train_checkpoint import load_optimizer, optimizer_tensors
 from nas.training import LOSS_CHECKED_EVERY, flushed_denormals, resolve_precision
 from search_spaces.network import Network
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nas.checkpoint import read_checkpoint
 from nas.config import DataSettings
 from nas.data.embedded import make_synthetic
 from nas.data.training_data import ArrayPart, TrainingData, load_training_data
@@ -24,6 +23,7 @@ from nas.errors import ConfigError, DataError, RunError
 from nas.evaluate import evaluate_weights
 from nas.recipe import Recipe, load_recipe
 from nas.train import TrainResult, Watcher, build_for_training, make_trainer, train_network
+from nas.train_checkpoint import read_checkpoint
 from nas.train_config import TrainConfig
 from nas.trainer import Ending, Trainer, plan_share
 from nas.weights.described import load_described, read_description

@@ -22,7 +22,7 @@ _log = logging.getLogger("nas")
 
 
 def start_ray(settings: RunnerSettings, cores: int) -> None:
-    """Start Ray on this machine, or join the cluster at ``settings.address``.
+    """Start Ray on this machine, or join the cluster at ``settings.cluster``.
 
     What is started here is for this process alone: no dashboard, usage statistics off, token authentication as Ray has it by
     default (on), the token readable by nobody else.
@@ -34,16 +34,16 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {"namespace": "nas", "log_to_driver": False, "logging_level": "ERROR"}
-    if settings.address is None:
+    if settings.cluster is None:
         wanted = max(cores, (settings.workers or 1) * settings.threads_per_child)
         protect_token()
         ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common)
         return
-    check_reachable(settings.address)
+    check_reachable(settings.cluster)
     try:
-        ray.init(address=settings.address, **common)
+        ray.init(address=settings.cluster, **common)
     except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
-        raise no_answer(settings.address, error) from None
+        raise no_answer(settings.cluster, error) from None
 
 
 def protect_token() -> None:
