@@ -293,7 +293,8 @@ def check_ledger_records(path: Path, original: bytes) -> str:
         expect(trial.reward is None or math.isfinite(trial.reward), "a reward is not finite")
         expect(trial.reward is None or 0 <= trial.reward <= 1, f"a reward of {trial.reward}")
         expect(all(isinstance(action, int) and action >= 0 for action in trial.proposal.actions), "actions are indices")
-        expect(trial.repeats is None or trial.repeats < trial.number, "a trial repeats a later one")
+        earlier = None if trial.repeats is None else state.trials[trial.repeats]
+        expect(earlier is None or (earlier is not trial and earlier.evaluation is not None), "a trial repeats one that never ended")
     state.ranked()
     return "accepted"
 
@@ -329,7 +330,7 @@ def _holds(given: object, held: Any, name: str) -> None:  # noqa: ANN401 - plain
             _holds(inner, held[key], f"{name}.{key}")
     elif isinstance(given, list):
         expect(given == list(held), f"{name} was {given!r} and is {held!r}")
-    elif isinstance(held, float) and isinstance(given, str):
+    elif isinstance(held, float) and isinstance(given, str | int) and not isinstance(given, bool):
         expect(float(given) == held, f"{name} was {given!r} and is {held!r}")
     else:
         expect(given == held and isinstance(given, bool) == isinstance(held, bool), f"{name} was {given!r} and is {held!r}")
