@@ -95,12 +95,12 @@ class Policy(nn.Module):
 
         A temperature (one, or one a sequence [N, 1]) above 1 flattens every softmax before drawing.
         """
-        uniforms = torch.rand(len(self.offsets), count, generator=generator)
+        noise = torch.empty(len(self.offsets), count, self.mask.shape[1]).exponential_(generator=generator).log_().neg_()
         previous, state = torch.zeros(count, 1, dtype=torch.long), None
         actions, taken = [], []
         for d in range(len(self.offsets)):
             log_probs, state = self.advance(previous, d, state)
-            action = _invert(torch.softmax(log_probs[:, 0] / temperature, -1), uniforms[d])
+            action = (log_probs[:, 0] / temperature + noise[d]).argmax(-1)  # Gumbel-max: a draw from the softmax
             actions.append(action)
             taken.append(log_probs[:, 0].gather(-1, action[:, None])[:, 0])
             previous = (self.offsets[d] + action)[:, None]
@@ -110,11 +110,3 @@ class Policy(nn.Module):
 def generator_for(seed: int, *labels: object) -> torch.Generator:
     """``random_for`` for torch."""
     return torch.Generator().manual_seed(random_for(seed, *labels).getrandbits(63))
-
-
-def _invert(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """The choices [N] at which the cumulative distributions [N, K] pass the uniforms [N]; never a choice without probability."""
-    cumulative = probabilities.cumsum(-1)
-    possible = probabilities > 0
-    last = possible.shape[-1] - 1 - possible.flip(-1).int().argmax(-1)
-    return torch.minimum((cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(-1), last)

@@ -57,7 +57,7 @@ class PolicyGradientController:
         others = [p for name, p in self.policy.named_parameters() if name not in ("bias", "kind_bias")]
         groups: list[dict[str, Any]] = [{"params": biases, "lr": options.bias_learning_rate}]
         groups += [{"params": others, "lr": options.learning_rate}] if others else []
-        self.optimiser = torch.optim.Adam(groups, foreach=False)
+        self.optimiser = torch.optim.Adam(groups, fused=True)
         self.version = 0
         self.batch: list[Trajectory] = []
         self.recent: list[list[Trajectory]] = []
@@ -120,7 +120,7 @@ class PolicyGradientController:
         Telemetry: ``entropy`` (mean of a decision, nats) and ``entropy_share`` of the greatest, ``approximate_kl`` and
         ``clip_fraction`` at the last epoch, ``advantage_scale`` (standard deviation), ``mean_reward`` of the batch,
         ``version_lag`` (mean number of updates since the batch's proposals), ``distinct_rate`` (share of different action
-        sequences among 64 samples of the new policy), ``gradient_norm`` and ``policy_version``.
+        sequences among up to 64 samples of the new policy), ``gradient_norm`` and ``policy_version``.
         """
         options = self.options
         lag = sum(self.version - trajectory.version for trajectory in self.batch) / len(self.batch)
@@ -134,14 +134,21 @@ class PolicyGradientController:
         telemetry = self._train(window, advantages)
         self.version += 1
         self._pools.clear()
-        fresh, _ = self.policy.sample(64, generator_for(self.seed, "telemetry", self.version))
         return telemetry | {
             "advantage_scale": float(advantages.std(correction=0)),
             "mean_reward": mean_reward,
             "version_lag": lag,
-            "distinct_rate": len({tuple(row) for row in fresh.tolist()}) / len(fresh),
+            "distinct_rate": self._distinct_rate(),
             "policy_version": float(self.version),
         }
+
+    def _distinct_rate(self) -> float:
+        """Of the samples that the next proposals are chosen from, where there is a screen: they cost nothing more."""
+        if self.screen is not None and self.screen.surrogate.ready:
+            fresh = self.screen.samples(self.policy, self.version)[::2][:64]  # those at temperature 1
+        else:
+            fresh = self.policy.sample(64, generator_for(self.seed, "telemetry", self.version))[0].numpy()
+        return len({tuple(row) for row in fresh.tolist()}) / max(len(fresh), 1)
 
     def _advantages(self, window: Sequence[Trajectory]) -> list[float]:
         rewards = [trajectory.reward for trajectory in window]

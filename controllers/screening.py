@@ -58,21 +58,36 @@ class Screen:
     def _candidates(self, policy: Policy, version: int) -> _Pool:
         made_for = (version, self.surrogate.absorbed)
         if self._pool is None or self._pool.made_for != made_for:
-            local = round(self.options.screen_pool * self.options.screen_local)
-            rng = np.random.default_rng(random_for(self.seed, "changes", *made_for).getrandbits(63))
-            changes = changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng)
-            rows = np.concatenate([self._policy_samples(policy, version, max(self.options.screen_pool - local, 1)), changes])
+            array = self._rows(policy, version)
             known = {actions for actions, _ in self.surrogate.points}
-            candidates = [actions for actions in dict.fromkeys(map(tuple, rows.tolist())) if actions not in known]
+            candidates = [actions for actions in dict.fromkeys(map(tuple, array.tolist())) if actions not in known]
             array = np.array(candidates, dtype=np.int64).reshape(-1, len(self.decisions))
             self._pool = _Pool(made_for, candidates, self.surrogate.prepare(array))
         return self._pool
 
-    def _policy_samples(self, policy: Policy, version: int, count: int) -> Integers:
+    def _rows(self, policy: Policy, version: int) -> Integers:
+        """Uniform draws, samples of the policy, and in every so many pools changes of the best cells instead of some samples.
+
+        Changes in every pool search fast and get stuck: the surrogate then only ever sees, and the policy only ever learns
+        from, the surroundings of the first good cells.
+        """
+        options = self.options
+        uniform = round(options.screen_pool * options.screen_uniform)
+        samples = options.screen_pool - uniform
+        local = 0 if self.surrogate.absorbed % options.screen_local_every else round(samples * options.screen_local)
+        rng = np.random.default_rng(random_for(self.seed, "candidates", version, self.surrogate.absorbed).getrandbits(63))
+        sizes = np.array([len(decision.choices) for decision in self.decisions])
+        drawn = rng.integers(0, sizes, (uniform, len(sizes)))
+        changes = changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng)
+        return np.concatenate([self.samples(policy, version)[: samples - local], changes, drawn])
+
+    def samples(self, policy: Policy, version: int) -> Integers:
+        """What the policy of this version offers: samples [N, D], every other one at a raised temperature."""
         if self._samples is None or self._samples[0] != version:
+            count = self.options.screen_pool - round(self.options.screen_pool * self.options.screen_uniform)
             temperatures = torch.ones(count, 1)
-            temperatures[count // 2 :] = WARM
-            actions, _ = policy.sample(count, generator_for(self.seed, "candidates", version), temperatures)
+            temperatures[1::2] = WARM
+            actions, _ = policy.sample(count, generator_for(self.seed, "samples", version), temperatures)
             self._samples = (version, actions.numpy())
         return self._samples[1]
 

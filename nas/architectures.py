@@ -18,6 +18,15 @@ _FAMILIES = (
 """The skeleton a family of reference genotypes is known in, by the start of the genotype's name; None is its own name."""
 _LARGE = ("nasnet-large", "nasnet-large-timm", "pnasnet-large", "amoebanet-large")
 
+LIMITS = {
+    "cells": (1, 50),
+    "filters": (1, 4096),
+    "classes": (2, 1_000_000),
+    "channels": (1, 1024),
+    "image_size": (8, 4096),
+}
+"""What may be asked for: beyond it counting and drawing take minutes to hours, and no network is published."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -61,6 +70,11 @@ def choose_architecture(
     Raises:
         UserError: a name or a number breaks a rule.
     """
+    given = {"cells": cells, "filters": filters, "classes": classes, "channels": channels, "image_size": image_size}
+    for flag, value in given.items():
+        low, high = LIMITS[flag]
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"--{flag.replace('_', '-')} must lie between {low:,} and {high:,}, but got {value}")
     name = skeleton or default_skeleton(genotype)
     chosen = load_skeleton(name)
     if isinstance(chosen, NASNetSkeleton | NASBench201Skeleton):
@@ -70,7 +84,4 @@ def choose_architecture(
     cifar = name.endswith("-cifar") or name == "nasbench201"
     side = image_size if image_size is not None else 32 if cifar else 331 if name in _LARGE else 224
     count = classes if classes is not None else 10 if cifar else 1000
-    if side < 8 or count < 2 or channels < 1:
-        rule = "images must have a side of at least 8 pixels and at least 1 channel, and there must be at least 2 classes"
-        raise ConfigError(f"{rule}, but got {side}, {channels} and {count}")
     return Architecture(genotype, chosen, name, count, channels, side)

@@ -5,12 +5,18 @@ Importing it does not import torch; running a policy does.
 
 import heapq
 import math
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
+from itertools import product
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +26,7 @@ from controllers.controller import Completed, Controller, Proposal, random_for
 from controllers.options import OptionValue
 from controllers.registry import check_options, make_controller
 from controllers.wrappers import Deduplicated
+from nas.errors import DataError
 from nas.synthetic import noisy_reward, synthetic_reward
 from nas.tables import Floats, Table
 from search_spaces.space import Actions, SearchSpace
@@ -64,8 +71,10 @@ class Problem:
     """What the controller is told."""
     report: Callable[[Actions], float]
     """What counts in the end, of the best architecture by reward."""
-    seconds: Callable[[Actions], float]
-    """Simulated duration of a training."""
+    seconds: Callable[[Actions], float] | None
+    """Simulated duration of a training as the search does them; None where it is not known, and all take the same."""
+    full_seconds: Callable[[Actions], float] | None
+    """Simulated duration of a training after promotion."""
     full_reward: Callable[[Actions], float]
     """The reward after promotion; the reward itself where there is no lower fidelity."""
     best_reward: float
@@ -77,22 +86,70 @@ Task = Callable[[Terms, int], Problem]
 """Makes the problem of a run from the terms and the run's seed. It is sent to other processes, so it must be picklable."""
 
 
-def on_table(table: Table) -> Task:
-    """The task of searching a table that lists its whole space."""
-    return partial(_table_problem, table)
+LARGEST_SPACE = 1_000_000
+"""Action sequences of the largest space that a table is expected to list."""
 
 
-def _table_problem(table: Table, terms: Terms, seed: int) -> Problem:
+def on_table(table: Table, epochs: int | None = None) -> Task:
+    """The task of searching a table that lists its whole space, equivalent architectures at least once.
+
+    Args:
+        table: the architectures and what is known of them.
+        epochs: of the full trainings, by which a search at a lower fidelity is shorter than ``table.seconds``.
+
+    Raises:
+        DataError: the table lacks an architecture of the space.
+    """
+    return partial(_table_problem, _completed(table), epochs)
+
+
+def _completed(table: Table) -> Table:
+    """The table with a row for every action sequence, that of an equivalent architecture where its own is missing."""
+    sizes = [len(decision.choices) for decision in table.space.decisions]
+    if len(table) == math.prod(sizes):
+        return table
+    if math.prod(sizes) > LARGEST_SPACE:
+        raise DataError(
+            f"a comparison needs a table that lists its whole space, but {table.space.name!r} has {math.prod(sizes):.3g} action sequences; "
+            "compare there with the synthetic objective"
+        )
+    every = list(product(*map(range, sizes)))
+    found = [(actions, table.row(actions)) for actions in every]
+    missing = [actions for actions, row in found if row is None]
+    if missing:
+        raise DataError(
+            f"a comparison needs a table that lists its whole space, but {len(missing)} of {len(every)} action sequences of "
+            f"{table.space.name!r} and their equivalents are missing, for example {' '.join(map(str, missing[0]))}"
+        )
+    rows = np.array([row for _, row in found])
+    return replace(
+        table,
+        actions=tuple(every),
+        rewards=table.rewards[rows],
+        report=None if table.report is None else table.report[rows],
+        seconds=None if table.seconds is None else table.seconds[rows],
+        fidelities={number: values[rows] for number, values in table.fidelities.items()},
+    )
+
+
+def _table_problem(table: Table, epochs: int | None, terms: Terms, seed: int) -> Problem:
     full = table.one_training(seed) if terms.noisy else table.mean_reward()
     rewards = full if terms.fidelity is None else table.fidelities[terms.fidelity]
     report = table.mean_reward() if table.report is None else table.report
-    seconds = np.ones(len(table)) if table.seconds is None else table.seconds
+    share = 1.0 if terms.fidelity is None or epochs is None else terms.fidelity / epochs
 
     def look_up(values: Floats) -> Callable[[Actions], float]:
         return lambda actions: float(values[table.rows[actions]])
 
     return Problem(
-        table.space, look_up(rewards), look_up(report), look_up(seconds), look_up(full), float(rewards.max()), float(report.max())
+        space=table.space,
+        reward=look_up(rewards),
+        report=look_up(report),
+        seconds=None if table.seconds is None else look_up(table.seconds * share),
+        full_seconds=None if table.seconds is None else look_up(table.seconds),
+        full_reward=look_up(full),
+        best_reward=float(rewards.max()),
+        best_report=float(report.max()),
     )
 
 
@@ -111,7 +168,7 @@ def _synthetic_problem(space: SearchSpace, noise: float, objectives: int, terms:
         child = random_for(seed, "child", *actions).getrandbits(31)
         return noisy_reward(space.decode(actions), objective, child, noise if terms.noisy else 0.0)
 
-    return Problem(space, reward, report, lambda actions: 1.0, reward, math.inf, 1.0)
+    return Problem(space, reward, report, None, None, reward, best_reward=math.inf, best_report=1.0)
 
 
 @dataclass(frozen=True)
@@ -123,8 +180,8 @@ class Run:
     """Trainings really paid for: fewer than the budget where the best reward was found before."""
     distinct: int
     """Different cells among them, as the space's canonical form counts."""
-    simulated_seconds: float
-    """Training time of all children together; seconds where the table says, else units."""
+    simulated_seconds: float | None
+    """Training time of all children together, promoted ones included; None where it is not known."""
     controller_seconds: float
     """Processor time that asking and telling took."""
 
@@ -183,9 +240,12 @@ def run_arm(arm: Arm, task: Task, terms: Terms, seed: int) -> Run:
     if terms.promote:
         finalists = sorted(told, key=lambda actions: -told[actions])[: terms.promote]
         curve[-1] = problem.report(max(finalists, key=problem.full_reward))
+        if problem.full_seconds is not None:
+            simulated += sum(map(problem.full_seconds, finalists))
     trained = len(curve)
     cells = {problem.space.canonical(problem.space.decode(actions)) for actions in told}
-    return Run(np.array(curve + curve[-1:] * (terms.budget - trained)), trained, len(cells), simulated, spent)
+    report = np.array(curve + curve[-1:] * (terms.budget - trained))
+    return Run(report, trained, len(cells), None if problem.seconds is None else simulated, spent)
 
 
 @dataclass(frozen=True)
@@ -205,7 +265,7 @@ def _children(controller: Controller, problem: Problem, terms: Terms, seed: int)
         start = time.process_time()
         while len(flying) < terms.in_flight and asked < terms.budget:
             proposal = controller.ask(asked, [child[2] for child in flying])
-            seconds = problem.seconds(proposal.actions) * rng.uniform(0.5, 1.5)
+            seconds = (1.0 if problem.seconds is None else problem.seconds(proposal.actions)) * rng.uniform(0.5, 1.5)
             heapq.heappush(flying, (now + seconds, asked, proposal, seconds))
             asked += 1
         spent = time.process_time() - start
@@ -216,42 +276,126 @@ def _children(controller: Controller, problem: Problem, terms: Terms, seed: int)
         yield _Child(proposal.actions, reward, seconds, spent + time.process_time() - start)
 
 
-def compare(arms: Sequence[Arm], task: Task, terms: Terms, seeds: Sequence[int], processes: int = 1) -> list[Result]:
-    """Run every arm with every seed, in parallel processes if more than one is given.
+@dataclass(frozen=True)
+class BenchWatcher:
+    """What a comparison tells while it runs; ``on_run`` may be called from another thread."""
+
+    on_run: Callable[[], None] = lambda: None
+    on_result: Callable[[Result], None] = lambda result: None
+
+
+def compare(
+    arms: Sequence[Arm], task: Task, terms: Terms, seeds: Sequence[int], processes: int = 1, watcher: BenchWatcher | None = None
+) -> list[Result]:
+    """Run every arm with every seed, in parallel processes if more than one is given. Results come arm by arm.
 
     Raises:
         ControllerError: an arm names an unknown controller or a wrong option.
     """
     for arm in arms:
         check_options(arm.controller, arm.options)
+    watcher = watcher or BenchWatcher()
     optimum = task(terms, seeds[0]).best_report
     if processes <= 1:
-        return [Result(arm, terms, tuple(run_arm(arm, task, terms, seed) for seed in seeds), optimum) for arm in arms]
-    with ProcessPoolExecutor(processes, get_context("spawn"), _one_thread) as pool:
-        chunk = max(1, len(seeds) // (4 * processes))
-        pending = [pool.map(partial(run_arm, arm, task, terms), seeds, chunksize=chunk) for arm in arms]
-        return [Result(arm, terms, tuple(runs), optimum) for arm, runs in zip(arms, pending, strict=True)]
+        results = []
+        for arm in arms:
+            runs = []
+            for seed in seeds:
+                runs.append(run_arm(arm, task, terms, seed))
+                watcher.on_run()
+            results.append(Result(arm, terms, tuple(runs), optimum))
+            watcher.on_result(results[-1])
+        return results
+    with _one_thread_each():
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (task,))
+        try:
+            return _collect(pool, arms, terms, seeds, optimum, watcher)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
-    """The comparison as a Markdown table, in per cent: mean report ± half of its 95 % interval after so many trainings."""
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started within compute with one thread: the matrices are small, and the processes fill the machine."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update(dict.fromkeys(before, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _collect(
+    pool: Executor, arms: Sequence[Arm], terms: Terms, seeds: Sequence[int], optimum: float, watcher: BenchWatcher
+) -> list[Result]:
+    pending: list[list[Future[Run]]] = [[pool.submit(_run_in_worker, arm, terms, seed) for seed in seeds] for arm in arms]
+    for future in (future for futures in pending for future in futures):
+        future.add_done_callback(lambda _: watcher.on_run())
+    results = []
+    for arm, futures in zip(arms, pending, strict=True):
+        results.append(Result(arm, terms, tuple(future.result() for future in futures), optimum))
+        watcher.on_result(results[-1])
+    return results
+
+
+_worker_task: list[Task] = []
+"""In a worker: the task of all its runs, which may hold a whole table and is therefore sent once."""
+
+
+def _start_worker(task: Task) -> None:
+    """In a process of our own: Ctrl-C is the parent's affair, and the process never outlives the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _worker_task[:] = [task]
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _run_in_worker(arm: Arm, terms: Terms, seed: int) -> Run:
+    return run_arm(arm, _worker_task[0], terms, seed)
+
+
+def summary_rows(results: Sequence[Result], checkpoints: Sequence[int]) -> tuple[list[str], list[list[str]]]:
+    """The comparison as a table's heads and rows, in per cent: mean report ± half of its 95 % interval after so many trainings.
+
+    Simulated GPU hours are the trainings of one run (until the budget is spent or the best reward there is is found).
+    """
     marks = [mark for mark in checkpoints if mark <= min(result.terms.budget for result in results)]
-    heads = ["controller", "runs", *map(str, marks), f"regret at {marks[-1]}", "distinct rate", "simulated hours", "ms a trial"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    promoted = [f" + top {results[0].terms.promote}" if results[0].terms.promote and m == results[0].terms.budget else "" for m in marks]
+    shown = [f"{mark}{more}" for mark, more in zip(marks, promoted, strict=True)]
+    heads = ["controller", "runs", *shown, f"regret at {marks[-1]}", "distinct cells", "simulated GPU hours", "ms a trial"]
+    rows = []
     for result in results:
         mean, width, regret = 100 * result.mean(), 100 * result.half_width(), 100 * result.regret()
         trained = sum(run.trained for run in result.runs)
-        cells = [
-            result.arm.label,
-            str(len(result.runs)),
-            *(f"{mean[mark - 1]:.2f} ± {width[mark - 1]:.2f}" for mark in marks),
-            f"{regret[marks[-1] - 1]:.3f}",
-            f"{sum(run.distinct for run in result.runs) / trained:.2f}",
-            f"{sum(run.simulated_seconds for run in result.runs) / len(result.runs) / 3600:.1f}",
-            f"{1000 * sum(run.controller_seconds for run in result.runs) / max(trained, 1):.1f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        simulated = [run.simulated_seconds for run in result.runs if run.simulated_seconds is not None]
+        rows.append(
+            [
+                result.arm.label,
+                str(len(result.runs)),
+                *(f"{mean[mark - 1]:.2f} ± {width[mark - 1]:.2f}" for mark in marks),
+                f"{regret[marks[-1] - 1]:.3f}",
+                f"{100 * sum(run.distinct for run in result.runs) / trained:.0f} %",
+                f"{sum(simulated) / len(simulated) / 3600:.1f}" if simulated else "–",
+                f"{1000 * sum(run.controller_seconds for run in result.runs) / max(trained, 1):.1f}",
+            ]
+        )
+    return heads, rows
+
+
+def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
+    """``summary_rows`` as Markdown."""
+    heads, rows = summary_rows(results, checkpoints)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)) + "\n"
 
 
 def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
@@ -274,10 +418,3 @@ def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
     axes.set_xscale("log")
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
-
-
-def _one_thread() -> None:
-    """In a process of our own: the matrices are small, and the processes fill the machine."""
-    import torch
-
-    torch.set_num_threads(1)

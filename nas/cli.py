@@ -1,16 +1,19 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import os
 import sys
 
 import typer
 
 from nas.commands.architecture import cost, draw
+from nas.commands.bench import bench
 from nas.commands.data import data
 from nas.commands.export import export
 from nas.commands.search import resume, search
 from nas.commands.shared import errors, escape
 from nas.commands.show import list_, show
+from nas.commands.train import evaluate, train
 from nas.errors import UserError
 
 app = typer.Typer(
@@ -20,13 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, export, cost, draw, data):
+for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 
 
 def main() -> None:
     """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
+    # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except UserError as error:

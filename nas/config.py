@@ -1,8 +1,11 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from nas.halving import rung_epochs
 
 
 def _number(value: object) -> object:
@@ -29,8 +32,8 @@ class Fidelity(Settings):
 
     epochs: int = Field(20, ge=1, description="passes over the training examples")
     cells: int = Field(2, ge=1, le=50, description="N, normal cells a stage")
-    filters: int = Field(32, ge=1, description="F, filters of the first stage's cells")
-    image_size: int | None = Field(None, ge=8, description="side in pixels; null keeps the data set's own")
+    filters: int = Field(32, ge=1, le=4096, description="F, filters of the first stage's cells")
+    image_size: int | None = Field(None, ge=8, le=4096, description="side in pixels; null keeps the data set's own")
     train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
     validation_examples: int | None = Field(None, ge=1, description="validation images scored at most; null uses all of the split")
 
@@ -44,7 +47,7 @@ class DataSettings(Settings):
         None, ge=1, description="images held out of the training set for the reward; null takes a tenth (CIFAR-10: 5,000), small sets more"
     )
     image_size: int | None = Field(
-        None, ge=8, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
+        None, ge=8, le=4096, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
     )
     split_seed: int = Field(0, ge=0)
     download: bool = Field(True, description="fetch a missing data set from its official address")
@@ -78,6 +81,7 @@ class SyntheticSettings(Settings):
 
     seconds: Float = Field(0.0, ge=0, description="duration of a child")
     noise: Float = Field(0.0, ge=0, description="standard deviation added to the reward")
+    objective: int = Field(0, ge=0, description="seed of the objective: what is good differs from one to the next")
     failures: dict[FailureReason, Float] = Field(
         default_factory=dict, description="share of the children that fail, by reason; worker_lost ends the process that trains"
     )
@@ -98,9 +102,25 @@ class RunnerSettings(Settings):
     workers: int | None = Field(None, ge=1, description="children at once; null fills the machine")
     gpus_per_child: Float | None = Field(None, ge=0, description="whole or fractional GPUs; null gives one where there is a GPU, else none")
     threads_per_child: int = Field(1, ge=1, description="CPU threads of a child's training")
+    cpu_nodes: bool = Field(False, description="where children take GPUs: train some on nodes without one, too")
     time_limit: Float | None = Field(None, gt=0, description="seconds a child may take; null sets none")
+    heartbeat: Float | None = Field(300.0, gt=0, description="seconds without a batch after which a child hangs; null waits for ever")
+    checkpoint_seconds: Float = Field(60.0, ge=0, description="least time between two checkpoints of a child; rungs always make one")
     max_attempts: int = Field(3, ge=1, description="times a child is started when its worker is lost")
     failures_in_a_row: int = Field(20, ge=1, description="failed children one after the other that end the search (resumable)")
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster to join: as set, else the one that this process is a job of (Ray sets RAY_ADDRESS); None starts Ray here."""
+        given = os.environ.get("RAY_ADDRESS", "")
+        return self.address or (given if given and not given.startswith("http") else None)
+
+
+class HalvingSettings(Settings):
+    """Early stopping: at each rung only the best share of the children goes on."""
+
+    reduction: int = Field(3, ge=2, description="1/reduction of the children go on at a rung; each rung is so many times the one before")
+    first: int = Field(1, ge=1, description="epoch of the first rung; must be below fidelity.epochs")
 
 
 class SearchConfig(Settings):
@@ -116,4 +136,11 @@ class SearchConfig(Settings):
     fidelity: Fidelity = Fidelity()
     training: TrainingSettings = TrainingSettings()
     controller: ControllerSettings = ControllerSettings()
+    halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
     runner: RunnerSettings = RunnerSettings()
+
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs at which children are compared; none without early stopping."""
+        if self.halving is None:
+            return ()
+        return rung_epochs(self.halving.first, self.halving.reduction, self.fidelity.epochs)

@@ -1,5 +1,6 @@
 """Runs a search from a configuration or a run folder: puts space, controller, data, runner and ledger together, and takes them down."""
 
+import errno
 import shutil
 import signal
 import time
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from nas import ledger as records
 from nas import run_folder
+from nas.checkpoints import Checkpoints
 from nas.config import SearchConfig
 from nas.errors import ConfigError, RunError
 from nas.hardware import detect
@@ -27,6 +29,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from nas.data.proxy import ProxyData
+    from nas.telemetry import EventFile
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
@@ -84,22 +87,28 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
     from controllers.registry import make_controller
     from controllers.wrappers import Deduplicated
     from nas import snapshot
+    from nas.telemetry import EventFile
 
-    with Ledger(folder.ledger_file) as ledger:
+    with _full_disk(folder), Ledger(folder.ledger_file) as ledger:
         state = ledger.state
         inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
-        ledger.append(records.opened(time.time(), config.budget))
+        reduction = config.halving.reduction if config.halving is not None else 0
+        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction))
         if state.spent >= config.budget:
             ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             return SearchResult(folder, config, space, state, Ending.FINISHED)
-        with _runner(config, data) as runner, SearchProgress(console, state, config.budget) as progress:
+        with (
+            EventFile(folder.path, state) as events,
+            _runner(config, data) as runner,
+            SearchProgress(console, state, config.budget) as progress,
+        ):
             limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
-            search = Search(space, controller, runner, ledger, config.seed, limits)
-            keeper = _Keeper(folder, space, search, progress)
+            search = Search(space, controller, runner, ledger, config.seed, limits, Checkpoints(folder.checkpoint_folder))
+            keeper = _Keeper(folder, space, search, progress, events)
             with _stop_on_signal(search, console):
                 ending = search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
         snapshot.write(folder, controller, state)
@@ -109,10 +118,10 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
 
 
 class _Keeper:
-    """Keeps the run folder current while the search goes on: log, incumbent, snapshot."""
+    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot."""
 
-    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress) -> None:
-        self._folder, self._space, self._search, self._progress = folder, space, search, progress
+    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress, events: "EventFile") -> None:
+        self._folder, self._space, self._search, self._progress, self._events = folder, space, search, progress, events
         self._best = max((trial.reward or 0.0 for trial in search.state.ranked()[:1]), default=-1.0)
         self._saved = time.monotonic()
 
@@ -121,6 +130,7 @@ class _Keeper:
 
         assert trial.evaluation is not None
         self._progress.on_end(trial)
+        self._events.catch_up()
         if trial.reward is None:
             self._folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif trial.reward > self._best:
@@ -131,8 +141,22 @@ class _Keeper:
             snapshot.write(self._folder, self._search.controller, self._search.state)
             self._saved = time.monotonic()
 
-    def on_lost(self, trial: Trial, detail: str) -> None:
-        self._folder.log(f"trial {trial.number}, attempt {trial.attempts}: worker lost: {detail}")
+    def on_lost(self, trial: Trial, reason: str, detail: str) -> None:
+        self._folder.log(f"trial {trial.number}, attempt {trial.attempts}: {reason}: {detail}; it is tried again")
+
+
+@contextmanager
+def _full_disk(folder: RunFolder) -> Iterator[None]:
+    """Say what to do where the run folder takes no more. By then workers are stopped, and the ledger ends with its last whole record."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise RunError(
+            f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
+            f"make room and go on with `nas resume {folder.path}`"
+        ) from None
 
 
 @contextmanager
@@ -142,7 +166,7 @@ def _runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
         from nas.evaluators import build_evaluator
         from nas.runners.local import LocalRunner
 
-        runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit)
+        runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
     else:
         from nas.runners.ray_pool import RayRunner
 

@@ -1,5 +1,6 @@
 """Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
 
+import json
 import math
 import os
 import time
@@ -9,7 +10,8 @@ from controllers.controller import Completed, Failed, random_for
 from nas.config import FailureReason, SearchConfig, SyntheticSettings
 from nas.data.proxy import ProxyData
 from nas.errors import ConfigError
-from nas.evaluation import Evaluation, Evaluator, Report
+from nas.evaluation import FRESH, Attempt, Evaluation, Evaluator, Report
+from nas.synthetic import noisy_reward
 from search_spaces.genotype import Genotype
 
 SLICE_SECONDS = 0.05
@@ -46,7 +48,7 @@ def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
 
 
 class SyntheticEvaluator:
-    """Scores genotypes by a formula with a known optimum; lasts, wavers and fails as it is told. The seed decides everything.
+    """Scores genotypes of any space by the formula of ``nas.synthetic``; lasts, wavers and fails as it is told, by the seed.
 
     A child of ``epochs`` epochs reports after each, approaching its reward r as r · (1 − ½ (1 − epoch / epochs)²).
     Noise is added to r once per child, so that the last report and the reward agree.
@@ -56,14 +58,16 @@ class SyntheticEvaluator:
         self._settings = settings
         self._epochs = epochs
 
-    def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+    def evaluate(
+        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+    ) -> Generator[Report, None, Evaluation]:
         """Report and return as a training child would; see ``nas.evaluation.Evaluator``."""
         rng = random_for(seed, "synthetic")
         failure = choose_failure(self._settings.failures, rng.random())
         failing_epoch = rng.randrange(self._epochs) + 1 if failure else 0
-        reward = min(1.0, max(0.0, synthetic_reward(genotype) + self._settings.noise * rng.gauss(0, 1)))
-        spent = 0.0
-        for epoch in range(1, self._epochs + 1):
+        reward = noisy_reward(genotype, self._settings.objective, seed, self._settings.noise)
+        done, spent = _restore(attempt.checkpoint)
+        for epoch in range(done + 1, self._epochs + 1):
             if epoch == failing_epoch and failure in ("exception", "out_of_memory", "worker_lost", "hung"):
                 _fail(failure)
             seconds = self._settings.seconds / self._epochs
@@ -72,14 +76,25 @@ class SyntheticEvaluator:
             while seconds > 0:
                 if time_limit is not None and spent > time_limit:
                     return Evaluation(Failed("time_limit", f"more than {time_limit:g} s"), {"train_seconds": spent})
+                attempt.beat()
                 pause = min(seconds, SLICE_SECONDS)
                 time.sleep(pause)
                 seconds -= pause
                 spent += pause
             if epoch == failing_epoch and failure == "diverged":
                 return Evaluation(Completed(math.nan), {"train_seconds": spent})
-            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent})
+            kept = json.dumps([epoch, spent]).encode() if epoch < self._epochs and attempt.keep(epoch) else None
+            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent}, kept)
         return Evaluation(Completed(reward), {"train_seconds": spent})
+
+
+def _restore(checkpoint: bytes | None) -> tuple[int, float]:
+    """The epochs done and the seconds spent by an earlier attempt; zeros where there was none, or the bytes are not its."""
+    try:
+        epoch, seconds = json.loads(checkpoint or b"[0, 0.0]")
+        return int(epoch), float(seconds)
+    except (ValueError, TypeError):
+        return 0, 0.0
 
 
 def choose_failure(rates: Mapping[FailureReason, float], draw: float) -> FailureReason | None:
@@ -100,21 +115,3 @@ def _fail(reason: str) -> None:
     if reason == "out_of_memory":
         raise MemoryError("synthetic: out of memory")
     raise RuntimeError("synthetic: an exception")
-
-
-def synthetic_reward(genotype: Genotype) -> float:
-    """A reward in [0, 1] that every decision moves: mean over edges of how well operation and input fit.
-
-    An operation is worth its place in the alphabetic order of names, as a share; an edge from the cell before the previous
-    one counts half. The optimum takes ``sep_conv_7x7`` everywhere, and never PREVIOUS.
-    """
-    from search_spaces.vocabulary import NASNET_OPERATIONS
-
-    worth = {name: (place + 1) / len(NASNET_OPERATIONS) for place, name in enumerate(sorted(NASNET_OPERATIONS))}
-    values = [
-        worth.get(edge.operation, 0.0) * (0.5 if edge.source == 0 and cell.inputs == 2 else 1.0)
-        for _, cell in genotype.cells()
-        for node in cell.nodes
-        for edge in node.edges
-    ]
-    return sum(values) / len(values)

@@ -8,7 +8,9 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +21,12 @@ from filelock import FileLock, Timeout
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
 from nas.errors import RunError
 from nas.evaluation import Evaluation, Report
+from nas.halving import Halving
 
 SCHEMA = "nas.ledger/1"
 Record = dict[str, Any]
+MAX_DETAIL = 2000
+"""Characters kept of what is said about a failure."""
 
 # ---------------------------------------------------------------------------------------------------- lines
 
@@ -74,9 +79,14 @@ def read_records(path: Path) -> tuple[list[Record], int]:
 # ---------------------------------------------------------------------------------------------------- records
 
 
-def opened(time: float, budget: int) -> Record:
-    """A driver starts or resumes."""
-    return {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
+def opened(time: float, budget: int, rungs: Sequence[int] = (), reduction: int = 0, data: str | None = None) -> Record:
+    """A driver starts or resumes. ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum."""
+    record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
+    if rungs:
+        record |= {"rungs": list(rungs), "reduction": reduction}
+    if data is not None:
+        record["data"] = data
+    return record
 
 
 def asked(proposal: Proposal) -> Record:
@@ -88,20 +98,24 @@ def asked(proposal: Proposal) -> Record:
     return record
 
 
-def started(trial: int, attempt: int, time: float) -> Record:
-    """An attempt at training the trial's child was handed to the runner."""
-    return {"event": "started", "trial": trial, "attempt": attempt, "time": round(time, 3)}
+def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
+    """An attempt at training the trial's child was handed to the runner, to go on after an epoch where a checkpoint lets it."""
+    record: Record = {"event": "started", "trial": trial, "attempt": attempt, "time": round(time, 3)}
+    return record | {"after_epoch": after_epoch} if after_epoch else record
 
 
-def reported(trial: int, attempt: int, report: Report) -> Record:
-    """The child finished an epoch."""
-    measured = {"epoch": report.epoch, "reward": report.reward, "metrics": dict(report.metrics)}
-    return {"event": "report", "trial": trial, "attempt": attempt, **measured}
+def reported(trial: int, attempt: int, report: Report, checkpoint: str | None = None) -> Record:
+    """The child finished an epoch; ``checkpoint`` is the checksum of its state then, where that was kept."""
+    record: Record = {"event": "report", "trial": trial, "attempt": attempt, "epoch": report.epoch, "reward": report.reward}
+    record["metrics"] = dict(report.metrics)
+    if checkpoint is not None:
+        record["checkpoint"] = checkpoint
+    return record
 
 
-def lost(trial: int, attempt: int, detail: str) -> Record:
-    """The attempt's worker died; the child is tried again."""
-    return {"event": "lost", "trial": trial, "attempt": attempt, "detail": detail}
+def lost(trial: int, attempt: int, detail: str, reason: str = "worker_lost") -> Record:
+    """The attempt came to nothing for a reason that may not be the architecture's: its worker died, hung or had too little memory."""
+    return {"event": "lost", "trial": trial, "attempt": attempt, "reason": reason, "detail": detail[:MAX_DETAIL]}
 
 
 def finished(trial: int, evaluation: Evaluation, time: float, repeats: int | None = None) -> Record:
@@ -135,7 +149,7 @@ def outcome_document(outcome: Outcome) -> Record:
         case Stopped(rung, reward):
             return {"outcome": "stopped", "rung": rung, "reward": reward}
         case Failed(reason, detail):
-            return {"outcome": "failed", "reason": reason, "detail": detail[:2000]}
+            return {"outcome": "failed", "reason": reason, "detail": detail[:MAX_DETAIL]}
 
 
 def _outcome(record: Record) -> Outcome:
@@ -170,8 +184,11 @@ class Trial:
 
     proposal: Proposal
     attempts: int = 0
-    lost: int = 0
+    setbacks: Counter[str] = field(default_factory=Counter)
+    """Attempts that came to nothing, by reason."""
     reports: list[Report] = field(default_factory=list)
+    checkpoint: tuple[int, str] | None = None
+    """Epoch and checksum of the last state kept, where an attempt can go on from it."""
     evaluation: Evaluation | None = None
     repeats: int | None = None
     started: float | None = None
@@ -181,6 +198,11 @@ class Trial:
     def number(self) -> int:
         """The trial's number, from 0 in the order of asking."""
         return self.proposal.trial
+
+    @property
+    def lost(self) -> int:
+        """Attempts that ended with their worker's death."""
+        return self.setbacks["worker_lost"]
 
     @property
     def spends_budget(self) -> bool:
@@ -207,6 +229,9 @@ class RunState:
     sessions: list[tuple[float, float]] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
     """Trials asked and not ended, in order of their numbers."""
+    halving: Halving = field(default_factory=Halving)
+    data: str | None = None
+    """Checksum of what the children are trained on, where it was recorded."""
     budget: int = 0
     spent: int = 0
     """How much of the budget is used up."""
@@ -235,6 +260,11 @@ def _apply_opened(state: RunState, record: Record) -> None:
     if record["schema"] != SCHEMA:
         raise ValueError(f"the schema must be {SCHEMA!r}, but is {record['schema']!r}")
     state.budget = _count(record["budget"])
+    rungs = [_count(epoch) for epoch in record.get("rungs", ())]
+    if rungs and _count(record["reduction"]) < 2:
+        raise ValueError(f"the reduction must be at least 2, but is {record['reduction']!r}")
+    state.halving.open(rungs, record.get("reduction", 0))
+    state.data = str(record["data"]) if "data" in record else state.data
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
@@ -261,17 +291,33 @@ def _apply_started(state: RunState, record: Record) -> None:
     trial = _running(state, record)
     trial.attempts = _count(record["attempt"])
     trial.started = _finite(record["time"])
-    trial.reports.clear()
+    after = _count(record.get("after_epoch", 0))
+    trial.reports = [report for report in trial.reports if report.epoch <= after]
+    if after == 0:
+        trial.checkpoint = None
     _touch(state, trial.started)
 
 
 def _apply_report(state: RunState, record: Record) -> None:
+    trial = _running(state, record)
     metrics = {str(key): _finite(value) for key, value in record["metrics"].items()}
-    _running(state, record).reports.append(Report(_count(record["epoch"]), _finite(record["reward"]), metrics))
+    report = Report(_count(record["epoch"]), _finite(record["reward"]), metrics)
+    if trial.reports and trial.reports[-1].epoch >= report.epoch:  # it started anew: its checkpoint did not fit
+        trial.reports = [earlier for earlier in trial.reports if earlier.epoch < report.epoch]
+    trial.reports.append(report)
+    if "checkpoint" in record:
+        trial.checkpoint = report.epoch, str(record["checkpoint"])
+    state.halving.judge(trial.number, report.epoch, report.reward)
 
 
 def _apply_lost(state: RunState, record: Record) -> None:
-    _running(state, record).lost += 1
+    trial = _running(state, record)
+    reason = record.get("reason", "worker_lost")
+    if reason not in FAILURE_REASONS:
+        raise ValueError(f"unknown reason {reason!r}")
+    trial.setbacks[reason] += 1
+    if reason == "out_of_memory":
+        trial.checkpoint = None  # the next attempt has another batch size: another training
 
 
 def _apply_finished(state: RunState, record: Record) -> None:
@@ -357,7 +403,8 @@ class Ledger:
             self._lines = len(records)
             if path.exists():
                 os.truncate(path, size)
-            self._file = path.open("a", encoding="utf-8")
+            self._size = size
+            self._file = path.open("ab", buffering=0)
         except BaseException:
             self._lock.release()
             raise
@@ -368,9 +415,17 @@ class Ledger:
         Raises:
             OSError: the disk is full or gone; what was recorded before stays whole.
         """
-        self._file.write("".join(encode_line(self._lines + i, record) + "\n" for i, record in enumerate(records)))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        content = "".join(encode_line(self._lines + i, record) + "\n" for i, record in enumerate(records)).encode()
+        try:
+            written = 0
+            while written < len(content):  # a disk that fills up takes a part first
+                written += self._file.write(content[written:]) or 0
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._size += len(content)
         self._lines += len(records)
         for record in records:
             self.state.apply(record)

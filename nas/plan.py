@@ -37,8 +37,8 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
     where = (
         "this process"
         if config.runner.kind == "local"
-        else f"Ray cluster {config.runner.address}"
-        if config.runner.address
+        else f"Ray cluster {config.runner.cluster}"
+        if config.runner.cluster
         else "Ray on this machine"
     )
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
@@ -51,7 +51,7 @@ def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
     runner = config.runner
     if runner.kind == "local":
         return 1
-    if runner.workers is not None or runner.address is not None:
+    if runner.workers is not None or runner.cluster is not None:
         return runner.workers
     on_cpu = max(1, hardware.cores // runner.threads_per_child)
     share = runner.gpus_per_child if runner.gpus_per_child is not None else float(bool(hardware.gpus))

@@ -65,7 +65,8 @@ class ControllerSearcher(Searcher):
         UserError: space, controller, option or mode do not exist or break a rule.
     """
 
-    CKPT_FILE_TMPL = "searcher-state-{}.safetensors"
+    CKPT_FILE_TMPL = "searcher-state-{}.pkl"
+    """Tune brings files of this name back when it restores, and no others; what is in them is safetensors all the same."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from controllers.controller import Failed
+from controllers.controller import Failed, Stopped
 from nas.config import SearchConfig
 from nas.ledger import RunState
 from nas.progress import duration
@@ -53,6 +53,17 @@ def failures(state: RunState) -> Counter[str]:
     )
 
 
+def setbacks(state: RunState) -> Counter[str]:
+    """How many attempts came to nothing and were followed by another, by reason."""
+    return sum((trial.setbacks for trial in state.trials.values()), Counter[str]())
+
+
+def rungs(state: RunState) -> str:
+    """What early stopping did: who reached each rung, and who went on."""
+    parts = [f"epoch {epoch}: {sum(rung.survived.values())} of {len(rung.survived)}" for epoch, rung in state.halving.rungs.items()]
+    return "went on at rung " + ", ".join(parts)
+
+
 def summary(state: RunState) -> str:
     """One line on what happened."""
     repeats = sum(trial.repeats is not None for trial in state.trials.values())
@@ -60,14 +71,37 @@ def summary(state: RunState) -> str:
     failed = failures(state)
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
+    if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
+        parts.append(f"{stopped} stopped early")
     if repeats:
         parts.append(f"{repeats} repeats answered from the ledger")
-    lost = sum(trial.lost for trial in state.trials.values())
-    if lost:
-        parts.append(f"{lost} attempts lost with their worker")
+    if again := setbacks(state):
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
+        parts.append(f"{again.total()} attempts tried again ({counts})")
     if len(state.sessions) > 1:
         parts.append(f"{len(state.sessions)} sessions")
     return " · ".join(parts)
+
+
+POLICY_WORDS = {
+    "entropy_share": "entropy {:.0%} of the greatest",
+    "approximate_kl": "KL {:.3f}",
+    "clip_fraction": "{:.0%} clipped",
+    "advantage_scale": "advantages ± {:.2f}",
+    "version_lag": "outcomes {:.1f} updates old",
+    "distinct_rate": "{:.0%} of its samples distinct",
+    "gradient_norm": "gradient norm {:.2g}",
+}
+"""How the telemetry of an update is said to a person; see the controller's ``tell``."""
+
+
+def policy_line(state: RunState) -> str | None:
+    """The telemetry of the last update of the policy in a line; None where there was none."""
+    if not state.updates:
+        return None
+    trial, telemetry = state.updates[-1]
+    parts = [words.format(telemetry[name]) for name, words in POLICY_WORDS.items() if name in telemetry]
+    return f"policy after update {len(state.updates)} (trial {trial}): " + ", ".join(parts)
 
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
@@ -78,6 +112,11 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
     )
     console.print(summary(state), highlight=False)
+    if state.halving.rungs:
+        console.print(f"  early stopping: {rungs(state)}", highlight=False)
+    policy = policy_line(state)
+    if policy is not None:
+        console.print(policy, highlight=False)
     shown: set[str] = set()
     for trial in state.trials.values():
         outcome = trial.evaluation.outcome if trial.evaluation else None

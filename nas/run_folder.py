@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "log.txt"
 
     @property
+    def checkpoint_folder(self) -> Path:
+        """The states of the children in training."""
+        return self.path / "checkpoints"
+
+    @property
     def best_folder(self) -> Path:
         """The best genotypes so far, ``1.yaml`` the incumbent."""
         return self.path / "best"
@@ -137,8 +142,12 @@ def all_runs(root: Path) -> list[RunFolder]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new one, never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from controllers.controller import Completed, Failed, random_for
+from controllers.controller import Failed, Stopped, random_for
 from controllers.wrappers import Deduplicated
 from nas import ledger as records
+from nas.checkpoints import Checkpoints
 from nas.evaluation import Evaluation, Report
 from nas.ledger import Ledger, RunState, Trial
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
@@ -32,7 +33,7 @@ class Watcher:
 
     on_report: Callable[[Trial, Report], None] = lambda trial, report: None
     on_end: Callable[[Trial], None] = lambda trial: None
-    on_lost: Callable[[Trial, str], None] = lambda trial, detail: None
+    on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class SearchLimits:
     max_attempts: int = 3
     failures_in_a_row: int = 20
 
+    def may_retry(self, reason: str, setbacks: int) -> bool:
+        """Whether a child is tried again after that many attempts that ended for this reason, the last one counted.
+
+        A lost worker says nothing about the architecture: ``max_attempts`` attempts. Hanging and too little memory may come
+        from the machine: one more attempt, elsewhere or at half the batch. All else is the architecture's doing: none.
+        """
+        allowed = {"worker_lost": self.max_attempts - 1, "hung": 1, "out_of_memory": 1}
+        return setbacks <= allowed.get(reason, 0)
+
 
 class Search:
     """Drives one session of a run, from a ledger that may hold earlier sessions.
@@ -51,9 +61,16 @@ class Search:
     """
 
     def __init__(
-        self, space: SearchSpace, controller: Deduplicated, runner: Runner, ledger: Ledger, seed: int, limits: SearchLimits
+        self,
+        space: SearchSpace,
+        controller: Deduplicated,
+        runner: Runner,
+        ledger: Ledger,
+        seed: int,
+        limits: SearchLimits,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.space, self.controller = space, controller
+        self.space, self.controller, self.checkpoints = space, controller, checkpoints
         self.runner, self.ledger, self.limits, self.seed = runner, ledger, limits, seed
         self.watcher = Watcher()
         self.interrupted = False
@@ -72,8 +89,11 @@ class Search:
     def run(self, watcher: Watcher | None = None) -> Ending:
         """Train children until the budget is spent, the space is exhausted, too many fail in a row, or somebody interrupts."""
         self.watcher = watcher or self.watcher
+        if self.checkpoints is not None:
+            self.checkpoints.drop_others(set(self.state.pending))
         for trial in list(self.state.pending.values()):
-            self._submit(trial)
+            if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
+                self._submit(trial)
         ending = self._loop()
         self.ledger.append(records.closed(ending.value, time.time()))
         return ending
@@ -114,9 +134,12 @@ class Search:
 
     def _submit(self, trial: Trial) -> None:
         attempt = trial.attempts + 1
-        self.ledger.append(records.started(trial.number, attempt, time.time()))
+        checkpoint = self.checkpoints.find(trial) if self.checkpoints is not None else None
+        after_epoch = trial.checkpoint[0] if checkpoint is not None and trial.checkpoint is not None else 0
+        self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
         seed = random_for(self.seed, "child", trial.number).getrandbits(31)
-        self.runner.submit(Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed))
+        divisor = 2 ** trial.setbacks["out_of_memory"]
+        self.runner.submit(Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint))
 
     def _handle(self, event: Event) -> None:
         trial = self.state.trials[event.trial]
@@ -124,25 +147,57 @@ class Search:
             return  # a late word from an attempt that was given up
         match event:
             case Reported(_, attempt, report):
-                self.ledger.append(records.reported(trial.number, attempt, report))
-                self.watcher.on_report(trial, report)
+                self._record(trial, attempt, report)
+                if not self._stop_at_rung(trial):
+                    self.watcher.on_report(trial, report)
+            case Ended(_, _, Evaluation(Failed("out_of_memory", detail)) as evaluation):
+                self._try_again(trial, "out_of_memory", detail, evaluation)
             case Ended(_, _, evaluation):
                 self._finish(trial, evaluation)
-            case Lost(_, attempt, detail):
-                self.ledger.append(records.lost(trial.number, attempt, detail))
-                self.watcher.on_lost(trial, detail)
-                if trial.lost < self.limits.max_attempts:
-                    self._submit(trial)
-                else:
-                    self._finish(trial, Evaluation(Failed("worker_lost", f"lost {trial.lost} times; last: {detail}")))
+            case Lost(_, _, detail, reason):
+                self._try_again(trial, reason, detail, Evaluation(Failed(reason, detail)))
+
+    def _record(self, trial: Trial, attempt: int, report: Report) -> None:
+        """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""
+        checksum = None
+        if self.checkpoints is not None and report.checkpoint is not None:
+            checksum = self.checkpoints.write(trial.number, report.epoch, report.checkpoint)
+        self.ledger.append(records.reported(trial.number, attempt, replace(report, checkpoint=None), checksum))
+        if self.checkpoints is not None and checksum is not None:
+            self.checkpoints.drop(trial.number, keep=report.epoch)
+
+    def _stop_at_rung(self, trial: Trial) -> bool:
+        """End a child that was not among the best at a rung; whether it was ended."""
+        rung = self.state.halving.stopped_at(trial.number)
+        if rung is None:
+            return False
+        self.runner.stop(trial.number)
+        report = next(report for report in trial.reports if report.epoch == rung)
+        seconds = {"train_seconds": report.metrics["seconds"]} if "seconds" in report.metrics else {}
+        self._finish(trial, Evaluation(Stopped(rung, report.reward), seconds))
+        return True
+
+    def _try_again(self, trial: Trial, reason: str, detail: str, evaluation: Evaluation) -> None:
+        """Record an attempt that came to nothing; start another, or end the trial with this evaluation where there were enough."""
+        if self.limits.may_retry(reason, trial.setbacks[reason] + 1):
+            self.ledger.append(records.lost(trial.number, trial.attempts, detail, reason))
+            self.watcher.on_lost(trial, reason, detail)
+            self._submit(trial)
+            return
+        if trial.setbacks[reason]:
+            told = f"{trial.setbacks[reason] + 1} attempts; last: {detail}"
+            evaluation = replace(evaluation, outcome=Failed(reason, told))
+        self._finish(trial, evaluation)
 
     def _finish(self, trial: Trial, evaluation: Evaluation, repeats: int | None = None) -> None:
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         telemetry = self.controller.tell(trial.proposal, evaluation.outcome)
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
+        if self.checkpoints is not None:
+            self.checkpoints.drop(trial.number)
         if isinstance(evaluation.outcome, Failed):
             self._failures += 1
-        elif isinstance(evaluation.outcome, Completed) and repeats is None:
+        elif repeats is None:
             self._failures = 0
         self.watcher.on_end(trial)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from controllers.controller import Completed, Failed, random_for
 from nas.errors import DataError
-from nas.evaluation import Evaluation, Report
+from nas.evaluation import FRESH, Attempt, Evaluation, Report
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype, from_document
 from search_spaces.space import Actions, SearchSpace, check_actions
@@ -98,11 +98,11 @@ class Table:
         return mean
 
 
-def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns) -> Table:
+def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns, seconds_factor: float = 1.0) -> Table:
     """Read a table from one or more CSV files (gzip if they end in .gz) that hold the same rows in the same order.
 
     An architecture is written in the space's own notation if it has one, else as a genotype in JSON, else as the actions:
-    integers separated by spaces or commas, or one digit a decision.
+    integers separated by spaces or commas, or one digit a decision. Durations are multiplied by ``seconds_factor``.
 
     Raises:
         DataError: a file, a column, or a value is missing or wrong; the message names the row.
@@ -131,7 +131,7 @@ def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns) -> T
         actions=tuple(_architecture(space, text, row) for row, text in enumerate(texts(columns.architecture), start=2)),
         rewards=_shares(rewards),
         report=None if columns.report is None else _shares(_numbers(texts(columns.report), columns.report)),
-        seconds=None if columns.seconds is None else _numbers(texts(columns.seconds), columns.seconds),
+        seconds=None if columns.seconds is None else seconds_factor * _numbers(texts(columns.seconds), columns.seconds),
         fidelities={epochs: _shares(_numbers(texts(name), name)) for epochs, name in sorted(columns.fidelities.items())},
     )
     if len(table.rows) != len(table):
@@ -150,7 +150,9 @@ class TableEvaluator:
     def __init__(self, table: Table) -> None:
         self.table = table
 
-    def evaluate(self, genotype: Genotype, seed: int, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+    def evaluate(
+        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+    ) -> Generator[Report, None, Evaluation]:
         """Report and return as a training child would; see ``nas.evaluation.Evaluator``."""
         table = self.table
         row = table.row(table.space.encode(genotype))

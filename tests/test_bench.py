@@ -1,5 +1,6 @@
 """Comparisons on a table: accounting, simulated concurrency, and the known lines on NAS-Bench-201 where its table is at hand."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import controllers.evolution
 from controllers.controller import Completed
 from controllers.options import ControllerError
 from nas.bench import Arm, Terms, compare, draw_curves, on_synthetic, on_table, run_arm, summary
+from nas.errors import DataError
 from nas.tables import Columns, Table, read_table
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET
@@ -102,6 +104,32 @@ def test_promotion_takes_the_best_of_the_finalists_by_full_reward():
         run = run_arm(Arm("r", "random", repeats="paid"), TASK, Terms(100, fidelity=2, promote=promote), 0)
         plain = run_arm(Arm("r", "random", repeats="paid"), TASK, Terms(100), 0)
         assert (run.report[-1] == plain.report[-1]) == exact
+
+
+def test_simulated_time_scales_with_the_fidelity_and_counts_promoted_children():
+    arm = Arm("r", "random", repeats="paid")
+    full, proxy, promoted = (
+        run_arm(arm, on_table(TABLE, epochs=8), terms, 0) for terms in (Terms(50), Terms(50, fidelity=2), Terms(50, fidelity=2, promote=4))
+    )
+    assert full.trained == proxy.trained == 50
+    assert proxy.simulated_seconds == pytest.approx(full.simulated_seconds / 4)
+    assert 4 * TABLE.seconds.min() <= promoted.simulated_seconds - proxy.simulated_seconds <= 4 * TABLE.seconds.max()
+    unknown = run_arm(arm, on_table(replace(TABLE, seconds=None)), Terms(50), 0)
+    assert unknown.simulated_seconds is None
+
+
+def test_a_table_of_canonical_cells_is_completed_and_one_with_gaps_is_refused():
+    first = {SPACE.canonical(SPACE.decode(a)): row for row, a in reversed(list(enumerate(TABLE.actions)))}
+    rows = sorted(first.values())
+    assert len(rows) < len(TABLE)
+
+    def part(rows: list[int]) -> Table:
+        return Table(SPACE, tuple(TABLE.actions[row] for row in rows), TABLE.rewards[rows], TABLE.report[rows])
+
+    whole, completed = (run_arm(Arm("l", "local_search"), on_table(table), Terms(60), 5) for table in (TABLE, part(rows)))
+    np.testing.assert_array_equal(whole.report, completed.report)
+    with pytest.raises(DataError, match="lists its whole space, but"):
+        on_table(part(rows[:-1]))
 
 
 def test_processes_give_the_same_figures_and_reports_name_all_arms(tmp_path):

@@ -99,6 +99,10 @@ def test_the_bare_command_without_data_or_network_names_two_ways_out(tmp_path: P
         (["export", "nowhere"], ["nowhere", "no run"]),
         (["export", "nasnet-a", "--format", "docx"], ["--format must be one of yaml, json, dot", "'docx'"]),
         (["data", "imagenet"], ["cifar10, cifar100, digits", "'imagenet'"]),
+        (["draw", "nasnet-a", "--network", "--image-size", "9999999", "-o", "x.svg"], ["between 8 and 4,096, but got 9999999"]),
+        (["cost", "nasnet-a", "--cells", "100000"], ["--cells must lie between 1 and 50, but got 100000"]),
+        (["cost", "nasnet-a", "--filters", "0"], ["--filters must lie between 1 and 4,096, but got 0"]),
+        (["search", "--preset", "laptop", "--filters", "999999"], ["fidelity.filters", "4096", "got 999999"]),
         (["frobnicate"], ["No such command"]),
     ],
 )

@@ -15,10 +15,11 @@ from PIL import Image
 
 from nas.config import DataSettings, Fidelity, SearchConfig
 from nas.data import load_dataset, prepare, split_validation
-from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, load_plain_pickle, read_binary, read_python, unofficial_files
+from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, read_binary, read_python, unofficial_files
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.folder import load_folder
 from nas.data.images import Dataset, balanced_choice, stratified_choice
+from nas.data.plain_pickle import load_plain_pickle
 from nas.data.proxy import channel_statistics, proxy_data, resize
 from nas.errors import DataError
 

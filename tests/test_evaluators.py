@@ -13,9 +13,10 @@ from controllers.controller import FAILURE_REASONS, Completed, Failed
 from nas.config import DataSettings, FailureReason, Fidelity, SearchConfig, SyntheticSettings, TrainingSettings
 from nas.data import prepare
 from nas.errors import ConfigError
-from nas.evaluators import SyntheticEvaluator, build_evaluator, choose_failure, synthetic_reward
+from nas.evaluators import SyntheticEvaluator, build_evaluator, choose_failure
 from nas.runners.runner import Job, run_child
-from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
+from nas.synthetic import synthetic_optimum, synthetic_reward
+from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
 
@@ -130,14 +131,18 @@ def test_synthetic_reports_rise_to_the_reward():
 
 
 def test_synthetic_optimum_is_known():
-    def cells(operation: str, source: int) -> Genotype:
-        cell = CellGenotype((Node((Edge(source, operation), Edge(source, operation))),), (2,))
-        return Genotype(cell, cell)
+    for objective in (0, 3):
+        best = finish(synthetic(objective=objective).evaluate(synthetic_optimum(objective), 0, None))[1].outcome
+        assert isinstance(best, Completed) and best.reward == pytest.approx(1.0)
+    assert finish(synthetic(objective=1).evaluate(genotype(0), 0, None)) != finish(synthetic().evaluate(genotype(0), 0, None))
 
-    assert synthetic_reward(cells("sep_conv_7x7", 1)) == 1.0
-    assert synthetic_reward(cells("sep_conv_7x7", 0)) == 0.5
-    assert synthetic_reward(cells("avg_pool_3x3", 1)) == pytest.approx(1 / 14)
-    assert all(0 < synthetic_reward(genotype(seed)) < 1 for seed in range(50))
+
+def test_the_synthetic_evaluator_serves_every_space(tmp_path):
+    declared = tmp_path / "small.yaml"
+    declared.write_text("schema: nas.space/1\nname: small\noperations: [identity, sep_conv_3x3, zero]\nnodes: 2\ncells: [normal]\n")
+    for space in (*(load_space(name) for name in ("nasnet", "nasnet-paper", "nasbench201")), load_space(str(declared))):
+        rewards = [finish(synthetic().evaluate(genotype(seed, space), 0, None))[1].outcome.reward for seed in range(30)]
+        assert all(0 < reward < 1 for reward in rewards) and len(set(rewards)) > 20, space.name
 
 
 def test_synthetic_children_last_as_long_as_told_and_keep_the_limit():

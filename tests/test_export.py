@@ -337,9 +337,9 @@ def test_weights_without_a_description_need_the_flags(tmp_path: Path) -> None:
     assert gather(load_reference("nasnet-a"), path, flags).weights is not None
     with pytest.raises(ConfigError, match="do not say which network they belong to"):
         gather(None, path, {})
-    with pytest.raises(UserError, match=r"do not fit .*: \d+ tensors have another shape: .*classifier"):
+    with pytest.raises(UserError, match=r"its weights must be the network's, but there are \d+ of another shape \(such as .*classifier"):
         gather(load_reference("nasnet-a"), path, {**flags, "classes": 6})
-    with pytest.raises(UserError, match=r"have no place in the network|are missing"):
+    with pytest.raises(UserError, match=r"must be the network's, but there are \d+ missing"):
         gather(load_reference("enas-micro"), path, flags)
 
 

@@ -23,9 +23,9 @@ from controllers.options import ControllerError
 from controllers.registry import CONTROLLERS
 from nas import ray_tune
 from nas.errors import GenotypeError, RunError
-from nas.evaluators import synthetic_reward
 from nas.ray_tune import ControllerSearcher, genotype_of
 from nas.settings import build_config
+from nas.synthetic import synthetic_reward
 from search_spaces.genotype import read_genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.space import CellSpace

@@ -31,7 +31,7 @@ def cost(
     image_size: SizeOption = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure latency and throughput on this machine.")] = False,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of a training step.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a batch, for --latency and --memory.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images a batch, for --latency and --memory.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:

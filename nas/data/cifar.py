@@ -3,24 +3,20 @@
 Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; the layouts are described at https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
-import io
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from nas.data.download import fetch, md5_of, unpack
 from nas.data.images import Dataset, Images, Labels
+from nas.data.plain_pickle import Array, load_plain_pickle
 from nas.errors import DataError
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-MAX_PICKLE_BYTES = 400 << 20
-"""The largest official Python file (CIFAR-100's ``train``) has 155 MB."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +235,7 @@ def _read_python_file(spec: CifarSpec, path: Path, records: int) -> tuple[Images
         raise DataError(f"{path}: must hold a dictionary, but it holds a {type(content).__name__}")
     entries = {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
     array, labels = entries.get("data"), entries.get(spec.python_labels)
-    if not isinstance(array, _Array) or array.shape != (records, PIXELS) or array.code not in ("u1", "|u1"):
+    if not isinstance(array, Array) or array.shape != (records, PIXELS) or array.code not in ("u1", "|u1"):
         raise DataError(f"{path}: 'data' must be a uint8 array of {records:,} × {PIXELS:,}")
     if len(array.raw) != records * PIXELS:
         raise DataError(f"{path}: 'data' must have {records * PIXELS:,} bytes, but it has {len(array.raw):,}")
@@ -249,84 +245,6 @@ def _read_python_file(spec: CifarSpec, path: Path, records: int) -> tuple[Images
     if min(labels) < 0 or max(labels) > 255:
         raise DataError(f"{path}: labels must be 0..{len(spec.class_names) - 1}, but got {min(labels)}..{max(labels)}")
     return _channels_last(pixels), _labels(spec, np.asarray(labels, dtype=np.uint8), path)
-
-
-class _DType:
-    """Stands for a pickled ``numpy.dtype``; keeps its code ('u1')."""
-
-    def __init__(self, code: object = None, *_: object) -> None:
-        self.code = code.decode("latin1") if isinstance(code, bytes) else code
-
-    def __setstate__(self, state: object) -> None:
-        """The byte order and flags of a dtype: nothing that one-byte pixels need."""
-
-
-class _Array:
-    """Stands for a pickled ``numpy.ndarray``; keeps its raw bytes, so that no numpy code sees a hostile state."""
-
-    shape: tuple[int, ...] = ()
-    code: object = None
-    fortran = False
-    raw = b""
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        _, shape, dtype, fortran, raw = state
-        if not (isinstance(shape, tuple) and isinstance(dtype, _DType) and isinstance(raw, bytes | str)):
-            raise pickle.UnpicklingError("an array has an unexpected state")
-        self.shape, self.code, self.fortran = shape, dtype.code, bool(fortran)
-        self.raw = raw.encode("latin1") if isinstance(raw, str) else raw
-
-
-def _reconstruct(*_: object) -> _Array:
-    return _Array()
-
-
-def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """How Python 3 writes bytes in pickle protocol 2; only this one encoding."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding!r} is not allowed")
-    return text.encode("latin1")
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("_codecs", "encode"): _encode_latin1,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Plain containers, text, numbers, and stand-ins for numpy arrays; any other name is refused before it is imported."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:  # noqa: ANN401 - the base class' signature
-        """The stand-in for a name; refuses all others."""
-        try:
-            return _ALLOWED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which a data file has no use for") from None
-
-    def persistent_load(self, pid: Any) -> Any:  # noqa: ANN401 - the base class' signature
-        """Refuses references to outside objects."""
-        raise pickle.UnpicklingError("it refers to an object outside the file")
-
-
-def load_plain_pickle(path: Path) -> object:
-    """The plain data in a pickle file; numpy arrays come as raw bytes with their shape.
-
-    Raises:
-        DataError: the file cannot be read, is too large, is not a pickle, or asks for anything but plain data.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_PICKLE_BYTES:
-            raise DataError(f"{path}: must be at most {MAX_PICKLE_BYTES:,} bytes, but it has {size:,}")
-        return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except DataError:
-        raise
-    except Exception as problem:  # a broken or hostile pickle can raise nearly anything
-        raise DataError(f"{path}: not a data file of plain arrays: {str(problem) or type(problem).__name__}") from None
 
 
 # ---------------------------------------------------------------------------------------------------- shared

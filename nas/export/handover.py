@@ -1,14 +1,15 @@
 """Gathers what is handed over: a genotype, the network around it, its weights, input and classes. No torch at import."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.architectures import Architecture, choose_architecture
-from nas.description import describe_untrained, from_metadata
-from nas.errors import ConfigError
+from nas.description import NetworkDescription, describe_untrained, from_metadata
+from nas.errors import ConfigError, RunError
 from search_spaces.genotype import Genotype
+from search_spaces.skeletons import NASNetSkeleton
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,8 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
 
     Args:
         genotype: the one named; None takes the weights file's own.
-        weights: a weights file, or None for an untrained network. One that describes itself needs no other settings.
+        weights: a weights file, or the folder of a training, whose best weights are meant; None for an untrained network. Weights
+            that describe themselves need no other settings.
         chosen: arguments of ``choose_architecture``: skeleton, cells, filters, classes, channels, image_size; None is as published.
 
     Raises:
@@ -84,45 +86,68 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
             raise ConfigError("an export needs a genotype or a weights file that describes itself, but got neither")
         description = describe_untrained(choose_architecture(genotype, **chosen))  # type: ignore[arg-type]
         return Handover(description.architecture, description.mean, description.std)
-    from nas.weights.files import read_metadata, read_weights
+    facts: dict[str, str | int | float] = {}
+    if weights.is_dir():
+        weights, facts = _of_training(weights)
+    described = _described(weights, genotype, chosen)
+    facts = {**described.facts, **facts}
+    return Handover(
+        described.architecture,
+        described.mean,
+        described.std,
+        described.class_names,
+        facts,
+        crop_fraction=float(facts.get("crop_fraction", 1.0)),
+        interpolation=str(facts.get("interpolation", "bicubic")),
+        weights=_fitting(weights, described.architecture),
+    )
 
-    described = from_metadata(read_metadata(weights), str(weights)) if weights.suffix.lower() == ".safetensors" else None
+
+def _of_training(folder: Path) -> tuple[Path, dict[str, str | int | float]]:
+    """The best weights of a training's folder, and its reading of the test set. Raises RunError."""
+    from nas.train_folder import TrainFolder
+
+    place = TrainFolder(folder)
+    place.config()  # a message of its own where this is no such folder
+    if not place.best_file.is_file():
+        raise RunError(f"{folder}: a training's folder has best.safetensors after its first epoch, but this has none yet")
+    result = place.result() or {}
+    test = result.get("test")
+    top1 = test.get("top1") if isinstance(test, dict) else None
+    return place.best_file, {"test_top1": top1} if isinstance(top1, float) else {}
+
+
+def _described(path: Path, genotype: Genotype | None, chosen: Mapping[str, int | str | None]) -> NetworkDescription:
+    """What the weights file says of its network, or what the person says, where they agree."""
+    from nas.weights.files import read_metadata
+
+    described = from_metadata(read_metadata(path), str(path)) if path.suffix.lower() == ".safetensors" else None
     if described is None:
         if genotype is None:
-            raise ConfigError(f"{weights}: these weights do not say which network they belong to; name its genotype")
-        described = describe_untrained(choose_architecture(genotype, **chosen))  # type: ignore[arg-type]
-    elif genotype is not None and genotype != described.architecture.genotype:
-        name = described.architecture.genotype.name or "unnamed"
-        raise ConfigError(f"{weights}: these weights belong to another genotype ({name}) than {genotype.name or 'the one named'}")
+            raise ConfigError(f"{path}: these weights do not say which network they belong to; name its genotype")
+        return describe_untrained(choose_architecture(genotype, **chosen))  # type: ignore[arg-type]
     architecture = described.architecture
-    fitted = _fit(read_weights(weights), architecture, weights)
-    return Handover(architecture, described.mean, described.std, described.class_names, described.facts, weights=fitted)
+    if genotype is not None and genotype != architecture.genotype:
+        name = architecture.genotype.name or "unnamed"
+        raise ConfigError(f"{path}: these weights belong to another genotype ({name}) than {genotype.name or 'the one named'}")
+    skeleton = architecture.skeleton
+    if isinstance(skeleton, NASNetSkeleton):  # the auxiliary head is not handed over
+        architecture = replace(architecture, skeleton=replace(skeleton, auxiliary=False))
+    return replace(described, architecture=architecture)
 
 
-def _fit(weights: "Mapping[str, Tensor]", architecture: Architecture, path: Path) -> "dict[str, Tensor]":
-    """The weights without what only training uses, if they are the network's: names and shapes. Raises WeightsError."""
-    import torch
-
-    from nas.weights.files import WeightsError
+def _fitting(path: Path, architecture: Architecture) -> "dict[str, Tensor]":
+    """The weights in a file without what only training uses, if they are the network's: names and shapes. Raises WeightsError."""
+    from nas.weights.described import load_into
+    from nas.weights.files import read_weights
     from search_spaces.network import build_network
 
-    with torch.device("meta"):
-        network = build_network(
-            architecture.genotype,
-            architecture.skeleton,
-            classes=architecture.classes,
-            channels=architecture.channels,
-            image_size=architecture.image_size,
-        )
-    shapes = {name: tuple(t.shape) for name, t in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}
-    fitted = {name: tensor for name, tensor in weights.items() if not name.startswith(TRAINING_ONLY)}
-    problems = {
-        "are missing": [name for name in shapes if name not in fitted],
-        "have no place in the network": [name for name in fitted if name not in shapes],
-        "have another shape": [name for name in shapes if name in fitted and tuple(fitted[name].shape) != shapes[name]],
-    }
-    for problem, names in problems.items():
-        if names:
-            some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-            raise WeightsError(f"{path}: the weights do not fit {architecture.name}: {len(names)} tensors {problem}: {some}")
-    return fitted
+    network = build_network(
+        architecture.genotype,
+        architecture.skeleton,
+        classes=architecture.classes,
+        channels=architecture.channels,
+        image_size=architecture.image_size,
+    )
+    load_into(network, read_weights(path), path)
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}

@@ -1,24 +1,28 @@
 """The contract of runners: jobs in, events out. A runner owns concurrency; what to do about events is the search's business. No ray."""
 
 import math
+import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from controllers.controller import Completed, Failed
-from nas.evaluation import Evaluation, Evaluator, Report
+from nas.evaluation import FRESH, Attempt, Evaluation, Evaluator, Report
 from search_spaces.genotype import Genotype
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt at training one child."""
+    """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached."""
 
     trial: int
     attempt: int
     genotype: Genotype
     seed: int
+    batch_divisor: int = 1
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The worker died under the child: nothing is known about the architecture."""
+    """The attempt came to nothing: its worker died (``worker_lost``), was out of memory, or hung. The search decides on another."""
 
     trial: int
     attempt: int
     detail: str
+    reason: str = "worker_lost"
 
 
 Event = Reported | Ended | Lost
@@ -67,15 +72,41 @@ class Runner(Protocol):
         """Events since the last call, in order for each child; waits up to ``timeout`` seconds for the first."""
         ...
 
+    def stop(self, trial: int) -> None:
+        """Stop training a child as soon as possible: its outcome is known. Nothing more need be said of it."""
+        ...
+
     def close(self) -> None:
         """Stop what is running and give everything back."""
         ...
 
 
-def run_child(evaluator: Evaluator, job: Job, time_limit: float | None) -> Generator[Report, None, Evaluation]:
+def read_checkpoint(job: Job) -> bytes | None:
+    """The state that an attempt goes on from; None where there is none, or its file cannot be read (the child starts anew)."""
+    try:
+        return None if job.checkpoint is None else job.checkpoint.read_bytes()
+    except OSError:
+        return None
+
+
+def checkpoint_rule(rungs: Collection[int], seconds: float) -> Callable[[int], bool]:
+    """When one child's state is kept: at every rung, and at the end of the first epoch that ends ``seconds`` after the last time."""
+    last = time.monotonic()
+
+    def keep(epoch: int) -> bool:
+        nonlocal last
+        due = epoch in rungs or time.monotonic() - last >= seconds
+        if due:
+            last = time.monotonic()
+        return due
+
+    return keep
+
+
+def run_child(evaluator: Evaluator, job: Job, time_limit: float | None, attempt: Attempt = FRESH) -> Generator[Report, None, Evaluation]:
     """Train one child and turn whatever goes wrong with it into an outcome."""
     try:
-        evaluation = yield from evaluator.evaluate(job.genotype, job.seed, time_limit)
+        evaluation = yield from evaluator.evaluate(job.genotype, job.seed, time_limit, attempt)
     except MemoryError:
         return Evaluation(Failed("out_of_memory", "the host ran out of memory"))
     except Exception as error:
