@@ -69,6 +69,19 @@ def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides 
     return config_from_document(document)
 
 
+def with_overrides(config: SearchConfig, values: Overrides) -> SearchConfig:
+    """The configuration with other values for some settings; None stands for a flag not given.
+
+    Raises:
+        ConfigError: a value breaks a rule.
+    """
+    document = config.model_dump(mode="json")
+    for name, value in values.items():
+        if value is not None:
+            _assign(document, name, value)
+    return config_from_document(document)
+
+
 def config_from_document(document: object) -> SearchConfig:
     """Validate settings, the controller's own options among them.
 
