@@ -67,11 +67,10 @@ def describe_untrained(architecture: Architecture) -> NetworkDescription:
 def to_document(description: NetworkDescription) -> dict[str, Any]:
     """The description as plain dictionaries, lists, strings and numbers, ready for JSON."""
     chosen = description.architecture
-    kind = next(kind for kind, type_ in _KINDS.items() if isinstance(chosen.skeleton, type_))
     return {
         "schema": SCHEMA,
         "genotype": genotype_document(chosen.genotype),
-        "skeleton": {"kind": kind, "name": chosen.skeleton_name, **asdict(chosen.skeleton)},
+        "skeleton": skeleton_document(chosen.skeleton, chosen.skeleton_name),
         "classes": chosen.classes,
         "channels": chosen.channels,
         "image_size": chosen.image_size,
@@ -80,6 +79,12 @@ def to_document(description: NetworkDescription) -> dict[str, Any]:
         "class_names": list(description.class_names),
         "facts": dict(description.facts),
     }
+
+
+def skeleton_document(skeleton: Skeleton, name: str) -> dict[str, Any]:
+    """A skeleton as plain data: its kind, its name and all its numbers; ``read_skeleton`` reads it."""
+    kind = next(kind for kind, type_ in _KINDS.items() if isinstance(skeleton, type_))
+    return {"kind": kind, "name": name, **asdict(skeleton)}
 
 
 def to_metadata(description: NetworkDescription) -> dict[str, str]:
@@ -115,7 +120,7 @@ def from_document(document: object, where: str) -> NetworkDescription:
         raise ConfigError(f"{where}: the description of a network must be a mapping with `schema` {SCHEMA!r}")
     if set(document) != set(_KEYS):
         raise ConfigError(f"{where}: the description must have the keys {', '.join(_KEYS)}, but got {', '.join(map(str, document))[:200]}")
-    name, skeleton = _read_skeleton(document["skeleton"], where)
+    name, skeleton = read_skeleton(document["skeleton"], where)
     numbers = {}
     for key, (low, high) in {"classes": (0, MAX_CLASSES), "channels": (1, 1024), "image_size": (8, 8192)}.items():
         numbers[key] = document[key]
@@ -130,7 +135,8 @@ def from_document(document: object, where: str) -> NetworkDescription:
     )
 
 
-def _read_skeleton(value: object, where: str) -> tuple[str, Skeleton]:
+def read_skeleton(value: object, where: str) -> tuple[str, Skeleton]:
+    """Name and skeleton, validated. Raises ConfigError; ``where`` names the source in messages."""
     if not isinstance(value, dict) or value.get("kind") not in _KINDS or not isinstance(value.get("name"), str):
         raise ConfigError(f"{where}: `skeleton` must have a `name` and a `kind`, one of {', '.join(_KINDS)}")
     type_ = _KINDS[value["kind"]]

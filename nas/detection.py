@@ -1,6 +1,6 @@
 """Any built network as a detection backbone: its feature maps under a feature pyramid, inside torchvision's Faster R-CNN.
 
-Needs the extra ``vision`` (torchvision). The ResNeXt and NASNet papers both report detection on COCO with their networks.
+The ResNeXt and NASNet papers both report detection on COCO with their networks.
 """
 
 from collections import OrderedDict

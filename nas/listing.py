@@ -11,6 +11,7 @@ from nas import run_folder
 from nas.architectures import Architecture, choose_architecture
 from nas.errors import ConfigError, UserError
 from nas.genotypes import is_genotype, resolve_genotype
+from nas.recipe import load_recipe, recipe_names, recipe_yaml
 from nas.settings import build_config, preset_names, read_preset
 from nas.settings import to_yaml as to_settings_yaml
 from search_spaces.genotype import Genotype, to_yaml
@@ -32,6 +33,7 @@ def tables(root: Path, what: str | None = None) -> Iterator[Table]:
         "genotypes": _genotypes,
         "skeletons": _skeletons,
         "presets": _presets,
+        "recipes": _recipes,
         "controllers": _controllers,
     }
     if what is not None and what not in kinds:
@@ -58,6 +60,8 @@ def describe(name: str) -> str | None:
         space = SPACES[name]
         head = f"search space {name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
         return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
+    if name in recipe_names():
+        return recipe_yaml(load_recipe(name))
     if name in preset_names():
         return to_settings_yaml(build_config(name))
     return None
@@ -163,6 +167,16 @@ def _presets() -> Table:
         preset = read_preset(name)
         fidelity = preset.get("fidelity", {})
         row = (preset["space"], preset["budget"], preset["data"]["name"], fidelity["cells"], fidelity["filters"], fidelity["epochs"])
+        table.add_row(name, *(str(value) for value in row))
+    return table
+
+
+def _recipes() -> Table:
+    table = _table("recipes of final training", "name", "epochs", "batch", "optimiser", "learning rate", "schedule")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        optimizer = recipe.optimizer
+        row = (recipe.epochs, recipe.batch_size, optimizer.name, f"{optimizer.learning_rate:g}", recipe.schedule.kind)
         table.add_row(name, *(str(value) for value in row))
     return table
 

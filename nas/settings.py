@@ -1,10 +1,11 @@
 """Puts a configuration together: defaults, then a preset or a file, then ``--set`` and flags; with one clear message for a wrong value."""
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,8 @@ from controllers.registry import check_options
 from nas.config import SearchConfig
 from nas.errors import ConfigError
 from search_spaces.strict_yaml import load_document, parse_document
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 Overrides = Mapping[str, Any]
 """Dotted setting names with their values, such as ``{"fidelity.epochs": 3}``; None stands for a flag not given."""
@@ -62,10 +65,8 @@ def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides 
     Raises:
         ConfigError: a name or a value breaks a rule; the message states the rule, the value and the valid choices.
     """
-    document: dict[str, Any] = {"preset": preset, **read_preset(preset)}
-    for name, value in {**parse_assignments(assignments), **(flags or {})}.items():
-        if value is not None or name not in (flags or {}):
-            _assign(document, name, value)
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    document = apply_overrides({"preset": preset, **read_preset(preset)}, {**parse_assignments(assignments), **given})
     return config_from_document(document)
 
 
@@ -75,11 +76,16 @@ def with_overrides(config: SearchConfig, values: Overrides) -> SearchConfig:
     Raises:
         ConfigError: a value breaks a rule.
     """
-    document = config.model_dump(mode="json")
-    for name, value in values.items():
-        if value is not None:
-            _assign(document, name, value)
-    return config_from_document(document)
+    given = {name: value for name, value in values.items() if value is not None}
+    return config_from_document(apply_overrides(config.model_dump(mode="json"), given))
+
+
+def apply_overrides(document: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """The document with the settings of these dotted names replaced. Raises ConfigError where a name leads through a value."""
+    changed = copy.deepcopy(document)
+    for name, value in overrides.items():
+        _assign(changed, name, value)
+    return changed
 
 
 def config_from_document(document: object) -> SearchConfig:
@@ -88,10 +94,7 @@ def config_from_document(document: object) -> SearchConfig:
     Raises:
         UserError: a setting breaks a rule.
     """
-    try:
-        config = SearchConfig.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
+    config = validated(SearchConfig, document)
     check_options(config.controller.name, config.controller.options)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
@@ -99,6 +102,18 @@ def config_from_document(document: object) -> SearchConfig:
             f"but got {config.halving.first}"
         )
     return config
+
+
+def validated(model: type[_Model], document: object) -> _Model:
+    """The settings of a document.
+
+    Raises:
+        ConfigError: a setting breaks a rule or is unknown; the message states the rule, the value and the valid choices.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem, model) for problem in error.errors())) from None
 
 
 def to_yaml(config: SearchConfig) -> str:
@@ -117,21 +132,24 @@ def _assign(document: dict[str, Any], name: str, value: object) -> None:
     place[last] = value
 
 
-def _explain(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _explain(problem: Any, root: type[BaseModel]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        valid = _settings_at(problem["loc"][:-1])
+        valid = _settings_at(problem["loc"][:-1], root)
         near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"unknown setting {name!r}{hint} Valid settings here: {', '.join(valid)}"
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if not name or problem["type"] == "value_error":  # a rule between settings says itself what it got
+        return f"{name}: {message}" if name else message
     return f"{name}: {message}, but got {problem['input']!r}"
 
 
-def _settings_at(path: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = SearchConfig
+def _settings_at(path: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    model = root
     for part in path:
         inner = model.model_fields[str(part)].annotation
+        inner = next((a for a in get_args(inner) if isinstance(a, type) and issubclass(a, BaseModel)), inner)
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

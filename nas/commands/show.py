@@ -35,7 +35,9 @@ def show(
 
 
 def list_(
-    what: Annotated[str | None, typer.Argument(help="runs, spaces, genotypes, skeletons, presets or controllers; default all.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="runs, spaces, genotypes, skeletons, presets, recipes or controllers; default all.")
+    ] = None,
     root: Annotated[Path, typer.Option(help="Folder whose runs are listed.")] = Path("runs"),
 ) -> None:
     """List runs, search spaces, reference genotypes and skeletons with their costs, presets and controllers."""

@@ -3,6 +3,7 @@
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,26 +34,51 @@ def load_folder(root: str, image_size: int) -> Dataset:
         DataError: there is no such folder, a class of the test part is unknown, fewer than two classes or no image is left,
             or the images would not fit in memory.
     """
+    files = find_files(root)
+    names, source = files.class_names, files.source
+    _check_memory(len(files.train) + len(files.test), image_size)
+    train_images, train_labels, skipped = _read_all(files.train, image_size)
+    check_classes(train_labels, names, source)
+    if not files.test:
+        return _with_own_split(files.name, train_images, train_labels, names, skipped)
+    test_images, test_labels, test_skipped = _read_all(files.test, image_size)
+    if not len(test_labels):
+        raise DataError(f"the test images beside {source} must hold at least one readable image, but none is left")
+    return Dataset(files.name, train_images, train_labels, test_images, test_labels, names, skipped=skipped + test_skipped)
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """The image files below a folder, each with its label, in a fixed order; ``test`` is empty where the folder brings no split."""
+
+    name: str
+    source: Path
+    class_names: tuple[str, ...]
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]]
+
+
+def find_files(root: str) -> FolderFiles:
+    """List the images below ``root`` in the layouts of ``load_folder``, without opening any.
+
+    Raises:
+        DataError: there is no such folder, fewer than two classes, a class of the test part is unknown, or the test part has no
+            images in class folders.
+    """
     base = Path(root).expanduser()
     if not base.is_dir():
         raise DataError(f"the image folder must exist, but {base} does not; name one with --set data.root=FOLDER")
     train_folder = _first_folder(base, TRAIN_NAMES)
     test_folder = _first_folder(base, TEST_NAMES)
-    if (train_folder is None) != (test_folder is None) and train_folder is None:
-        raise DataError(f"{base} has {test_folder and test_folder.name}/ but no train/ folder beside it")
+    if train_folder is None and test_folder is not None:
+        raise DataError(f"{base} has {test_folder.name}/ but no train/ folder beside it")
     source = train_folder or base
     names = _class_names(source)
-    train_files = _files(source, names)
-    test_files = _files(test_folder, names) if test_folder else []
-    _check_memory(len(train_files) + len(test_files), image_size)
-    train_images, train_labels, skipped = _read_all(train_files, image_size)
-    _check_left(train_labels, names, source)
-    if test_folder is None:
-        return _with_own_split(base.name, train_images, train_labels, names, skipped)
-    test_images, test_labels, test_skipped = _read_all(test_files, image_size)
-    if not len(test_labels):
-        raise DataError(f"{test_folder} must hold at least one readable image, but none is left")
-    return Dataset(base.name, train_images, train_labels, test_images, test_labels, names, skipped=skipped + test_skipped)
+    train = _files(source, names)
+    test = _files(test_folder, names) if test_folder else []
+    if test_folder is not None and not test:
+        raise DataError(f"{test_folder} must hold its images in one sub-folder for each class, like {source}, but none is left")
+    return FolderFiles(base.name, source, names, train, test)
 
 
 def _first_folder(base: Path, names: tuple[str, ...]) -> Path | None:
@@ -91,7 +117,8 @@ def _check_memory(count: int, image_size: int) -> None:
         )
 
 
-def _check_left(labels: Labels, names: tuple[str, ...], source: Path) -> None:
+def check_classes(labels: Labels, names: tuple[str, ...], source: Path) -> None:
+    """Raise DataError unless every class has an image among these labels."""
     if not len(labels):
         raise DataError(f"{source} must hold images ({', '.join(sorted(SUFFIXES))}), but no readable one is left")
     empty = sorted(set(range(len(names))) - set(labels.tolist()))
@@ -132,13 +159,14 @@ def _read_image(path: Path, image_size: int) -> Images | str:
     try:
         with Image.open(path) as opened:
             upright = ImageOps.exif_transpose(opened)
-            fitted = ImageOps.fit(_to_rgb(upright), (image_size, image_size), method=Image.Resampling.BICUBIC)
+            fitted = ImageOps.fit(to_rgb(upright), (image_size, image_size), method=Image.Resampling.BICUBIC)
             return np.asarray(fitted)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as problem:  # what Pillow's decoders raise
         return str(problem).splitlines()[0] if str(problem) else type(problem).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as RGB: 16-bit values scaled, transparency laid on white."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip at 255
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

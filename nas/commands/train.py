@@ -1,0 +1,145 @@
+"""``nas train`` and ``nas evaluate``: a network to convergence, and how good a network with weights is."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas.commands.shared import CellsOption, FiltersOption, SkeletonOption, absolute, console, data_flags, errors, escape
+from nas.errors import ConfigError
+
+DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+LoadersOption = Annotated[int | None, typer.Option(help="Processes that read and augment images; the result does not depend on it.")]
+
+
+def train(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[RUN|GENOTYPE]", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")] = 1,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name (`nas list recipes`), or a YAML file.")] = "fast",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; default the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images of one step; the learning rate follows where the recipe says so.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Images of one pass, where a whole step does not fit in memory.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: DeviceOption = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default all cores.")] = None,
+    loader_workers: LoadersOption = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the training in this folder.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")] = False,
+) -> None:
+    """Train a network to convergence by a recipe; the same command again, or --resume, goes on where it was stopped or killed."""
+    settings = {
+        "image_size": image_size,
+        "micro_batch": micro_batch,
+        "weights": absolute(weights),
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+        "loader_workers": loader_workers,
+    }
+    from nas.train_folder import TrainFolder
+
+    if resume is not None:
+        if source is not None:
+            raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
+        place = TrainFolder(resume)
+        config = place.config()
+        genotype = place.genotype()
+        changed = {name: value for name, value in settings.items() if value is not None and name in ("device", "threads", "loader_workers")}
+        config = config.model_copy(update=changed)
+    elif source is None:
+        raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
+    else:
+        from nas.train_setup import Request, configure, default_folder
+
+        recipe_flags = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
+        flags = {**data_flags(data), "data.root": absolute(data_dir) or data_flags(data).get("data.root")}
+        wanted = Request(source, rank, skeleton, cells, filters, flags, recipe, recipe_flags, tuple(assign or ()), settings)
+        genotype, config = configure(wanted)
+        place = TrainFolder(output or default_folder(genotype, config))
+    from nas.train_plan import describe_training
+
+    for line in describe_training(genotype, config, place.path, timed=dry_run):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not dry_run:
+        _run(genotype, config, place.path)
+
+
+def _run(genotype: Any, config: Any, folder: Path) -> None:  # noqa: ANN401 - types whose import would load much
+    from nas.interrupts import Stopper
+    from nas.train import Watcher, train_network
+    from nas.train_plan import describe_result
+    from nas.train_progress import TrainProgress
+    from nas.trainer import Ending
+
+    with Stopper(console, "writing a checkpoint") as stopper, TrainProgress(console, config.recipe.epochs) as progress:
+        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
+        result = train_network(genotype, config, folder, watcher)
+    for line in describe_result(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if result.ending is Ending.INTERRUPTED:
+        console.print(f"\ngo on with: [bold]nas train --resume {escape(str(folder))}[/]", highlight=False, soft_wrap=True)
+        raise typer.Exit(130)
+    if result.ending is Ending.DIVERGED:
+        errors.print(
+            f"[bold red]the training diverged:[/] {escape(result.detail)}. The checkpoint and the best weights of before are kept in "
+            f"{escape(str(folder))}; try a smaller learning rate (--set optimizer.learning_rate=…) in another folder",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    console.print("\nnext:")
+    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy and throughput again", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER|WEIGHTS", help="Folder of a training, or a file of weights.")],
+    which: Annotated[str, typer.Option("--which", help="best or last weights of a folder.")] = "best",
+    part: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    genotype: Annotated[str | None, typer.Option(help="Of weights that do not say it: a reference genotype, file or run.")] = None,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels; default the one trained with.")] = None,
+    device: DeviceOption = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default all cores.")] = None,
+    loader_workers: LoadersOption = None,
+) -> None:
+    """Measure top-1 and top-5 accuracy of trained weights on a test set, and the throughput."""
+    from nas.evaluate import evaluate_weights
+
+    flags = {**data_flags(data), "data.root": absolute(data_dir) or data_flags(data).get("data.root")}
+    measured = evaluate_weights(
+        source,
+        which=which,
+        part=part,
+        data=flags,
+        genotype=genotype,
+        skeleton=skeleton,
+        cells=cells,
+        filters=filters,
+        image_size=image_size,
+        device=device or "auto",
+        threads=threads,
+        loader_workers=loader_workers or 0,
+    )
+    for line in measured.lines():
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

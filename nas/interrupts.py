@@ -1,0 +1,34 @@
+"""Turns Ctrl-C and SIGTERM into a question that a loop can ask, so that it stops in order. No torch, no ray."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+
+
+class Stopper:
+    """While entered: the first signal makes ``asked`` true, a second one interrupts at once."""
+
+    def __init__(self, console: Console, meanwhile: str) -> None:
+        self._console, self._meanwhile = console, meanwhile
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def asked(self) -> bool:
+        """Whether somebody wants the loop to stop."""
+        return self._asked
+
+    def __enter__(self) -> "Stopper":
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        self._console.print(f"\nstopping after this step, {self._meanwhile} (Ctrl-C again to stop at once)")
