@@ -89,28 +89,7 @@ class Network(nn.Module):
 {indented(code.features, 2)}
         return maps
 
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps asked for; with `intermediates_only` off, the last map before them."""
-        maps = self.maps(x)
-        chosen = [maps[i] for i in map_indices(indices, len(maps))]
-        return chosen if intermediates_only else (maps[-1], chosen)
-
-    def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop the classifier of a network that only gives maps."""
-        if prune_head:
-            self.reset_classifier(0, "")
-        return map_indices(indices, len(self.feature_info))
-
+{_INTERMEDIATES}
     def get_classifier(self) -> nn.Module:
         return {code.classifier}
 
@@ -148,6 +127,30 @@ def map_indices(wanted: int | list[int] | None, count: int) -> list[int]:
         return list(range(count))
     return list(range(count - wanted, count)) if isinstance(wanted, int) else [index % count for index in wanted]
 '''
+
+_INTERMEDIATES = '''
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps asked for; with `intermediates_only` off, the last map before them."""
+        maps = self.maps(x)
+        chosen = [maps[i] for i in map_indices(indices, len(maps))]
+        return chosen if intermediates_only else (maps[-1], chosen)
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop the classifier of a network that only gives maps."""
+        if prune_head:
+            self.reset_classifier(0, "")
+        return map_indices(indices, len(self.feature_info))
+'''.strip("\n")
 
 _LINEAR = "nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()"
 
