@@ -16,6 +16,8 @@ LONGEST = 48
 """How far down its list a redraw may go."""
 LEADERS = 10
 """Best cells told whose changes are candidates."""
+MOST_PENDING = 256
+"""Pending proposals that the surrogate takes into account, the last ones: the cost of a ranking grows with their cube."""
 WARM = 1.5
 """Temperature of half of the policy's samples."""
 
@@ -50,7 +52,8 @@ class Screen:
         if self._ranking is None or self._ranking[0] != situation:
             pool = self._candidates(policy, version)
             known = {*waiting, *(actions for actions, _ in self.surrogate.fresh)}
-            scores = self.surrogate.expected_improvement(pool.prepared, np.array(waiting, dtype=np.int64).reshape(-1, len(self.decisions)))
+            last = np.array(waiting[-MOST_PENDING:], dtype=np.int64).reshape(-1, len(self.decisions))
+            scores = self.surrogate.expected_improvement(pool.prepared, last)
             best = (pool.candidates[i] for i in np.argsort(-scores, kind="stable"))
             self._ranking = (situation, [actions for actions in best if actions not in known][:LONGEST])
         return self._ranking[1]
