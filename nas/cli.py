@@ -8,6 +8,7 @@ import typer
 
 from nas.commands.architecture import cost, draw
 from nas.commands.bench import bench
+from nas.commands.compare import compare
 from nas.commands.data import data
 from nas.commands.export import export
 from nas.commands.search import resume, search
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench):
+for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench, compare):
     app.command()(command)
 app.command(name="list")(list_)
 
