@@ -12,6 +12,7 @@ from controllers.controller import random_for
 from search_spaces.space import Decision
 
 State = tuple[Tensor, Tensor]
+Outputs = tuple[Tensor, Tensor | None]
 
 
 class Policy(nn.Module):
@@ -58,33 +59,35 @@ class Policy(nn.Module):
                 scale = head_init_scale if name in heads else init_scale
                 parameter.uniform_(-scale, scale, generator=generator)
 
-    def advance(self, previous: Tensor, first: int, state: State | None) -> tuple[Tensor, State | None]:
+    def outputs(self) -> Outputs:
+        """The output layers: biases [D, K] (-inf where masked) and, of a recurrent policy, weights [D, H, K]."""
+        bias = (self.bias + self.kind_bias[self.kinds]).masked_fill(self.mask, -torch.inf)
+        return bias, self.head + self.kind_head[self.kinds] if self.recurrent else None
+
+    def advance(self, previous: Tensor, first: int, state: State | None, outputs: Outputs) -> tuple[Tensor, State | None]:
         """Log-probabilities of all choices at decisions ``first`` .. ``first + T - 1``.
 
         Args:
             previous: tokens [N, T] of the actions before each of these decisions.
             first: the first decision.
             state: what this function returned for the decisions before; None at decision 0.
+            outputs: what ``outputs`` returned.
 
         Returns:
-            Log-probabilities [N, T, K] (-inf where masked) and the state after the last decision.
+            Log-probabilities [T, N, K] (-inf where masked) and the state after the last decision.
         """
         count, steps = previous.shape
-        span = slice(first, first + steps)
-        bias = self.bias[span] + self.kind_bias[self.kinds[span]]  # [T, K]
-        if self.recurrent:
-            output, state = self.lstm(self.embed(previous), state)  # [N, T, H]
-            weight = self.head[span] + self.kind_head[self.kinds[span]]  # [T, H, K]
-            logits = torch.baddbmm(bias[:, None], output.transpose(0, 1), weight).transpose(0, 1)
-        else:
-            logits = bias.expand(count, -1, -1)
-        return logits.masked_fill(self.mask[span], -torch.inf).log_softmax(-1), state
+        bias, weight = outputs[0][first : first + steps, None], outputs[1]
+        if weight is None:
+            return bias.expand(-1, count, -1).log_softmax(-1), state
+        output, state = self.lstm(self.embed(previous), state)  # [N, T, H]
+        return torch.baddbmm(bias, output.transpose(0, 1), weight[first : first + steps]).log_softmax(-1), state
 
     def evaluate(self, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy [N, D] (in nats) of every decision along given action sequences [N, D]."""
         tokens = self.offsets + actions
         previous = torch.cat([torch.zeros_like(tokens[:, :1]), tokens[:, :-1]], dim=1)
-        log_probs, _ = self.advance(previous, 0, None)
+        log_probs = self.advance(previous, 0, None, self.outputs())[0].transpose(0, 1)
         taken = log_probs.gather(-1, actions[..., None])[..., 0]
         entropy = -(log_probs.exp() * log_probs.masked_fill(self.mask, 0.0)).sum(-1)
         return taken, entropy
@@ -95,16 +98,19 @@ class Policy(nn.Module):
 
         A temperature (one, or one a sequence [N, 1]) above 1 flattens every softmax before drawing.
         """
-        noise = torch.empty(len(self.offsets), count, self.mask.shape[1]).exponential_(generator=generator).log_().neg_()
+        noise = torch.empty(len(self.offsets), count, self.mask.shape[1]).exponential_(generator=generator).log_()
+        noise *= -temperature
+        outputs = self.outputs()
         previous, state = torch.zeros(count, 1, dtype=torch.long), None
-        actions, taken = [], []
-        for d in range(len(self.offsets)):
-            log_probs, state = self.advance(previous, d, state)
-            action = (log_probs[:, 0] / temperature + noise[d]).argmax(-1)  # Gumbel-max: a draw from the softmax
+        actions, log_probs = [], []
+        for d, offset in enumerate(self.offsets.tolist()):
+            step, state = self.advance(previous, d, state, outputs)
+            action = (step[0] + noise[d]).argmax(-1, keepdim=True)  # Gumbel-max: a draw from softmax(log-probabilities / temperature)
             actions.append(action)
-            taken.append(log_probs[:, 0].gather(-1, action[:, None])[:, 0])
-            previous = (self.offsets[d] + action)[:, None]
-        return torch.stack(actions, 1), torch.stack(taken, 1)
+            log_probs.append(step[0])
+            previous = action + offset
+        drawn = torch.cat(actions, 1)
+        return drawn, torch.stack(log_probs, 1).gather(-1, drawn[..., None])[..., 0]
 
 
 def generator_for(seed: int, *labels: object) -> torch.Generator:

@@ -77,7 +77,8 @@ class PolicyGradientController:
         if self.screen is not None and self.screen.surrogate.ready:
             ranked = self.screen.ranked(self.policy, self.version, pending)
             if redraw < len(ranked):
-                return Proposal(trial, ranked[redraw], self._log_probs(ranked[redraw]), self.version)
+                chosen = ranked[redraw]
+                return Proposal(trial, chosen, self.screen.log_probs(chosen) or self._log_probs(chosen), self.version)
             redraw -= len(ranked)
         level, draw = min(redraw // DRAWS_A_LEVEL, len(TEMPERATURES) - 1), redraw % DRAWS_A_LEVEL
         beyond = redraw // DRAWS_A_LEVEL - level  # further pools at the last temperature

@@ -16,6 +16,8 @@ LONGEST = 48
 """How far down its list a redraw may go."""
 LEADERS = 10
 """Best cells told whose changes are candidates."""
+MOST_PENDING = 256
+"""Pending proposals that the surrogate takes into account, the last ones: the cost of a ranking grows with their cube."""
 WARM = 1.5
 """Temperature of half of the policy's samples."""
 
@@ -40,7 +42,7 @@ class Screen:
     def forget(self) -> None:
         """Forget what was derived: the surrogate's state has been replaced."""
         self._pool: _Pool | None = None
-        self._samples: tuple[int, Integers] | None = None
+        self._samples: tuple[int, Integers, dict[Actions, tuple[float, ...]]] | None = None
         self._ranking: tuple[object, list[Actions]] | None = None
 
     def ranked(self, policy: Policy, version: int, pending: Sequence[Proposal]) -> list[Actions]:
@@ -50,7 +52,8 @@ class Screen:
         if self._ranking is None or self._ranking[0] != situation:
             pool = self._candidates(policy, version)
             known = {*waiting, *(actions for actions, _ in self.surrogate.fresh)}
-            scores = self.surrogate.expected_improvement(pool.prepared, np.array(waiting, dtype=np.int64).reshape(-1, len(self.decisions)))
+            last = np.array(waiting[-MOST_PENDING:], dtype=np.int64).reshape(-1, len(self.decisions))
+            scores = self.surrogate.expected_improvement(pool.prepared, last)
             best = (pool.candidates[i] for i in np.argsort(-scores, kind="stable"))
             self._ranking = (situation, [actions for actions in best if actions not in known][:LONGEST])
         return self._ranking[1]
@@ -78,8 +81,10 @@ class Screen:
         rng = np.random.default_rng(random_for(self.seed, "candidates", version, self.surrogate.absorbed).getrandbits(63))
         sizes = np.array([len(decision.choices) for decision in self.decisions])
         drawn = rng.integers(0, sizes, (uniform, len(sizes)))
-        changes = changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng)
-        return np.concatenate([self.samples(policy, version)[: samples - local], changes, drawn])
+        rows = [self.samples(policy, version)[: samples - local], drawn]
+        if local:
+            rows.append(changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng))
+        return np.concatenate(rows)
 
     def samples(self, policy: Policy, version: int) -> Integers:
         """What the policy of this version offers: samples [N, D], every other one at a raised temperature."""
@@ -87,9 +92,14 @@ class Screen:
             count = self.options.screen_pool - round(self.options.screen_pool * self.options.screen_uniform)
             temperatures = torch.ones(count, 1)
             temperatures[1::2] = WARM
-            actions, _ = policy.sample(count, generator_for(self.seed, "samples", version), temperatures)
-            self._samples = (version, actions.numpy())
+            actions, log_probs = policy.sample(count, generator_for(self.seed, "samples", version), temperatures)
+            known = dict(zip(map(tuple, actions.tolist()), map(tuple, log_probs.tolist()), strict=True))
+            self._samples = (version, actions.numpy(), known)
         return self._samples[1]
+
+    def log_probs(self, actions: Actions) -> tuple[float, ...] | None:
+        """The log-probabilities of a candidate that is a sample of the policy, else None."""
+        return None if self._samples is None else self._samples[2].get(actions)
 
 
 def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:

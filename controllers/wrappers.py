@@ -28,10 +28,12 @@ class Deduplicated:
         self.trained: dict[str, tuple[int, Outcome]] = {}
         # Two pure functions of the actions are remembered; neither is state.
         self._key = lru_cache(maxsize=16_384)(key or self._digest)
+        self._keys: dict[int, tuple[Proposal, str]] = {}  # of pending proposals, by identity: thousands may be pending at every ask
+        self._busy: tuple[Sequence[Proposal], int, set[str]] = ((), 0, set())
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
         """The controller's first proposal that is new, else a uniform one that is, else a repeat."""
-        busy = {self._key(proposal.actions) for proposal in pending}
+        busy = self._pending_keys(pending)
         repeat: Proposal | None = None
         for draw in range(redraw, redraw + MAX_REDRAWS):
             proposal = self.controller.ask(trial, pending, draw)
@@ -56,8 +58,7 @@ class Deduplicated:
 
     def is_pending(self, proposal: Proposal, pending: Sequence[Proposal]) -> bool:
         """Whether the same cells are being trained now: then there is nothing new to propose until one of them has ended."""
-        key = self._key(proposal.actions)
-        return any(self._key(other.actions) == key for other in pending)
+        return self._key(proposal.actions) in self._pending_keys(pending)
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
         """Remember the cell and pass the outcome on."""
@@ -82,6 +83,20 @@ class Deduplicated:
             raise ValueError(f"not the state of a canonical-cell cache: {problem!r}") from None
         self.controller.load_state_dict(inner)
         self.trained = trained
+
+    def _pending_keys(self, pending: Sequence[Proposal]) -> set[str]:
+        if self._busy[0] is pending and self._busy[1] == len(pending):
+            return self._busy[2]
+        if len(self._keys) > 2 * len(pending) + 1024:
+            self._keys.clear()
+        keys = set()
+        for proposal in pending:
+            known = self._keys.get(id(proposal))
+            if known is None or known[0] is not proposal:
+                known = self._keys[id(proposal)] = proposal, self._key(proposal.actions)
+            keys.add(known[1])
+        self._busy = pending, len(pending), keys
+        return keys
 
     def _digest(self, actions: Actions) -> str:
         """128 bits of the canonical key, which itself may be hundreds of characters long."""

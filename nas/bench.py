@@ -403,7 +403,7 @@ def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for result in results:
@@ -416,5 +416,6 @@ def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
     axes.set(xlabel="trainings paid for", ylabel="report of the best by reward, %", title=title)
     axes.set_ylim(bottom=lowest)
     axes.set_xscale("log")
-    axes.legend(loc="lower right")
+    axes.set_xlim(left=min(5, results[0].terms.budget))
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=150)

@@ -107,6 +107,8 @@ class RunnerSettings(Settings):
     heartbeat: Float | None = Field(300.0, gt=0, description="seconds without a batch after which a child hangs; null waits for ever")
     checkpoint_seconds: Float = Field(60.0, ge=0, description="least time between two checkpoints of a child; rungs always make one")
     max_attempts: int = Field(3, ge=1, description="times a child is started when its worker is lost")
+    sync: str | None = Field(None, description="URL that the run folder is mirrored to as it grows (s3://, gs://, file://, …)")
+    sync_seconds: Float = Field(5.0, gt=0, description="seconds between two syncs")
     failures_in_a_row: int = Field(20, ge=1, description="failed children one after the other that end the search (resumable)")
 
     @property

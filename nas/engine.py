@@ -4,7 +4,7 @@ import errno
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,21 @@ from nas import ledger as records
 from nas import run_folder
 from nas.checkpoints import Checkpoints
 from nas.config import SearchConfig
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError, DataError, RunError
 from nas.hardware import detect
 from nas.ledger import Ledger, RunState, Trial
 from nas.progress import SearchProgress
 from nas.run_folder import RunFolder
 from nas.runners.runner import Runner
 from nas.search import Ending, Search, SearchLimits, Watcher
+from nas.settings import with_overrides
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
+    from controllers.wrappers import Deduplicated
     from nas.data.proxy import ProxyData
+    from nas.mirror import Mirror
     from nas.telemetry import EventFile
 
 SNAPSHOT_EVERY = 60.0
@@ -46,6 +49,8 @@ class SearchResult:
     space: SearchSpace
     state: RunState
     ending: Ending
+    mirror: str | None = None
+    """How far the mirror has come, where there is one."""
 
 
 def start(config: SearchConfig, path: Path | None, console: Console) -> SearchResult:
@@ -64,15 +69,17 @@ def start(config: SearchConfig, path: Path | None, console: Console) -> SearchRe
     return _session(folder, config, space, data, console)
 
 
-def resume(folder: RunFolder, budget: int | None, console: Console) -> SearchResult:
+def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapping[str, object] | None = None) -> SearchResult:
     """Go on with a run, with a larger budget where one is given.
+
+    ``places`` has new values for where things are, which are no part of what the run is: ``runner`` settings and ``data.root``.
 
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
     from nas.data.proxy import prepare
 
-    config = folder.config()
+    config = with_overrides(folder.config(), places or {})
     spent = folder.state().spent if folder.ledger_file.is_file() else 0
     if budget is not None:
         if budget < spent:
@@ -87,34 +94,79 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
     from controllers.registry import make_controller
     from controllers.wrappers import Deduplicated
     from nas import snapshot
-    from nas.telemetry import EventFile
 
-    with _full_disk(folder), Ledger(folder.ledger_file) as ledger:
+    with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, console) as mirror:
         state = ledger.state
+        fingerprint = _check_data(state, data)
         inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction))
+        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint))
         if state.spent >= config.budget:
             ledger.append(records.closed(Ending.FINISHED.value, time.time()))
-            return SearchResult(folder, config, space, state, Ending.FINISHED)
-        with (
-            EventFile(folder.path, state) as events,
-            _runner(config, data) as runner,
-            SearchProgress(console, state, config.budget) as progress,
-        ):
-            limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
-            search = Search(space, controller, runner, ledger, config.seed, limits, Checkpoints(folder.checkpoint_folder))
-            keeper = _Keeper(folder, space, search, progress, events)
-            with _stop_on_signal(search, console):
-                ending = search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
-        snapshot.write(folder, controller, state)
-        folder.write_best(space, state.ranked()[:BEST_KEPT])
+            ending = Ending.FINISHED
+        else:
+            ending = _search(folder, config, space, controller, ledger, data, console)
+            snapshot.write(folder, controller, state)
+            folder.write_best(space, state.ranked()[:BEST_KEPT])
         folder.log(f"session ended: {ending.value}, {state.spent} of {config.budget} trained")
-    return SearchResult(folder, config, space, state, ending)
+    return SearchResult(folder, config, space, state, ending, mirror.status() if mirror is not None else None)
+
+
+def _search(
+    folder: RunFolder,
+    config: SearchConfig,
+    space: SearchSpace,
+    controller: "Deduplicated",
+    ledger: Ledger,
+    data: "ProxyData | None",
+    console: Console,
+) -> Ending:
+    from nas.telemetry import EventFile
+
+    with (
+        EventFile(folder.path, ledger.state) as events,
+        _runner(config, data) as runner,
+        SearchProgress(console, ledger.state, config.budget) as progress,
+    ):
+        limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+        search = Search(space, controller, runner, ledger, config.seed, limits, Checkpoints(folder.checkpoint_folder))
+        keeper = _Keeper(folder, space, search, progress, events)
+        with _stop_on_signal(search, console):
+            return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
+
+
+def _check_data(state: RunState, data: "ProxyData | None") -> str | None:
+    """The checksum of what is trained on. Raises DataError where the run began with something else."""
+    if data is None:
+        return None
+    from nas.data.proxy import checksum
+
+    found = checksum(data)
+    if state.data is not None and state.data != found:
+        raise DataError(
+            f"data set {data.name}: a run must go on with the images it began with (checksum {state.data}), but here they have {found}; "
+            "rewards on different data cannot be compared"
+        )
+    return found
+
+
+@contextmanager
+def _mirror(folder: RunFolder, config: SearchConfig, console: Console) -> Iterator["Mirror | None"]:
+    if config.runner.sync is None:
+        yield None
+        return
+    from nas.mirror import Mirror
+
+    def warn(message: str) -> None:
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        folder.log(message)
+
+    with Mirror(folder, config.runner.sync, config.runner.sync_seconds, warn) as mirror:
+        yield mirror
 
 
 class _Keeper:

@@ -7,6 +7,7 @@ With Tune's schedulers, loggers and callbacks; ``examples/ray_tune_search.py`` i
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -22,7 +23,7 @@ from nas import snapshot
 from nas.config import SearchConfig
 from nas.data.proxy import ProxyData, prepare
 from nas.errors import GenotypeError, RunError
-from nas.evaluation import Evaluation
+from nas.evaluation import Attempt, Evaluation
 from nas.evaluators import build_evaluator
 from nas.run_folder import write_atomically
 from nas.runners.ray_pool import actor_options
@@ -244,7 +245,11 @@ def genotype_of(config: Mapping[str, Any]) -> Genotype:
 # ---------------------------------------------------------------------------------------------------- the trainable
 
 
-def child_trainable(config: SearchConfig) -> Callable[[dict[str, Any]], None]:
+CHECKPOINT = "child.safetensors"
+"""The file in a Tune checkpoint."""
+
+
+def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable[[dict[str, Any]], None]:
     """The child training of a search (data, fidelity, recipe, resources) as a function for ``tune.Tuner``.
 
     It reports after every epoch: ``reward``, ``epoch`` of ``epochs`` (the time attribute for schedulers), and what was
@@ -252,36 +257,60 @@ def child_trainable(config: SearchConfig) -> Callable[[dict[str, Any]], None]:
     or time ends with the reward NaN and its reason as ``failure``. The data set is read once, here, and shared through
     Ray's object store.
 
+    Args:
+        config: the search whose children are trained; its controller and runner's workers mean nothing here.
+        checkpoint_every: epochs between two checkpoints, from which Tune goes on with a child that was interrupted or paused,
+            as if it had not been; 0 keeps none.
+
     Raises:
         UserError: the data cannot be used, or the resources do not exist.
     """
     data = prepare(config) if config.evaluator == "train" else None
-    with_data = tune.with_parameters(child, search=config, data=data)
+    with_data = tune.with_parameters(child, search=config, data=data, checkpoint_every=checkpoint_every)
     asked = actor_options(config.runner, ray.cluster_resources())  # type: ignore[no-untyped-call]
     trainable: Callable[[dict[str, Any]], None] = tune.with_resources(with_data, {"cpu": asked["num_cpus"], "gpu": asked["num_gpus"]})
     return trainable
 
 
-def child(config: dict[str, Any], search: SearchConfig, data: ProxyData | None) -> None:
+def child(config: dict[str, Any], search: SearchConfig, data: ProxyData | None, checkpoint_every: int) -> None:
     """Train the child of one trial; runs in Tune's worker."""
     epochs = search.fidelity.epochs
     job = Job(0, 1, genotype_of(config), int(config.get(SEED, search.seed)))
-    child = run_child(build_evaluator(search, data), job, search.runner.time_limit)
-    held: dict[str, float] = {}
+    attempt = Attempt(_resumed(), keep=lambda epoch: checkpoint_every > 0 and epoch % checkpoint_every == 0 and epoch < epochs)
+    training = run_child(build_evaluator(search, data), job, search.runner.time_limit, attempt)
+    held: dict[str, Any] = {}
     reached = 0
     while True:
         try:
-            report = next(child)
+            report = next(training)
         except StopIteration as end:
             evaluation: Evaluation = end.value
             break
         reached = report.epoch
         held = {METRIC: report.reward, "epoch": report.epoch, "epochs": epochs, **report.metrics}
         if report.epoch < epochs:
-            tune.report(held)
+            _report(held, report.checkpoint)
     outcome = evaluation.outcome
     if isinstance(outcome, Failed):
         ending = {METRIC: math.nan, FAILURE: outcome.reason, DETAIL: outcome.detail}
         tune.report({**ending, "epoch": reached, "epochs": epochs, **evaluation.metrics})
     else:
         tune.report({**held, **evaluation.metrics, METRIC: outcome.reward, "epoch": epochs, "epochs": epochs})
+
+
+def _report(metrics: dict[str, Any], checkpoint: bytes | None) -> None:
+    if checkpoint is None:
+        tune.report(metrics)
+        return
+    with TemporaryDirectory() as folder:
+        Path(folder, CHECKPOINT).write_bytes(checkpoint)
+        tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _resumed() -> bytes | None:
+    """The state that Tune wants the child to go on from."""
+    kept = tune.get_checkpoint()
+    if kept is None:
+        return None
+    with kept.as_directory() as folder:
+        return Path(folder, CHECKPOINT).read_bytes()

@@ -104,11 +104,14 @@ class Search:
                 return Ending.INTERRUPTED
             if self._failures >= self.limits.failures_in_a_row:
                 return Ending.FAILING
-            self._fill()
+            with self.ledger.together():
+                self._fill()
             if not self.state.pending:
                 return Ending.FINISHED if self.state.spent >= self.limits.budget else Ending.EXHAUSTED
-            for event in self.runner.poll(timeout=1.0):
-                self._handle(event)
+            events = self.runner.poll(timeout=1.0)
+            with self.ledger.together():
+                for event in events:
+                    self._handle(event)
 
     def _fill(self) -> None:
         """Ask for children while the runner has room and the budget is not promised away."""

@@ -70,6 +70,16 @@ def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides 
     return config_from_document(document)
 
 
+def with_overrides(config: SearchConfig, values: Overrides) -> SearchConfig:
+    """The configuration with other values for some settings; None stands for a flag not given.
+
+    Raises:
+        ConfigError: a value breaks a rule.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    return config_from_document(apply_overrides(config.model_dump(mode="json"), given))
+
+
 def apply_overrides(document: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
     """The document with the settings of these dotted names replaced. Raises ConfigError where a name leads through a value."""
     changed = copy.deepcopy(document)

@@ -103,11 +103,11 @@ def test_entropy_is_that_of_the_masked_softmax():
     policy = make()
     actions = torch.tensor([[1, 0, 2, 0]])
     _, entropy = policy.evaluate(actions)
-    log_probs, _ = policy.advance(torch.zeros(1, 1, dtype=torch.long), 0, None)
+    log_probs, _ = policy.advance(torch.zeros(1, 1, dtype=torch.long), 0, None, policy.outputs())
     first = log_probs[0, 0].exp()
     assert float(entropy[0, 0]) == pytest.approx(float(-(first * first.log()).sum()), abs=1e-6)
-    masked, _ = policy.advance(torch.tensor([[0, 2]]), 0, None)
-    assert masked[0, 1, 2] == -torch.inf
+    masked, _ = policy.advance(torch.tensor([[0, 2]]), 0, None, policy.outputs())
+    assert masked[1, 0, 2] == -torch.inf
 
 
 def test_decisions_with_the_same_choices_share_a_head():

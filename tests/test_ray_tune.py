@@ -22,6 +22,7 @@ from controllers.controller import Completed, Failed, Outcome, Stopped, random_f
 from controllers.options import ControllerError
 from controllers.registry import CONTROLLERS
 from nas import ray_tune
+from nas.data.proxy import prepare
 from nas.errors import GenotypeError, RunError
 from nas.ray_tune import ControllerSearcher, genotype_of
 from nas.settings import build_config
@@ -209,10 +210,11 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
 def test_the_trainable_reports_every_epoch_and_how_it_ended(failures: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     reports: list[dict[str, Any]] = []
     monkeypatch.setattr(tune, "report", lambda metrics, **more: reports.append(metrics))
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
     config = build_config("laptop", ["evaluator=synthetic", "fidelity.epochs=3", f"synthetic.failures={failures}"])
     suggestion = ControllerSearcher(NASNET, "random").suggest("t")
     assert isinstance(suggestion, dict)
-    ray_tune.child(suggestion, config, None)
+    ray_tune.child(suggestion, config, None, checkpoint_every=0)
     if failures:
         assert math.isnan(reports[-1]["reward"]) and [reports[-1]["failure"]] == list(failures)
     else:
@@ -221,17 +223,51 @@ def test_the_trainable_reports_every_epoch_and_how_it_ended(failures: dict[str, 
         assert "train_seconds" in reports[-1]
 
 
+def test_an_interrupted_child_goes_on_from_its_checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    reports: list[dict[str, Any]] = []
+    kept: dict[int, bytes] = {}
+
+    def report(metrics: dict[str, Any], checkpoint: tune.Checkpoint | None = None) -> None:
+        reports.append({key: value for key, value in metrics.items() if "second" not in key})
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                kept[metrics["epoch"]] = Path(folder, ray_tune.CHECKPOINT).read_bytes()
+
+    monkeypatch.setattr(tune, "report", report)
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: None)
+    config = build_config("laptop", ["fidelity.train_examples=64", "data.validation_examples=64", "fidelity.epochs=4"])
+    suggestion = ControllerSearcher(NASNET, "random").suggest("t")
+    assert isinstance(suggestion, dict)
+    data = prepare(config)
+    ray_tune.child(suggestion, config, data, checkpoint_every=2)
+    whole, reports[:] = list(reports), []
+    assert [line["epoch"] for line in whole] == [1, 2, 3, 4] and list(kept) == [2]
+    (tmp_path / ray_tune.CHECKPOINT).write_bytes(kept[2])
+    monkeypatch.setattr(tune, "get_checkpoint", lambda: tune.Checkpoint.from_directory(tmp_path))
+    ray_tune.child(suggestion, config, data, checkpoint_every=2)
+    assert reports == whole[2:]
+
+
 def example(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "examples" / "ray_tune_search.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def finish(process: subprocess.Popen[str]) -> str:
+    """What the example printed; it is ended where it does not end by itself."""
+    try:
+        output, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
 def test_the_example_searches_the_digits(tmp_path: Path) -> None:
     small = ["--set", "fidelity.train_examples=100", "--set", "fidelity.epochs=2", "--set", "data.validation_examples=100"]
-    process = example("--children", "3", "--controller", "evolution", "--out", "tuned", *small, cwd=tmp_path)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and "3 children, " in output, output
+    output = finish(example("--children", "3", "--controller", "evolution", "--out", "tuned", *small, cwd=tmp_path))
+    assert "3 children, " in output, output
     best = read_genotype(tmp_path / "tuned" / "best.yaml")
     rewards = [json.loads(path.read_text().splitlines()[-1]) for path in (tmp_path / "tuned").glob("*/result.json")]
     assert len(rewards) == 3
@@ -248,5 +284,5 @@ def test_the_example_goes_on_after_a_kill(tmp_path: Path) -> None:
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    output, _ = example("--children", "30", "--out", "tuned", "--resume", *settings, cwd=tmp_path).communicate(timeout=300)
+    output = finish(example("--children", "30", "--out", "tuned", "--resume", *settings, cwd=tmp_path))
     assert "30 children, " in output, output

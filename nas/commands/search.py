@@ -5,8 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.commands.shared import RunArgument, absolute, console, data_flags, escape
+from nas.commands.shared import absolute, console, data_flags, escape
 from nas.errors import ConfigError
+
+WorkersOption = Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine or the cluster.")]
+AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")]
+SyncOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Mirror the run folder there as it grows: s3://…, gs://…, file:///… (fsspec).")
+]
 
 
 def search(
@@ -20,9 +26,10 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Epochs a child is trained for.")] = None,
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine.")] = None,
+    workers: WorkersOption = None,
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")] = None,
+    address: AddressOption = None,
+    sync: SyncOption = None,
     runner: Annotated[str | None, typer.Option(help="ray, or local for one child at a time in this process.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
     assign: Annotated[
@@ -47,6 +54,7 @@ def search(
         "runner.address": address,
         "runner.kind": runner,
         "runner.time_limit": time_limit,
+        "runner.sync": sync,
         **data_flags(data),
     }
     if resume is not None:
@@ -55,7 +63,7 @@ def search(
             raise ConfigError(
                 f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(given) or 'others'}"
             )
-        _resume(resume, budget)
+        _resume(resume, budget, {})
         return
     from nas.hardware import auto_preset, detect
     from nas.settings import build_config
@@ -76,17 +84,33 @@ def search(
     _conclude(engine.start(config, run, console))
 
 
-def resume(run: RunArgument) -> None:
-    """Go on with a run that was interrupted or killed."""
-    _resume(run, None)
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN|URL", help="Run folder, its name under runs/, `last`, or the URL of a mirror.")],
+    into: Annotated[Path | None, typer.Option("--run", help="Folder that a mirror is fetched into; default runs/<its name>.")] = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds the data set on this machine.")] = None,
+    sync: SyncOption = None,
+) -> None:
+    """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
+    places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
+    _resume(run, None, places, into)
 
 
-def _resume(name: str, budget: int | None) -> None:
+def _resume(name: str, budget: int | None, places: dict[str, Any], into: Path | None = None) -> None:
     from nas import engine, run_folder
 
-    folder = run_folder.find(name)
+    if "://" in name:
+        from nas import mirror
+
+        folder = mirror.fetch(name, into)
+        places = places | {"runner.sync": places.get("runner.sync") or name}
+    elif into is not None:
+        raise ConfigError(f"--run names the folder that a mirror is fetched into, and goes with a URL, but got {name!r}")
+    else:
+        folder = run_folder.find(name)
     console.print(f"resuming {folder.path}", highlight=False)
-    _conclude(engine.resume(folder, budget, console))
+    _conclude(engine.resume(folder, budget, console, places))
 
 
 def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
@@ -97,6 +121,8 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
     best = result.folder.best_folder
     if result.state.ranked():
         console.print(f"genotypes: {best}/1.yaml … {best}/{len(list(best.glob('*.yaml')))}.yaml", highlight=False)
+    if result.mirror is not None:
+        console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell")
     console.print("\nnext:")

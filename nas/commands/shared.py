@@ -22,7 +22,6 @@ SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels
 SourceArgument = Annotated[
     str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, its name under runs/, or `last`.")]
 
 
 def escape(text: str) -> str:

@@ -1,5 +1,6 @@
 """From a data set to what the children of a search are trained on: validation split, subset, resolution, statistics. No torch."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -49,6 +50,15 @@ class ProxyData:
     def image_size(self) -> int:
         """Side of the (square) images in pixels."""
         return int(self.train_images.shape[1])
+
+
+def checksum(data: ProxyData) -> str:
+    """64 bits that tell whether two searches train on the same images and labels, in the same order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in (data.train_images, data.train_labels, data.validation_images, data.validation_labels):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def split_validation(dataset: Dataset, settings: DataSettings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
