@@ -15,6 +15,7 @@ from nas.commands.search import resume, search
 from nas.commands.shared import errors, escape
 from nas.commands.show import list_, show
 from nas.commands.train import evaluate, train
+from nas.commands.transfer import transfer
 from nas.errors import UserError
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench, compare):
+for command in (search, resume, show, train, transfer, evaluate, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 
