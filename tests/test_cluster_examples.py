@@ -174,7 +174,7 @@ def start_node(arguments: str, environment: dict[str, str], log: Path, processes
             processes.append(
                 subprocess.Popen([*RAY, *arguments.split()], env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
             )
-        wait_for(lambda: "Ray runtime started" in log.read_text() or processes[-1].poll() is not None, 120)
+        wait_for(lambda: "Ray runtime started" in log.read_text() or processes[-1].poll() is not None, 300)
         if processes[-1].poll() is None:
             return
     pytest.fail(log.read_text())
