@@ -8,6 +8,7 @@ import typer
 
 from nas.commands.architecture import cost, draw
 from nas.commands.bench import bench
+from nas.commands.compare import compare
 from nas.commands.data import data
 from nas.commands.export import export
 from nas.commands.finalists import finalists
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, export, cost, draw, data, bench):
+for command in (search, resume, show, finalists, train, transfer, evaluate, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 
