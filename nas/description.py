@@ -53,12 +53,9 @@ class NetworkDescription:
 
 def describe_untrained(architecture: Architecture) -> NetworkDescription:
     """The description of a network without weights: the usual normalisation of its resolution, no class names."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    mean, std = CIFAR10_STATISTICS if architecture.image_size <= 64 else IMAGENET_STATISTICS
     if architecture.channels != 3:
-        mean, std = (0.5,) * architecture.channels, (0.5,) * architecture.channels
-    return NetworkDescription(architecture, mean, std)
+        return NetworkDescription(architecture, (0.5,) * architecture.channels, (0.5,) * architecture.channels)
+    return NetworkDescription(architecture, *(CIFAR10_STATISTICS if architecture.image_size <= 64 else IMAGENET_STATISTICS))
 
 
 # ---------------------------------------------------------------------------------------------------- writing

@@ -80,6 +80,16 @@ class CellNetwork(Network):
         """One entry per map that ``features`` returns."""
         return self._feature_info
 
+    @property
+    def wiring(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Each cell built, in order: its name, the network state that it makes, and those it reads as PREVIOUS and as CURRENT."""
+        return tuple((step.name, self._first_cell + step.index, step.previous, step.current) for step in self._steps)
+
+    @property
+    def feature_states(self) -> tuple[int, ...]:
+        """The network states behind ``features``."""
+        return self._feature_states
+
     def features(self, images: Tensor) -> list[Tensor]:
         """The last map (batch, channels, height, width) of every resolution, finest first, activated as the head takes it."""
         states = self._run(images, self._feature_states)

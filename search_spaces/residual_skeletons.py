@@ -213,4 +213,6 @@ def literature_name(genotype: Genotype, skeleton: ResidualSkeleton) -> str:
 
 def _is_resnet(skeleton: ResidualSkeleton) -> bool:
     widths = (256, 512, 1024, 2048) if skeleton.stem == "imagenet" else (256, 512, 1024)
-    return skeleton.stem != "patch" and skeleton == ResidualSkeleton(skeleton.depths, widths, skeleton.stem)
+    if skeleton.stem == "patch" or len(skeleton.depths) != len(widths):
+        return False
+    return skeleton == ResidualSkeleton(skeleton.depths, widths, skeleton.stem)

@@ -6,28 +6,52 @@ from typing import Annotated
 
 import typer
 
-from nas.commands.shared import SourceArgument, console
-from nas.errors import ConfigError
+from nas.commands.shared import (
+    CellsOption,
+    ChannelsOption,
+    ClassesOption,
+    FiltersOption,
+    SizeOption,
+    SkeletonOption,
+    SourceArgument,
+    console,
+)
 
 
 def export(
     source: SourceArgument,
-    format_: Annotated[str, typer.Option("--format", "-f", help="yaml, json or dot.")] = "yaml",
+    format_: Annotated[
+        str, typer.Option("--format", "-f", help="yaml, json, dot, svg, safetensors, torch-export, onnx, timm or python.")
+    ] = "yaml",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default prints it, where it is text.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE|FOLDER", help="Trained weights, or the folder of a training; default: untrained.")
+    ] = None,
     rank: Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")] = 1,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default prints it.")] = None,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    classes: ClassesOption = None,
+    channels: ChannelsOption = 3,
+    image_size: SizeOption = None,
 ) -> None:
-    """Hand over a genotype for use elsewhere."""
-    from nas.export import export_text
+    """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts."""
+    from nas.errors import ConfigError
+    from nas.export.formats import export_files, export_text, format_named
+    from nas.export.handover import gather
     from nas.genotypes import resolve_genotype
 
-    text = export_text(resolve_genotype(source, rank), format_)
+    chosen_format = format_named(format_)
+    if output is None and not chosen_format.text:
+        raise ConfigError(f"--format {format_} writes a file; name it with --output, such as network{chosen_format.suffix}")
+    settings: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
+    handover = gather(resolve_genotype(source, rank), weights, {**settings, "channels": channels, "image_size": image_size})
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(export_text(handover, chosen_format))
         return
-    from nas.run_folder import write_atomically
-
-    try:
-        write_atomically(output, text)
-    except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
-    console.print(f"wrote {output}", highlight=False)
+    files, found = export_files(handover, chosen_format, output)
+    if chosen_format.takes == "network":
+        console.print(f"{handover.architecture.name}{'' if handover.weights else ', untrained (random weights)'}", highlight=False)
+    for path in files:
+        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
+    console.print(found, highlight=False)

@@ -1,0 +1,1 @@
+"""Building blocks of standalone files: real modules here, copied as text into an export, each only where it is used."""
