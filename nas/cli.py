@@ -8,12 +8,14 @@ import typer
 
 from nas.commands.architecture import cost, draw
 from nas.commands.bench import bench
+from nas.commands.compare import compare
 from nas.commands.data import data
 from nas.commands.export import export
 from nas.commands.search import resume, search
 from nas.commands.shared import errors, escape
 from nas.commands.show import list_, show
 from nas.commands.train import evaluate, train
+from nas.commands.transfer import transfer
 from nas.errors import UserError
 
 app = typer.Typer(
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, train, evaluate, export, cost, draw, data, bench):
+for command in (search, resume, show, train, transfer, evaluate, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 

@@ -27,6 +27,8 @@ from search_spaces.cost import count_macs, count_parameters
 from search_spaces.genotype import Genotype
 from search_spaces.network import Network, build_network
 
+TIMED_SECONDS = 5.0
+"""Longest that an estimate times steps before it makes do with those it has."""
 CURVES_EVERY = 60.0
 """Seconds between two drawings of the curves while a training goes on."""
 
@@ -93,24 +95,22 @@ def train_network(
         config: how.
         folder: made where it does not exist.
         watcher: told what happens.
-        workers: the processes that train together (see ``nas.transfer``); None trains in this one.
+        workers: the processes that train together (see ``nas.distributed``, which is the way to start them); None trains in this one.
         data: the loaded data of ``config.data``, for callers that train many networks on it; None loads it.
 
     Raises:
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
-    watcher, workers = watcher or Watcher(), workers or Workers()
     place = TrainFolder(folder)
-    if place.exists():
-        check_same(place, genotype, config)
-    elif workers.rank == 0:
-        place.write_new(genotype, config, environment())
-    with _locked(place, workers):
-        done = place.result()
-        if done is not None and done.get("ending") == Ending.FINISHED.value:
-            return _read_result(place, done)
+    if workers is not None:  # whoever started the workers holds the folder
         with _threads(config.threads):
-            return _Session(genotype, config, place, watcher, workers, data).run()
+            return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
+    with held(place, genotype, config):
+        done = finished(place)
+        if done is not None:
+            return done
+        with _threads(config.threads):
+            return _Session(genotype, config, place, watcher or Watcher(), Workers(), data).run()
 
 
 def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
@@ -124,11 +124,16 @@ def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> N
 
 
 @contextmanager
-def _locked(place: TrainFolder, workers: Workers) -> Iterator[None]:
-    """One process group trains in a folder at a time."""
-    if workers.rank != 0:
-        yield
-        return
+def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterator[None]:
+    """Make the folder where it does not exist, check that it is for this training, and keep other processes out of it.
+
+    Raises:
+        RunError: the folder holds another training, or another process trains in it.
+    """
+    if place.exists():
+        check_same(place, genotype, config)
+    else:
+        place.write_new(genotype, config, environment())
     lock = FileLock(place.lock_file, blocking=False)
     try:
         lock.acquire()
@@ -138,6 +143,12 @@ def _locked(place: TrainFolder, workers: Workers) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def finished(place: TrainFolder) -> TrainResult | None:
+    """The result of a training that has finished, read from its folder; else None. Raises RunError where it is damaged."""
+    done = place.result()
+    return read_result(place, done) if done is not None and done.get("ending") == Ending.FINISHED.value else None
 
 
 @contextmanager
@@ -193,6 +204,8 @@ def train_steps_seconds(trainer: Trainer, steps: int = 3) -> float:
         started = time.perf_counter()
         trainer._step([(shrink(images, trainer.data.image_size), labels) for images, labels in passes])
         times.append(time.perf_counter() - started)
+        if sum(times) > TIMED_SECONDS:
+            break
     return min(times)
 
 
@@ -227,7 +240,8 @@ class _Session:
         self.watcher.on_start(trainer, self.data)
         detail = ""
         try:
-            ending = trainer.run(self._keep, Hooks(self.watcher.stop, self.watcher.on_step, self.watcher.on_epoch))
+            hooks = Hooks(self.watcher.stop, self.watcher.on_step, self.watcher.on_epoch)
+            ending = trainer.run(self._keep, hooks, self.config.checkpoint_steps)
         except DivergedError as problem:
             ending, detail = Ending.DIVERGED, str(problem)
         test = self._finish() if ending is Ending.FINISHED else None
@@ -332,7 +346,8 @@ def _result_document(result: TrainResult) -> dict[str, object]:
     return document | {"test": asdict(result.test) if result.test else None}
 
 
-def _read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
+def read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
+    """The result that a training wrote into its folder, with its epochs. Raises RunError where it is damaged."""
     try:
         records = [json.loads(line) for line in place.metrics_file.read_text(encoding="utf-8").splitlines()]
         test = document["test"]

@@ -28,6 +28,7 @@ class TrainConfig(Settings):
     )
     streaming: Literal["auto", "always"] = Field("auto", description="always reads a folder's images anew every epoch, also small ones")
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between two checkpoints")
+    checkpoint_steps: int | None = Field(None, ge=1, description="steps between two checkpoints in the middle of an epoch; null makes none")
 
 
 def skeleton_of(config: TrainConfig) -> Skeleton:

@@ -138,7 +138,7 @@ def config_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
 
 
-EXECUTION = ("device", "threads", "loader_workers", "checkpoint_epochs")
+EXECUTION = ("device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
 """Settings that say where a training runs and not what it computes: they may differ when it is resumed."""
 
 

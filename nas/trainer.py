@@ -89,12 +89,16 @@ class Position:
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train together: this one's number, how many there are, and how sums are made over all of them."""
+    """The processes that train together: this one's number, how many there are, how they exchange gradients and make sums.
+
+    ``share_buffers`` gives everybody the first worker's moving statistics, so that all score the same network.
+    """
 
     rank: int = 0
     world: int = 1
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     add: Callable[[list[float]], list[float]] = lambda values: values
+    share_buffers: Callable[[nn.Module], None] = lambda module: None
 
 
 @dataclass(frozen=True)
@@ -197,17 +201,18 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------------ training
 
-    def run(self, checkpoint: Callable[[bool], None], hooks: Hooks | None = None) -> Ending:
+    def run(self, checkpoint: Callable[[bool], None], hooks: Hooks | None = None, every_steps: int | None = None) -> Ending:
         """Train to the end of the recipe, or until ``hooks.stop`` says so.
 
-        ``checkpoint`` is called after every epoch, with whether it was the best, and in the middle of one before stopping.
+        ``checkpoint`` is called after every epoch, with whether it was the best; and in the middle of one before stopping, and
+        after every ``every_steps`` steps.
 
         Raises:
             DivergedError: the loss became infinite or NaN; the last checkpoint is from before.
         """
         hooks = hooks or Hooks()
         while self.position.epoch <= self.recipe.epochs:
-            if not self._train_epoch(hooks):
+            if not self._train_epoch(hooks, lambda: checkpoint(False), every_steps):
                 checkpoint(False)
                 return Ending.INTERRUPTED
             record = self._end_epoch()
@@ -215,7 +220,7 @@ class Trainer:
             hooks.on_epoch(record, self.position.best_epoch == record.epoch)
         return Ending.FINISHED
 
-    def _train_epoch(self, hooks: Hooks) -> bool:
+    def _train_epoch(self, hooks: Hooks, checkpoint: Callable[[], None], every_steps: int | None) -> bool:
         """Train to the end of the current epoch; False where it was interrupted."""
         position = self.position
         self.network.train()
@@ -237,6 +242,11 @@ class Trainer:
             hooks.on_step(position, self.steps_an_epoch)
             if stopping and position.step < self.steps_an_epoch:
                 return False
+            if every_steps and position.step % every_steps == 0 and position.step < self.steps_an_epoch:
+                # The mean over all workers, for everybody: any number of them can go on from it.
+                position.loss_sum = self.workers.add([total.item()])[0] / self.workers.world
+                total.fill_(position.loss_sum)
+                checkpoint()
         return True
 
     def _step(self, passes: list[Batch]) -> Tensor:
@@ -246,15 +256,17 @@ class Trainer:
         self.schedule.step_update(updates)
         self.network.set_progress(updates / self.steps)
         side = image_side(self.recipe, self.data.image_size, updates / self.steps)
-        images_in_all = sum(len(labels) for _, labels in passes)
+        mine = sum(len(labels) for _, labels in passes)
+        # Workers average their gradients; those with one image more than others count for it.
+        mean_share = self.share.batch_size / self.workers.world
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for number, (images, labels) in enumerate(passes, start=1):
             # Workers exchange gradients in the last pass only.
             quiet = self._without_exchange() if number < len(passes) else nullcontext()
             with quiet:
                 part = self._loss(shrink(images, side), labels)
-                self.scaler.scale(part * (len(labels) / images_in_all)).backward()  # type: ignore[no-untyped-call]
-            loss += part.detach().double() * (len(labels) / images_in_all)
+                self.scaler.scale(part * (len(labels) / mean_share)).backward()  # type: ignore[no-untyped-call]
+            loss += part.detach().double() * (len(labels) / mine)
         if self.recipe.optimizer.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimizer.clip_norm)
@@ -272,8 +284,8 @@ class Trainer:
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         targets = labels
-        if self.mixup:
-            images, targets = self.mixup(images, labels)
+        if self.mixup is not None:
+            images, targets = self._mix(self.mixup, images, labels)
         with autocast(self.device, self.precision):
             logits, auxiliary = self.module(images)
         smoothing = 0.0 if self.mixup else self.recipe.regularisation.label_smoothing
@@ -282,6 +294,16 @@ class Trainer:
         if auxiliary is not None and weight:
             loss = loss + weight * F.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
         return loss
+
+    def _mix(self, mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images mixed in pairs, and their classes' shares (batch, classes); the last of an odd number stays as it is."""
+        even = len(labels) // 2 * 2
+        smoothing, classes = self.recipe.regularisation.label_smoothing, self.data.classes
+        alone = F.one_hot(labels[even:], classes) * (1 - smoothing) + smoothing / classes
+        if not even:
+            return images, alone
+        mixed, targets = mixup(images[:even], labels[:even])
+        return torch.cat([mixed, images[even:]]), torch.cat([targets, alone])
 
     def _seed_step(self, updates: int) -> None:
         """Seed what drop path, dropout and mixup draw from, by the step's number: so a checkpoint needs no generators' states."""
@@ -323,6 +345,7 @@ class Trainer:
     def score(self, part: Part) -> Scores:
         """Score the network on a part of the data, all workers together."""
         network = self.scored_network
+        self.workers.share_buffers(network)
         batches = scoring_batches(
             self.data, part, self.recipe, self.device, self.loader_workers, rank=self.workers.rank, world=self.workers.world
         )
@@ -356,22 +379,18 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def plan_share(recipe: Recipe, examples: int, world: int, micro_batch: int | None, rank: int = 0) -> Share:
     """How many images a step takes and how they are cut into passes.
 
-    The recipe's batch, but at most all there are, in equal shares for the workers, even ones where mixup pairs images. The passes
-    of a share are as equal as can be.
+    The recipe's batch, but at most all there are, whatever the number of workers: so another number can go on. Shares and passes
+    are as equal as can be.
 
     Raises:
         DataError: there are too few images for a step.
     """
-    unit = world * (2 if recipe.augmentation.mixes else 1)
-    batch = min(recipe.batch_size, examples) // unit * unit
+    batch = min(recipe.batch_size, examples)
     if batch < 2 * world:
-        raise DataError(f"a step needs at least 2 images for each of {world} workers, but there are {min(recipe.batch_size, examples)}")
-    mine = batch // world
-    passes = -(-mine // min(mine, micro_batch or mine))
-    micro = -(-mine // passes)
-    if recipe.augmentation.mixes:
-        micro += micro % 2
-    return Share(batch, micro, rank, world)
+        raise DataError(f"a step needs at least 2 images for each of {world} workers, but there are {batch}")
+    most = -(-batch // world)
+    passes = -(-most // min(most, micro_batch or most))
+    return Share(batch, -(-most // passes), rank, world)
 
 
 def image_side(recipe: Recipe, full: int, progress: float) -> int:

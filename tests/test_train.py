@@ -293,7 +293,7 @@ def test_accumulated_passes_make_the_step_of_the_whole_batch() -> None:
         (1000, 128, 1, 50, (128, 43, 3)),
         (1000, 128, 2, 32, (128, 32, 2)),
         (100, 4096, 1, None, (100, 100, 1)),
-        (101, 4096, 2, None, (100, 50, 1)),
+        (101, 4096, 2, None, (101, 51, 1)),
     ],
 )
 def test_a_step_is_cut_into_equal_shares_and_passes(

@@ -13,35 +13,52 @@ DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the 
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 LoadersOption = Annotated[int | None, typer.Option(help="Processes that read and augment images; the result does not depend on it.")]
 
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images; default the recipe's.")]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Images of one step, over all workers; the learning rate follows where the recipe says so.")
+]
+MicroOption = Annotated[int | None, typer.Option(help="Images of one pass, where a whole step does not fit in memory.")]
+SideOption = Annotated[int | None, typer.Option(help="Side of the images in pixels; default small images' own, else the recipe's.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Weights to start from.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]
+RankOption = Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05.")
+]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")]
+
 
 def train(
     source: Annotated[
         str | None, typer.Argument(metavar="[RUN|GENOTYPE]", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
     ] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")] = 1,
+    rank: RankOption = 1,
     skeleton: SkeletonOption = None,
     cells: CellsOption = None,
     filters: FiltersOption = None,
     data: DataOption = None,
     data_dir: DataDirOption = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name (`nas list recipes`), or a YAML file.")] = "fast",
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images; default the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images of one step; the learning rate follows where the recipe says so.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Images of one pass, where a whole step does not fit in memory.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchOption = None,
+    micro_batch: MicroOption = None,
+    image_size: SideOption = None,
+    precision: PrecisionOption = None,
+    weights: WeightsOption = None,
+    seed: SeedOption = None,
     device: DeviceOption = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default all cores.")] = None,
+    threads: ThreadsOption = None,
     loader_workers: LoadersOption = None,
     assign: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")] = None,
+    output: OutputOption = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the training in this folder.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Train a network to convergence by a recipe; the same command again, or --resume, goes on where it was stopped or killed."""
     settings = {
@@ -78,19 +95,15 @@ def train(
     for line in describe_training(genotype, config, place.path, timed=dry_run):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if not dry_run:
-        _run(genotype, config, place.path)
+        run_training(genotype, config, place.path)
 
 
-def _run(genotype: Any, config: Any, folder: Path) -> None:  # noqa: ANN401 - types whose import would load much
-    from nas.interrupts import Stopper
-    from nas.train import Watcher, train_network
+def run_training(genotype: Any, config: Any, folder: Path, group: Any = None) -> None:  # noqa: ANN401 - types whose import would load much
+    """Train in this process, or with a ``nas.distributed.Group``; say how it ended, with the exit code that fits."""
     from nas.train_plan import describe_result
-    from nas.train_progress import TrainProgress
     from nas.trainer import Ending
 
-    with Stopper(console, "writing a checkpoint") as stopper, TrainProgress(console, config.recipe.epochs) as progress:
-        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
-        result = train_network(genotype, config, folder, watcher)
+    result = _train_here(genotype, config, folder) if group is None else _train_together(genotype, config, folder, group)
     for line in describe_result(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if result.ending is Ending.INTERRUPTED:
@@ -108,6 +121,25 @@ def _run(genotype: Any, config: Any, folder: Path) -> None:  # noqa: ANN401 - ty
     console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy and throughput again", highlight=False, soft_wrap=True)
 
 
+def _train_here(genotype: Any, config: Any, folder: Path) -> Any:  # noqa: ANN401
+    from nas.interrupts import Stopper
+    from nas.train import Watcher, train_network
+    from nas.train_progress import TrainProgress
+
+    with Stopper(console, "writing a checkpoint") as stopper, TrainProgress(console, config.recipe.epochs) as progress:
+        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
+        return train_network(genotype, config, folder, watcher)
+
+
+def _train_together(genotype: Any, config: Any, folder: Path, group: Any) -> Any:  # noqa: ANN401
+    from nas.distributed import train_distributed
+    from nas.train_progress import TrainProgress
+
+    console.print(f"workers: {group.workers}, {'a GPU each' if group.gpu else f'{config.threads} CPU threads each'}; starting Ray …")
+    with TrainProgress(console, config.recipe.epochs) as progress:
+        return train_distributed(genotype, config, folder, group, progress.on_epoch, progress.on_files)
+
+
 def evaluate(
     source: Annotated[Path, typer.Argument(metavar="FOLDER|WEIGHTS", help="Folder of a training, or a file of weights.")],
     which: Annotated[str, typer.Option("--which", help="best or last weights of a folder.")] = "best",
@@ -118,9 +150,9 @@ def evaluate(
     skeleton: SkeletonOption = None,
     cells: CellsOption = None,
     filters: FiltersOption = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the images in pixels; default the one trained with.")] = None,
+    image_size: SideOption = None,
     device: DeviceOption = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default all cores.")] = None,
+    threads: ThreadsOption = None,
     loader_workers: LoadersOption = None,
 ) -> None:
     """Measure top-1 and top-5 accuracy of trained weights on a test set, and the throughput."""

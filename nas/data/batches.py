@@ -56,7 +56,7 @@ class Share:
     @property
     def passes(self) -> int:
         """Passes of one step."""
-        return -(-(self.batch_size // self.world) // self.micro)
+        return len(self.places(0))
 
 
 class TrainingBatches:

@@ -126,6 +126,12 @@ def peek_side(settings: DataSettings, recipe: Recipe) -> int:
     return training_side(int(np.median(sides)), recipe)
 
 
+def prepare_index(settings: DataSettings, index_file: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    """Check a folder's images and list them in ``index_file``, once; other data sets need nothing. Raises DataError."""
+    if settings.name == "folder":
+        _index(settings, index_file, progress)
+
+
 def _index(settings: DataSettings, index_file: Path | None, progress: Callable[[int, int], None] | None) -> ImageIndex:
     from nas.run_folder import write_atomically
 
