@@ -11,6 +11,7 @@ from nas.commands.bench import bench
 from nas.commands.compare import compare
 from nas.commands.data import data
 from nas.commands.export import export
+from nas.commands.finalists import finalists
 from nas.commands.search import resume, search
 from nas.commands.shared import errors, escape
 from nas.commands.show import list_, show
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, train, transfer, evaluate, compare, export, cost, draw, data, bench):
+for command in (search, resume, show, finalists, train, transfer, evaluate, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 

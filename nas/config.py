@@ -125,6 +125,18 @@ class HalvingSettings(Settings):
     first: int = Field(1, ge=1, description="epoch of the first rung; must be below fidelity.epochs")
 
 
+class FinalistSettings(Settings):
+    """The second stage: the best children trained again at a higher fidelity, with several seeds."""
+
+    top: int = Field(25, ge=1, le=1000, description="children trained again")
+    seeds: int = Field(3, ge=1, le=100, description="times that each is trained")
+    epochs: int | None = Field(None, ge=1, description="null: as in the search")
+    cells: int | None = Field(None, ge=1, le=50, description="null: as in the search")
+    filters: int | None = Field(None, ge=1, description="null: as in the search")
+    image_size: int | None = Field(None, ge=8, description="null: as in the search")
+    train_examples: int | None = Field(None, ge=1, description="training images used at most; null uses all")
+
+
 class SearchConfig(Settings):
     """The effective configuration of a search; a run folder keeps it as config.yaml."""
 
@@ -139,6 +151,7 @@ class SearchConfig(Settings):
     training: TrainingSettings = TrainingSettings()
     controller: ControllerSettings = ControllerSettings()
     halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
+    finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")
     runner: RunnerSettings = RunnerSettings()
 
     def rungs(self) -> tuple[int, ...]:

@@ -98,7 +98,7 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
 
     with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, console) as mirror:
         state = ledger.state
-        fingerprint = _check_data(state, data)
+        fingerprint = check_data(state, data)
         inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
@@ -130,17 +130,17 @@ def _search(
 
     with (
         EventFile(folder.path, ledger.state) as events,
-        _runner(config, data) as runner,
+        open_runner(config, data) as runner,
         SearchProgress(console, ledger.state, config.budget) as progress,
     ):
         limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
         search = Search(space, controller, runner, ledger, config.seed, limits, Checkpoints(folder.checkpoint_folder))
         keeper = _Keeper(folder, space, search, progress, events)
-        with _stop_on_signal(search, console):
+        with stop_on_signal(search, console):
             return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
 
 
-def _check_data(state: RunState, data: "ProxyData | None") -> str | None:
+def check_data(state: RunState, data: "ProxyData | None") -> str | None:
     """The checksum of what is trained on. Raises DataError where the run began with something else."""
     if data is None:
         return None
@@ -213,7 +213,8 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
+def open_runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
+    """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had."""
     runner: Runner
     if config.runner.kind == "local":
         from nas.evaluators import build_evaluator
@@ -233,7 +234,7 @@ def _runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
 
 
 @contextmanager
-def _stop_on_signal(search: Search, console: Console) -> Iterator[None]:
+def stop_on_signal(search: Search, console: Console) -> Iterator[None]:
     """The first Ctrl-C or SIGTERM stops in order, a second one at once. Either way the ledger is whole."""
 
     def stop(number: int, frame: FrameType | None) -> None:

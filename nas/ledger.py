@@ -155,9 +155,9 @@ def outcome_document(outcome: Outcome) -> Record:
 def _outcome(record: Record) -> Outcome:
     kind = record["outcome"]
     if kind == "completed":
-        return Completed(_finite(record["reward"]))
+        return Completed(_share(record["reward"]))
     if kind == "stopped":
-        return Stopped(_count(record["rung"]), _finite(record["reward"]))
+        return Stopped(_count(record["rung"]), _share(record["reward"]))
     if kind == "failed" and record["reason"] in FAILURE_REASONS:
         return Failed(record["reason"], str(record["detail"]))
     raise ValueError(f"unknown outcome {kind!r}")
@@ -167,6 +167,13 @@ def _finite(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"a finite number is needed, but got {value!r}")
     return float(value)
+
+
+def _share(value: object) -> float:
+    number = _finite(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"a reward in [0, 1] is needed, but got {value!r}")
+    return number
 
 
 def _count(value: object) -> int:
@@ -323,7 +330,10 @@ def _apply_lost(state: RunState, record: Record) -> None:
 def _apply_finished(state: RunState, record: Record) -> None:
     trial = _running(state, record)
     trial.evaluation = Evaluation(_outcome(record), {str(key): _finite(value) for key, value in record.get("metrics", {}).items()})
-    trial.repeats = _count(record["repeats"]) if "repeats" in record else None
+    if "repeats" in record:
+        trial.repeats = _count(record["repeats"])
+        if trial.repeats == trial.number or state.trials[trial.repeats].evaluation is None:
+            raise ValueError(f"trial {trial.number} repeats trial {trial.repeats}, which had not ended")
     trial.ended = _finite(record["time"])
     state.told.append(trial.number)
     state.spent += trial.spends_budget

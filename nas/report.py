@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +15,17 @@ from nas.run_folder import RunFolder
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
 
+if TYPE_CHECKING:
+    from nas.finalists import Standing, Standings
 
-def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
-    """The best trials with their rewards and costs."""
+
+def ranking(state: RunState, space: SearchSpace, top: int = 10, standings: "Standings | None" = None) -> Table:
+    """The best trials with their rewards and costs; and, apart, what those came to that were trained again."""
+    again = {standing.trial: standing for standing in standings.ranked} if standings is not None else {}
     table = Table(
         title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)"
     )
-    for name in ("rank", "trial", "reward", "params", "MACs", "seconds"):
+    for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), "params", "MACs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
     for rank, trial in enumerate(state.ranked()[:top], start=1):
@@ -29,12 +34,44 @@ def ranking(state: RunState, space: SearchSpace, top: int = 10) -> Table:
             str(rank),
             str(trial.number),
             f"{trial.reward:.4f}",
+            *((_retrained(again.get(trial.number)),) if again else ()),
             _count(metrics.get("params")),
             _count(metrics.get("macs")),
             _seconds(metrics.get("train_seconds")),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
     return table
+
+
+def print_standings(console: Console, standings: "Standings", top: int = 10) -> None:
+    """The second stage: the finalists by their retrained accuracy, how well the proxy task had ranked them, the test of the winner."""
+    from nas.finalists import stage_words
+
+    table = Table(title=f"Second stage: {stage_words(standings)}")
+    for name in ("rank", "trial", "retrained", "seeds", "proxy rank", "proxy reward"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rank, standing in enumerate(standings.ranked[:top], start=1):
+        seeds, proxy = str(len(standing.rewards)), f"{standing.proxy:.4f}"
+        table.add_row(str(rank), str(standing.trial), _retrained(standing), seeds, str(standing.proxy_rank), proxy)
+    console.print(table)
+    if standings.tau is not None:
+        tau, p = standings.tau
+        console.print(
+            f"proxy rank against final rank: Kendall's tau {tau:.3f} (p = {p:.3f}, {len(standings.ranked)} cells)", highlight=False
+        )
+    if standings.test is not None:
+        accuracy, images = 100 * float(standings.test["top1"]), int(standings.test["images"])
+        where = standings.folder / "winner" / "best.safetensors"
+        text = (
+            f"winner: trial {standings.ranked[0].trial}, trained once more: {accuracy:.2f} % of {images:,} test images, read once; {where}"
+        )
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def _retrained(standing: "Standing | None") -> str:
+    if standing is None or not standing.rewards:
+        return "–"
+    return f"{standing.mean:.4f}" + (f" ± {standing.deviation:.4f}" if standing.deviation is not None else "")
 
 
 def operations_summary(cell: CellGenotype, most: int = 2) -> str:
@@ -106,8 +143,13 @@ def policy_line(state: RunState) -> str | None:
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
+    from nas.finalists import read_standings
+
+    standings = read_standings(folder)
     if state.ranked():
-        console.print(ranking(state, space, top))
+        console.print(ranking(state, space, top, standings))
+    if standings is not None:
+        print_standings(console, standings, top)
     console.print(
         f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
     )
@@ -132,6 +174,8 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:
         (f"nas export {folder} --format json -o cell.json", "the best genotype for use elsewhere (yaml, json, dot)"),
     ]
     if state.spent >= state.budget:
+        commands.append((f"nas finalists {folder} --top 5 --seeds 2", "train the best again, longer, to know which is best"))
+        commands.append((f"nas train {folder}", "train the incumbent to convergence"))
         commands.append((f"nas search --budget {state.budget * 2} --resume {folder}", "go on searching"))
     else:
         commands.insert(0, (f"nas resume {folder}", "train the rest of the budget"))

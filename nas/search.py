@@ -99,19 +99,19 @@ class Search:
         return ending
 
     def _loop(self) -> Ending:
+        events: list[Event] = []
         while True:
-            if self.interrupted:
-                return Ending.INTERRUPTED
-            if self._failures >= self.limits.failures_in_a_row:
-                return Ending.FAILING
-            with self.ledger.together():
+            with self.ledger.together():  # what happened and what follows from it goes to the disk at once
+                for event in events:
+                    self._handle(event)
+                if self.interrupted:
+                    return Ending.INTERRUPTED
+                if self._failures >= self.limits.failures_in_a_row:
+                    return Ending.FAILING
                 self._fill()
             if not self.state.pending:
                 return Ending.FINISHED if self.state.spent >= self.limits.budget else Ending.EXHAUSTED
             events = self.runner.poll(timeout=1.0)
-            with self.ledger.together():
-                for event in events:
-                    self._handle(event)
 
     def _fill(self) -> None:
         """Ask for children while the runner has room and the budget is not promised away."""

@@ -403,6 +403,18 @@ def test_bad_input_gets_one_message(arguments: list[str], message: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_trained_weights_need_no_other_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_files(trained(small(class_names=tuple("abcde"))), format_named("safetensors"), tmp_path / "w.safetensors")
+    code, output = run("w.safetensors", "-f", "yaml", "-o", "cell.yaml")
+    assert code == 0, output
+    assert read_genotype(tmp_path / "cell.yaml") == load_reference("nasnet-a")
+    code, output = run("w.safetensors", "-f", "safetensors", "-o", "again.safetensors")
+    assert (code, "untrained" in output) == (0, False)
+    first, second = (read_weights(tmp_path / name) for name in ("w.safetensors", "again.safetensors"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_the_whole_way_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, output = run("nasnet-a", "-f", "svg", "-o", "cell.svg")

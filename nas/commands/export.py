@@ -13,13 +13,15 @@ from nas.commands.shared import (
     FiltersOption,
     SizeOption,
     SkeletonOption,
-    SourceArgument,
     console,
 )
 
 
 def export(
-    source: SourceArgument,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN|GENOTYPE|TRAINED", help="Run, reference genotype, genotype file; or a training's folder or weights."),
+    ],
     format_: Annotated[
         str, typer.Option("--format", "-f", help="yaml, json, dot, svg, safetensors, torch-export, onnx, timm or python.")
     ] = "yaml",
@@ -38,14 +40,18 @@ def export(
     """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts."""
     from nas.errors import ConfigError
     from nas.export.formats import export_files, export_text, format_named
-    from nas.export.handover import gather
+    from nas.export.handover import gather, is_trained
     from nas.genotypes import resolve_genotype
 
     chosen_format = format_named(format_)
     if output is None and not chosen_format.text:
         raise ConfigError(f"--format {format_} writes a file; name it with --output, such as network{chosen_format.suffix}")
     settings: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
-    handover = gather(resolve_genotype(source, rank), weights, {**settings, "channels": channels, "image_size": image_size})
+    if weights is None and is_trained(Path(source)):  # weights that say which network they belong to need no other name
+        genotype, weights = None, Path(source)
+    else:
+        genotype = resolve_genotype(source, rank)
+    handover = gather(genotype, weights, {**settings, "channels": channels, "image_size": image_size})
     if output is None:
         sys.stdout.write(export_text(handover, chosen_format))
         return

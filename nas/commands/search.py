@@ -129,5 +129,10 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
     for command, purpose in report.next_commands(result.folder.path, result.state):
         console.print(f"  [bold]{escape(command)}[/]   {purpose}", highlight=False, soft_wrap=True)
     engine.check_failing(result)
+    settings = result.config.finalists
+    if settings is not None and result.ending.value == "finished":
+        from nas.commands.finalists import second_stage
+
+        second_stage(result.folder, settings)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)

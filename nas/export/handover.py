@@ -103,6 +103,11 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
     )
 
 
+def is_trained(path: Path) -> bool:
+    """Whether the path is a safetensors file or the folder of a training, which say by themselves which network they hold."""
+    return path.suffix.lower() == ".safetensors" or ((path / "genotype.yaml").is_file() and (path / "config.yaml").is_file())
+
+
 def _of_training(folder: Path) -> tuple[Path, dict[str, str | int | float]]:
     """The best weights of a training's folder, and its reading of the test set. Raises RunError."""
     from nas.train_folder import TrainFolder

@@ -114,6 +114,8 @@ def run_child(evaluator: Evaluator, job: Job, time_limit: float | None, attempt:
     outcome = evaluation.outcome
     if isinstance(outcome, Completed) and not math.isfinite(outcome.reward):
         return Evaluation(Failed("diverged", f"the reward is {outcome.reward}"))
+    if isinstance(outcome, Completed) and not 0 <= outcome.reward <= 1:
+        return Evaluation(Failed("exception", f"an evaluator's reward must be a share in [0, 1], but it is {outcome.reward:g}"))
     return Evaluation(outcome, {key: value for key, value in evaluation.metrics.items() if math.isfinite(value)})
 
 
