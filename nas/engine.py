@@ -1,6 +1,7 @@
 """Runs a search from a configuration or a run folder: puts space, controller, data, runner and ledger together, and takes them down."""
 
 import errno
+import os
 import shutil
 import signal
 import time
@@ -221,6 +222,8 @@ def open_runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runn
 
         runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
     else:
+        # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
         from nas.runners.ray_pool import RayRunner
 
         runner = RayRunner(config, data, detect().cores)
@@ -238,7 +241,7 @@ def stop_on_signal(search: Search, console: Console) -> Iterator[None]:
         if search.interrupted:
             raise KeyboardInterrupt
         search.interrupt()
-        console.print("\nstopping; children in training start again on resume (Ctrl-C again to stop at once)")
+        console.print("\nstopping; children in training go on from their last checkpoint on resume (Ctrl-C again to stop at once)")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

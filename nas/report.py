@@ -114,7 +114,7 @@ def summary(state: RunState) -> str:
         parts.append(f"{repeats} repeats answered from the ledger")
     if again := setbacks(state):
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
-        parts.append(f"{again.total()} attempts tried again ({counts})")
+        parts.append(f"tried again: {counts}")
     if len(state.sessions) > 1:
         parts.append(f"{len(state.sessions)} sessions")
     return " · ".join(parts)

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from nas.architectures import Architecture
 from nas.data.training_data import TrainingData, load_training_data
 from nas.description import NetworkDescription
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError, RunError, UserError
 from nas.hardware import environment
 from nas.run_folder import write_atomically
 from nas.scoring import Scores
@@ -127,10 +127,13 @@ def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> N
 def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterator[None]:
     """Make the folder where it does not exist, check that it is for this training, and keep other processes out of it.
 
+    A new folder in which nothing could be trained, for bad input, is removed again.
+
     Raises:
         RunError: the folder holds another training, or another process trains in it.
     """
-    if place.exists():
+    new = not place.exists()
+    if not new:
         check_same(place, genotype, config)
     else:
         place.write_new(genotype, config, environment())
@@ -141,6 +144,10 @@ def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterato
         raise RunError(f"{place.path}: another process is training here; stop it first, or name another folder") from None
     try:
         yield
+    except UserError:
+        if new and not place.checkpoint_file.exists():
+            place.remove_begun()
+        raise
     finally:
         lock.release()
 

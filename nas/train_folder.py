@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +96,14 @@ class TrainFolder:
             write_atomically(self.config_file, config_yaml(config))  # last: it makes the folder one
         except OSError as error:
             raise RunError(f"{self.path}: the folder cannot be made: {error.strerror or error}") from None
+
+    def remove_begun(self) -> None:
+        """Remove what ``write_new`` and the preparation of a training wrote, and the folder where nothing else is in it."""
+        begun = (self.config_file, self.genotype_file, self.path / "environment.json", self.images_file, self.log_file, self.lock_file)
+        for file in begun:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def config(self) -> TrainConfig:
         """The configuration. Raises RunError where there is none, ConfigError where it is damaged."""

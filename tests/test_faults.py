@@ -70,7 +70,7 @@ def test_a_hanging_child_is_tried_once_more_and_then_fails(tmp_path: Path, monke
     assert outcomes(result) == [Failed("hung", "2 attempts; last: no sign of life"), Completed(0.5), Completed(0.5)]
     assert [trial.attempts for trial in result.state.trials.values()] == [2, 2, 1]
     assert result.state.spent == 3, "a child that hangs twice is counted"
-    assert "failed: 1 hung · 2 attempts tried again (2 hung)" in report.summary(result.state)
+    assert "failed: 1 hung · tried again: 2 hung" in report.summary(result.state)
 
 
 def test_a_lost_worker_is_tried_three_times_and_costs_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

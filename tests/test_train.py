@@ -19,7 +19,7 @@ from nas.config import DataSettings
 from nas.data.embedded import make_synthetic
 from nas.data.training_data import ArrayPart, TrainingData, load_training_data
 from nas.description import read_skeleton, skeleton_document
-from nas.errors import ConfigError, DataError, RunError
+from nas.errors import ConfigError, DataError, RunError, UserError
 from nas.evaluate import evaluate_weights
 from nas.recipe import Recipe, load_recipe
 from nas.train import TrainResult, Watcher, build_for_training, make_trainer, train_network
@@ -248,6 +248,14 @@ def config_of(folder: Path, changes: dict[str, dict[str, object]]) -> TrainConfi
     for group, values in changes.items():
         document[group] |= values
     return found.model_copy(update={"recipe": Recipe.model_validate(document)})
+
+
+@pytest.mark.parametrize("change", [{"device": "cuda:99"}, {"weights": "missing.safetensors"}, {"data": DataSettings(name="nope")}])
+def test_what_cannot_be_trained_leaves_nothing_behind(tmp_path: Path, change: dict[str, object]) -> None:
+    settings = config(data=DataSettings(name="digits")).model_copy(update=change)
+    with pytest.raises(UserError):
+        train_network(CELLS, settings, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_training_and_keeps_what_was_good(tmp_path: Path) -> None:
