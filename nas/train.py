@@ -295,7 +295,7 @@ class _Session:
             "validation_top1": record.validation_top1,
             # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
             "crop_fraction": recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0,
-            "interpolation": recipe.augmentation.interpolation,
+            "interpolation": data.interpolation or recipe.augmentation.interpolation,
         }
         return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
 

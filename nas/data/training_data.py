@@ -63,6 +63,8 @@ class TrainingData:
     std: tuple[float, ...]
     mirrors: bool
     notes: tuple[str, ...] = ()
+    interpolation: str | None = None
+    """How the images were resized, where the data set decided it and not the recipe."""
 
     @property
     def classes(self) -> int:
@@ -182,6 +184,7 @@ def _from_arrays(dataset: Dataset, settings: DataSettings, recipe: Recipe, side:
         mean=mean,
         std=std,
         mirrors=dataset.mirrors,
+        interpolation="box" if size < dataset.image_size else "bilinear",
     )
 
 
@@ -202,7 +205,9 @@ def _from_index(index: ImageIndex, settings: DataSettings, recipe: Recipe, side:
         std=std,
         mirrors=True,
         notes=tuple(index.notes()),
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
     )
 
 

@@ -97,8 +97,8 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
         described.std,
         described.class_names,
         facts,
-        crop_fraction=float(facts.get("crop_fraction", 1.0)),
-        interpolation=str(facts.get("interpolation", "bicubic")),
+        crop_fraction=_crop_fraction(facts),
+        interpolation=_interpolation(facts),
         weights=_fitting(weights, described.architecture),
     )
 
@@ -156,3 +156,16 @@ def _fitting(path: Path, architecture: Architecture) -> "dict[str, Tensor]":
     )
     load_into(network, read_weights(path), path)
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}
+
+
+def _interpolation(facts: Mapping[str, str | int | float]) -> str:
+    """How images are resized; from a file, and written into code, so only known words pass."""
+    known = ("box", "bilinear", "bicubic")
+    found = facts.get("interpolation", "bicubic")
+    return found if isinstance(found, str) and found in known else "bicubic"
+
+
+def _crop_fraction(facts: Mapping[str, str | int | float]) -> float:
+    """The share of the shorter side that scoring sees; all of it where the file says nothing sensible."""
+    found = facts.get("crop_fraction", 1.0)
+    return float(found) if isinstance(found, int | float) and 0 < found <= 1 else 1.0

@@ -104,6 +104,8 @@ def _constants(handover: Handover, code: NetworkCode) -> str:
         f"CLASSES = {handover.architecture.classes}",
         f"CHANNELS = {handover.architecture.channels}",
         normalisation(handover),
+        f"CROP_FRACTION = {handover.crop_fraction:g}  # share of the shorter side that is looked at",
+        f'INTERPOLATION = "{handover.interpolation.upper()}"',
         class_names(handover),
         *([f"NORM_EPS = {code.norm_eps:g}"] if code.norm_eps is not None else []),
     ]
@@ -161,11 +163,12 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def read_image(path: str) -> Tensor:
-    """An image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255."""
+    """The middle of an image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255, prepared as for training's tests."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    image = Image.open(path).convert("L" if CHANNELS == 1 else "RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    image = Image.open(path).convert("L" if CHANNELS == 1 else "RGB")
+    image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling[INTERPOLATION], bleed=(1 - CROP_FRACTION) / 2)
     return torch.from_numpy(np.array(image)).view(1, IMAGE_SIZE, IMAGE_SIZE, CHANNELS).permute(0, 3, 1, 2)
 
 

@@ -89,7 +89,8 @@ class Network(nn.Module):
 {indented(code.features, 2)}
         return maps
 
-{_INTERMEDIATES}
+{_INTERMEDIATES.rstrip()}
+
     def get_classifier(self) -> nn.Module:
         return {code.classifier}
 
