@@ -136,6 +136,7 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",  # at Ray's 15 a busy machine would never let the children train
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
         "RAY": str(tmp_path / "ray"),
         "PYTHON": sys.executable,
