@@ -32,6 +32,8 @@ def resolve_genotype(name: str, rank: int = 1) -> Genotype:
         message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
     ranked = folder.state().ranked()
+    if not ranked:
+        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)

@@ -171,10 +171,11 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:
     """What a person may want to type next, with what it does."""
     commands = [
         (f"nas show {folder}", "this table again, and the incumbent's cells"),
-        (f"nas export {folder} --format json -o cell.json", "the best genotype for use elsewhere (yaml, json, dot)"),
     ]
+    if state.ranked():
+        commands.append((f"nas export {folder} --format json -o cell.json", "the best genotype for use elsewhere (yaml, json, dot)"))
     if state.spent >= state.budget:
-        commands.append((f"nas finalists {folder} --top 5 --seeds 2", "train the best again, longer, to know which is best"))
+        commands.append((f"nas finalists {folder} --top 5 --seeds 2", "train the best again, on all images, to know which is best"))
         commands.append((f"nas train {folder}", "train the incumbent to convergence"))
         commands.append((f"nas search --budget {state.budget * 2} --resume {folder}", "go on searching"))
     else:

@@ -77,6 +77,8 @@ class RunFolder:
     def state(self) -> RunState:
         """What the ledger says, for reading only. Raises RunError."""
         if not self.ledger_file.is_file():
+            if (self.path / "metrics.jsonl").is_file():
+                raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
             raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
         records, _ = read_records(self.ledger_file)
         return replay(records, self.ledger_file)

@@ -137,7 +137,7 @@ def _explain(problem: Any, root: type[BaseModel]) -> str:  # noqa: ANN401 - pyda
     if problem["type"] == "extra_forbidden":
         valid = _settings_at(problem["loc"][:-1], root)
         near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         return f"unknown setting {name!r}{hint} Valid settings here: {', '.join(valid)}"
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if not name or problem["type"] == "value_error":  # a rule between settings says itself what it got

@@ -75,6 +75,14 @@ def train(
     if resume is not None:
         if source is not None:
             raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
+        fixed = {"epochs": epochs, "batch-size": batch_size, "data": data, "data-dir": data_dir, "precision": precision, "set": assign}
+        fixed |= {"skeleton": skeleton, "cells": cells, "filters": filters, "image-size": image_size, "weights": weights, "seed": seed}
+        given = [f"--{name}" for name, value in {**fixed, "micro-batch": micro_batch, "output": output}.items() if value is not None]
+        if given:
+            raise ConfigError(
+                "--resume goes on with the training's own settings: only --device, --threads and --loader-workers may be given with it, "
+                f"but got {', '.join(given)}"
+            )
         place = TrainFolder(resume)
         config = place.config()
         genotype = place.genotype()
