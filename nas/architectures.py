@@ -1,10 +1,15 @@
 """From what a person names (a genotype, a skeleton, N, F, a resolution) to the network it means. No torch, no ray."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from nas.errors import ConfigError
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton, network_name
+
+if TYPE_CHECKING:
+    from search_spaces.cost import Cost
+    from search_spaces.network import Network
 
 _FAMILIES = (
     ("convnext-roadmap-", None),
@@ -43,6 +48,22 @@ class Architecture:
     def name(self) -> str:
         """As the literature writes it."""
         return network_name(self.genotype, self.skeleton)
+
+    def build(self) -> "Network":
+        """The network, initialised at random. Raises UserError where the genotype does not fit the skeleton."""
+        from search_spaces.network import build_network
+
+        return build_network(
+            self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size
+        )
+
+    def cost(self) -> "Cost":
+        """Parameters and MACs. Raises UserError where the genotype does not fit the skeleton."""
+        from search_spaces.cost import network_cost
+
+        return network_cost(
+            self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size
+        )
 
 
 def default_skeleton(genotype: Genotype) -> str:

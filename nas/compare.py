@@ -182,15 +182,8 @@ def _latency(architecture: Architecture) -> float:
     import torch
 
     from nas.latency import measure_latency
-    from search_spaces.network import build_network
 
-    network = build_network(
-        architecture.genotype,
-        architecture.skeleton,
-        classes=architecture.classes,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-    )
+    network = architecture.build()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -50,6 +50,18 @@ class NetworkDescription:
     class_names: tuple[str, ...] = ()
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
+    @property
+    def crop_fraction(self) -> float:
+        """The share of the shorter side that scoring sees; all of it where the facts say nothing sensible."""
+        found = self.facts.get("crop_fraction", 1.0)
+        return float(found) if isinstance(found, int | float) and 0 < found <= 1 else 1.0
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized; the word comes from a file and goes into generated code, so only known ones pass."""
+        found = self.facts.get("interpolation")
+        return found if isinstance(found, str) and found in ("box", "bilinear", "bicubic") else "bicubic"
+
 
 def describe_untrained(architecture: Architecture) -> NetworkDescription:
     """The description of a network without weights: the usual normalisation of its resolution, no class names."""

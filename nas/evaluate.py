@@ -23,7 +23,7 @@ from nas.train_folder import TrainFolder
 from nas.training import flushed_denormals
 from nas.weights.described import load_described, load_into
 from nas.weights.files import CHECKPOINT_SUFFIXES, WeightsError, read_metadata, read_weights
-from search_spaces.network import Network, build_network
+from search_spaces.network import Network
 
 PARTS = ("test", "validation", "train")
 WHICH = ("best", "last")
@@ -145,14 +145,9 @@ def _data_settings(source: Path, data: dict[str, Any] | None) -> DataSettings | 
 
 def _recipe(description: NetworkDescription) -> Recipe:
     """A recipe that says no more than how images are prepared for scoring."""
-    facts = description.facts
-    fraction = facts.get("crop_fraction", 1.0)
-    augmentation = AugmentationSettings(
-        crop="inception", interpolation="bilinear" if facts.get("interpolation") == "bilinear" else "bicubic"
-    )
-    return Recipe(
-        crop_fraction=float(fraction) if isinstance(fraction, int | float) and 0 < fraction <= 1 else 1.0, augmentation=augmentation
-    )
+    interpolation = "bilinear" if description.interpolation == "bilinear" else "bicubic"
+    augmentation = AugmentationSettings(crop="inception", interpolation=interpolation)
+    return Recipe(crop_fraction=description.crop_fraction, augmentation=augmentation)
 
 
 def _load(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> TrainingData:
@@ -181,8 +176,6 @@ def _from_parts(
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
     loaded = load_training_data(settings, Recipe(), image_size)
     chosen = choose_architecture(resolve_genotype(genotype), skeleton, cells, filters, loaded.classes, loaded.channels, loaded.image_size)
-    network = build_network(
-        chosen.genotype, chosen.skeleton, classes=loaded.classes, channels=loaded.channels, image_size=loaded.image_size
-    )
+    network = chosen.build()
     load_into(network, read_weights(file), file)
     return network.eval(), NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names), loaded

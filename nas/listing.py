@@ -113,15 +113,7 @@ def _skeletons() -> Table:
 
 
 def _cost_cells(architecture: Architecture) -> tuple[str, str]:
-    from search_spaces.cost import network_cost
-
-    cost = network_cost(
-        architecture.genotype,
-        architecture.skeleton,
-        classes=architecture.classes,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-    )
+    cost = architecture.cost()
     return f"{cost.parameters:,}", f"{cost.macs:,}"
 
 

@@ -129,11 +129,8 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     else:
         best = _solve(family, count, target.value, [cells] if cells is not None else None)
     chosen = replace(architecture, skeleton=family.make(*best))
-    from search_spaces.cost import network_cost
 
-    cost = network_cost(
-        chosen.genotype, chosen.skeleton, classes=chosen.classes, channels=chosen.channels, image_size=chosen.image_size
-    )
+    cost = chosen.cost()
     scaled = Scaled(chosen, target, cost.parameters, cost.macs)
     if abs(scaled.off) > LIMIT:
         raise ConfigError(f"no network of this skeleton has about {target}; the closest is {chosen.name} with {scaled.off:+.0%}")
@@ -183,18 +180,9 @@ def _residual_family(skeleton: ResidualSkeleton) -> _Family:
 
 
 def _counter(architecture: Architecture, family: _Family, target: Target) -> Count:
-    from search_spaces.cost import network_cost
-
     @cache
     def count(depth: int, width: int) -> int:
-        skeleton = family.make(depth, width)
-        cost = network_cost(
-            architecture.genotype,
-            skeleton,
-            classes=architecture.classes,
-            channels=architecture.channels,
-            image_size=architecture.image_size,
-        )
+        cost = replace(architecture, skeleton=family.make(depth, width)).cost()
         return cost.macs if target.quantity == "macs" else cost.parameters
 
     return count

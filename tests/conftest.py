@@ -1,8 +1,30 @@
-"""One CPU thread for each test process: small networks are slower on more, and tests run side by side."""
+"""One CPU thread for each test process (small networks are slower on more, and tests run side by side), and shared fixtures."""
 
 import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Ray's workers yield to everything else by default: on a busy machine they would not get up before a test loses patience.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make the next searches stop as by Ctrl-C or a kill once the ledger has that many records."""
+    from nas.ledger import Ledger
+
+    def arm(count: int) -> None:
+        original = Ledger.append
+
+        def append(self: Ledger, *records: Mapping[str, Any]) -> None:
+            if self._lines + len(records) > count and records[0]["event"] != "closed":
+                raise KeyboardInterrupt
+            original(self, *records)
+
+        monkeypatch.setattr(Ledger, "append", append)
+
+    return arm

@@ -1,7 +1,7 @@
 """Early stopping: who goes on at a rung, told rightly, decided again in the same way after any interruption; children that go on."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nas.errors import ConfigError
 from nas.evaluation import Attempt
 from nas.evaluators import build_evaluator
 from nas.halving import Halving, Rung, rung_epochs
-from nas.ledger import Ledger, read_records
+from nas.ledger import read_records
 from nas.run_folder import RunFolder
 from nas.settings import config_from_document
 from nas.training_state import unpack_state
@@ -108,23 +108,6 @@ def test_stopped_children_spend_budget_are_told_and_are_not_ranked(tmp_path: Pat
     assert f"{len(stopped)} stopped early" in report.summary(state)
     assert report.rungs(state).startswith("went on at rung epoch 1: ")
     assert RunFolder(tmp_path / "run").state().halving == state.halving, "the ledger alone says who went on"
-
-
-@pytest.fixture
-def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Make the next searches stop as by a kill once the ledger has that many records."""
-
-    def arm(count: int) -> None:
-        original = Ledger.append
-
-        def append(self: Ledger, *records: Mapping[str, Any]) -> None:
-            if self._lines + len(records) > count and records[0]["event"] != "closed":
-                raise KeyboardInterrupt
-            original(self, *records)
-
-        monkeypatch.setattr(Ledger, "append", append)
-
-    return arm
 
 
 def facts(state: Any) -> list[object]:

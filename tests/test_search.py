@@ -11,7 +11,7 @@ from controllers.controller import Completed, Failed, Proposal
 from nas import engine, snapshot
 from nas.config import SearchConfig
 from nas.errors import ConfigError, RunError
-from nas.ledger import Ledger, RunState, Trial, read_records
+from nas.ledger import RunState, Trial, read_records
 from nas.run_folder import RunFolder
 from nas.search import Ending
 from nas.settings import config_from_document
@@ -40,23 +40,6 @@ def proposals(state: RunState) -> list[tuple[tuple[int, ...], tuple[float, ...],
 
 def rewards(state: RunState) -> list[float | None]:
     return [state.trials[number].reward for number in state.told]
-
-
-@pytest.fixture
-def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Make the next searches stop as by Ctrl-C once the ledger has that many records."""
-
-    def arm(count: int) -> None:
-        original = Ledger.append
-
-        def append(self: Ledger, *records: Mapping[str, Any]) -> None:
-            if self._lines + len(records) > count and records[0]["event"] != "closed":
-                raise KeyboardInterrupt
-            original(self, *records)
-
-        monkeypatch.setattr(Ledger, "append", append)
-
-    return arm
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)

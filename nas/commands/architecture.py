@@ -46,11 +46,7 @@ def cost(
         scaled = scale_to(architecture, target, cells=cells, filters=filters)
         console.print(f"chosen:     {scaled}", highlight=False)
         architecture = scaled.architecture
-    from search_spaces.cost import network_cost, training_memory
-    from search_spaces.network import build_network
-
-    wanted = {"classes": architecture.classes, "channels": architecture.channels, "image_size": architecture.image_size}
-    counted = network_cost(architecture.genotype, architecture.skeleton, **wanted)
+    counted = architecture.cost()
     console.print(f"{architecture.name} in skeleton {architecture.skeleton_name}", highlight=False)
     side = architecture.image_size
     console.print(f"input:      {architecture.channels}×{side}×{side}, {architecture.classes} classes", highlight=False)
@@ -59,13 +55,15 @@ def cost(
     if latency:
         from nas.latency import measure_latency
 
-        network = build_network(architecture.genotype, architecture.skeleton, **wanted)
+        network = architecture.build()
         measured = measure_latency(
             network, image_size=side, channels=architecture.channels, batch_size=batch_size, device=device, dtype=dtype
         )
         console.print(f"latency:    {measured}", highlight=False)
     if memory:
-        network = build_network(architecture.genotype, architecture.skeleton, **wanted).to(device)
+        from search_spaces.cost import training_memory
+
+        network = architecture.build().to(device)
         peak = training_memory(network, batch_size=batch_size, channels=architecture.channels, image_size=side, device=device)
         console.print(
             f"memory:     {peak / 2**20:,.1f} MiB at the peak of a training step with {batch_size} images, on {device}", highlight=False

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.commands.shared import MacsOption, ParamsOption, absolute, console, data_flags
+from nas.commands.train import DataDirOption, DataOption, SetOption
 
 
 def compare(
@@ -18,16 +19,13 @@ def compare(
     macs: MacsOption = None,
     params: ParamsOption = None,
     recipe: Annotated[str, typer.Option(help="Everybody's recipe: a name (`nas list recipes`), or a YAML file.")] = "fast",
-    data: Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images; default the recipe's.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of everybody, with seeds 0, 1, …")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05."),
-    ] = None,
+    assign: SetOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
 ) -> None:
     """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""

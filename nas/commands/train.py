@@ -52,10 +52,7 @@ def train(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     loader_workers: LoadersOption = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05."),
-    ] = None,
+    assign: SetOption = None,
     output: OutputOption = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the training in this folder.")] = None,
     dry_run: DryRunOption = False,
@@ -94,7 +91,8 @@ def train(
         from nas.train_setup import Request, configure, default_folder
 
         recipe_flags = {"epochs": epochs, "batch_size": batch_size, "precision": precision}
-        flags = {**data_flags(data), "data.root": absolute(data_dir) or data_flags(data).get("data.root")}
+        flags = data_flags(data)
+        flags["data.root"] = absolute(data_dir) or flags.get("data.root")
         wanted = Request(source, rank, skeleton, cells, filters, flags, recipe, recipe_flags, tuple(assign or ()), settings)
         genotype, config = configure(wanted)
         place = TrainFolder(output or default_folder(genotype, config))

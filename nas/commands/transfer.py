@@ -26,6 +26,7 @@ from nas.commands.train import (
     PrecisionOption,
     RankOption,
     SeedOption,
+    SetOption,
     SideOption,
     ThreadsOption,
     WeightsOption,
@@ -63,10 +64,7 @@ def transfer(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
     loader_workers: LoadersOption = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05."),
-    ] = None,
+    assign: SetOption = None,
     output: OutputOption = None,
     dry_run: DryRunOption = False,
 ) -> None:

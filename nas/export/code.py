@@ -12,7 +12,7 @@ from nas.export.source import Padding
 from search_spaces.canonical import live_nodes
 from search_spaces.cell_networks import CellNetwork
 from search_spaces.nasbench201_network import CONVENTIONS as NASBENCH201_CONVENTIONS
-from search_spaces.network import FeatureInfo, Network, build_network
+from search_spaces.network import FeatureInfo, Network
 from search_spaces.operations import FactorizedReduction, Sequential
 from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, plan_cells
@@ -56,13 +56,7 @@ class NetworkCode:
 def network_code(architecture: Architecture) -> NetworkCode:
     """The code of an architecture's network. Raises UserError where the genotype does not fit the skeleton."""
     with torch.device("meta"):
-        network = build_network(
-            architecture.genotype,
-            architecture.skeleton,
-            classes=architecture.classes,
-            channels=architecture.channels,
-            image_size=architecture.image_size,
-        )
+        network = architecture.build()
     if isinstance(network, CellNetwork):
         return _cell_network(architecture, network)
     if isinstance(architecture.skeleton, NASBench201Skeleton):

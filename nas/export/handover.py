@@ -52,12 +52,8 @@ class Handover:
             UserError: the genotype does not fit the skeleton, or the weights do not fit the network.
         """
         from nas.export.verify import fill_at_random
-        from search_spaces.network import build_network
 
-        chosen = self.architecture
-        network = build_network(
-            chosen.genotype, chosen.skeleton, classes=chosen.classes, channels=chosen.channels, image_size=chosen.image_size
-        ).eval()
+        network = self.architecture.build().eval()
         if self.weights is None:
             fill_at_random(network)
         else:
@@ -97,8 +93,8 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
         described.std,
         described.class_names,
         facts,
-        crop_fraction=_crop_fraction(facts),
-        interpolation=_interpolation(facts),
+        crop_fraction=described.crop_fraction,
+        interpolation=described.interpolation,
         weights=_fitting(weights, described.architecture),
     )
 
@@ -145,27 +141,7 @@ def _fitting(path: Path, architecture: Architecture) -> "dict[str, Tensor]":
     """The weights in a file without what only training uses, if they are the network's: names and shapes. Raises WeightsError."""
     from nas.weights.described import load_into
     from nas.weights.files import read_weights
-    from search_spaces.network import build_network
 
-    network = build_network(
-        architecture.genotype,
-        architecture.skeleton,
-        classes=architecture.classes,
-        channels=architecture.channels,
-        image_size=architecture.image_size,
-    )
+    network = architecture.build()
     load_into(network, read_weights(path), path)
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(TRAINING_ONLY)}
-
-
-def _interpolation(facts: Mapping[str, str | int | float]) -> str:
-    """How images are resized; from a file, and written into code, so only known words pass."""
-    known = ("box", "bilinear", "bicubic")
-    found = facts.get("interpolation", "bicubic")
-    return found if isinstance(found, str) and found in known else "bicubic"
-
-
-def _crop_fraction(facts: Mapping[str, str | int | float]) -> float:
-    """The share of the shorter side that scoring sees; all of it where the file says nothing sensible."""
-    found = facts.get("crop_fraction", 1.0)
-    return float(found) if isinstance(found, int | float) and 0 < found <= 1 else 1.0

@@ -5,7 +5,6 @@ import textwrap
 from nas.export.code import NetworkCode, network_code
 from nas.export.handover import Handover
 from nas.export.source import definitions
-from search_spaces.cost import network_cost
 
 
 def python_source(handover: Handover) -> str:
@@ -27,7 +26,7 @@ def python_source(handover: Handover) -> str:
 def header(handover: Handover, title: str, use: str) -> str:
     """The docstring and the imports."""
     chosen = handover.architecture
-    cost = network_cost(chosen.genotype, chosen.skeleton, classes=chosen.classes, channels=chosen.channels, image_size=chosen.image_size)
+    cost = chosen.cost()
     image = f"{chosen.channels}×{chosen.image_size}×{chosen.image_size}"
     lines = [
         f'"""{literal_text(chosen.name)}{title}',

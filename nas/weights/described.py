@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nas.description import NetworkDescription, from_metadata, to_metadata
 from nas.weights.files import WeightsError, read_metadata, read_weights, write_weights
-from search_spaces.network import Network, build_network
+from search_spaces.network import Network
 from search_spaces.skeletons import NASNetSkeleton
 
 TRAINING_ONLY = "auxiliary."
@@ -47,10 +47,7 @@ def load_described(path: Path) -> tuple[Network, NetworkDescription]:
         UserError: the file has no description, or its weights do not fit it.
     """
     description = read_description(path)
-    chosen = description.architecture
-    network = build_network(
-        chosen.genotype, chosen.skeleton, classes=chosen.classes, channels=chosen.channels, image_size=chosen.image_size
-    )
+    network = description.architecture.build()
     load_into(network, read_weights(path), path)
     return network.eval(), description
 
