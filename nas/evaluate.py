@@ -145,8 +145,9 @@ def _data_settings(source: Path, data: dict[str, Any] | None) -> DataSettings | 
 
 def _recipe(description: NetworkDescription) -> Recipe:
     """A recipe that says no more than how images are prepared for scoring."""
-    interpolation = "bilinear" if description.interpolation == "bilinear" else "bicubic"
-    augmentation = AugmentationSettings(crop="inception", interpolation=interpolation)
+    augmentation = AugmentationSettings(
+        crop="inception", interpolation="bilinear" if description.interpolation == "bilinear" else "bicubic"
+    )
     return Recipe(crop_fraction=description.crop_fraction, augmentation=augmentation)
 
 
