@@ -24,10 +24,11 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from controllers.controller import Completed, random_for
-from nas.config import SyntheticSettings
-from nas.evaluators import SyntheticEvaluator
-from nas.ledger import read_records, replay
-from nas.run_folder import RunFolder
+from nas.evaluators.settings import SyntheticSettings
+from nas.evaluators.synthetic import SyntheticEvaluator
+from nas.runs.folder import RunFolder
+from nas.runs.ledger import read_records
+from nas.runs.state import replay
 
 CPUS_A_NODE = 2
 STUCK_SECONDS = 300.0
@@ -59,7 +60,7 @@ class Chaos:
         settings += ["--set", "runner.checkpoint_seconds=0.3", "--address", self.cluster.address]
         arguments = ["resume", str(self.run)] if (self.run / "ledger.jsonl").exists() else ["search", *settings, "--run", str(self.run)]
         log = (self.run.parent / f"{self.run.name}.log").open("a")
-        self.driver = subprocess.Popen([sys.executable, "-m", "nas.cli", *arguments], stdout=log, stderr=log, text=True)
+        self.driver = subprocess.Popen([sys.executable, "-m", "nas.cli.main", *arguments], stdout=log, stderr=log, text=True)
 
     def kill_driver(self) -> None:
         """End it as by kill -9, and start it again."""

@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import ttest_ind
 
-from nas import engine
-from nas.ledger import RunState, rewards_over_time
-from nas.run_folder import RunFolder
-from nas.search import Ending
-from nas.settings import build_config
+from nas.runs import session as engine
+from nas.runs.config import build_config
+from nas.runs.folder import RunFolder
+from nas.runs.loop import Ending
+from nas.runs.state import RunState, rewards_over_time
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 

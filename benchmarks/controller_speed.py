@@ -16,10 +16,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from controllers.controller import Completed, Proposal, random_for
+from controllers.deduplicated import Deduplicated
 from controllers.registry import make_controller
-from controllers.wrappers import Deduplicated
-from nas.suite import parse_arm
-from nas.synthetic import noisy_reward
+from nas.comparisons.suite import parse_arm
+from nas.evaluators.objective import noisy_reward
 from search_spaces.nasnet import NASNET
 from search_spaces.space import sample_actions
 

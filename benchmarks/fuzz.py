@@ -10,7 +10,7 @@ A case is a finding where a reader raises anything but a UserError, takes more t
 - an accepted genotype must keep the rules of the format as restated here, hold what its text says, and be equal after writing and reading;
 - an accepted space must propose actions that decode to genotypes that encode to the same actions.
 
-Findings are written to the folder --out, with the seed that repeats them. tests/test_fuzz.py runs some hundred cases.
+Findings are written to the folder --out, with the seed that repeats them. tests/runs_tests/test_fuzz.py runs some hundred cases.
 """
 
 import argparse
@@ -30,11 +30,13 @@ from types import FrameType
 from typing import Any
 
 from controllers.controller import Completed, Failed, Proposal, Stopped, random_for
-from nas import ledger as records
 from nas.errors import ConfigError, GenotypeError, UserError
-from nas.evaluation import Evaluation, Report
-from nas.ledger import Ledger, encode_line, read_records, replay
-from nas.settings import build_config, config_from_document, preset_names, to_yaml
+from nas.evaluators.evaluator import Evaluation, Report
+from nas.runs import records
+from nas.runs.config import build_config, config_from_document, config_yaml, preset_names
+from nas.runs.ledger import Ledger, read_records
+from nas.runs.records import encode_line
+from nas.runs.state import replay
 from search_spaces.genotype import from_document, read_genotype, to_document, to_json
 from search_spaces.genotype import to_yaml as genotype_to_yaml
 from search_spaces.nasnet import NASNET
@@ -244,7 +246,7 @@ def ledgers(scratch: Path) -> list[bytes]:
 
 def configurations(scratch: Path) -> list[bytes]:
     """The effective configurations of all presets."""
-    return [to_yaml(build_config(name)).encode() for name in preset_names()]
+    return [config_yaml(build_config(name)).encode() for name in preset_names()]
 
 
 def genotypes(scratch: Path) -> list[bytes]:
@@ -311,7 +313,7 @@ def check_configuration(path: Path, original: bytes) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool) and not name.startswith("controller.options"):
             expect(value >= 0, f"{name} is {value}")
     again = path.with_name("again.yaml")
-    again.write_text(to_yaml(config), encoding="utf-8")
+    again.write_text(config_yaml(config), encoding="utf-8")
     expect(config_from_document(load_document(again, ConfigError)) == config, "it changes when written and read")
     return "same" if again.read_bytes() == original else "accepted"
 

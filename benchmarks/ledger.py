@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import engine
-from nas.run_folder import RunFolder
-from nas.settings import config_from_document
+from nas.runs import session as engine
+from nas.runs.config import config_from_document
+from nas.runs.folder import RunFolder
 
 QUIET = Console(quiet=True)
 

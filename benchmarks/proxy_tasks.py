@@ -21,10 +21,10 @@ import torch
 from scipy.stats import spearmanr
 
 from controllers.controller import Completed
-from nas.config import SearchConfig
 from nas.data import Dataset, load_dataset
 from nas.data.proxy import proxy_data
-from nas.training import TrainingEvaluator
+from nas.evaluators.child import TrainingEvaluator
+from nas.runs.config import SearchConfig
 from search_spaces.nasnet import NASNET
 from search_spaces.space import sample_actions
 

@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from controllers.controller import Completed, Failed, random_for
+from controllers.deduplicated import Deduplicated
 from controllers.registry import make_controller
-from controllers.wrappers import Deduplicated
-from nas import ledger as records
-from nas import snapshot
-from nas.evaluation import Evaluation, Report
-from nas.ledger import Ledger, Trial
-from nas.run_folder import RunFolder
+from nas.evaluators.evaluator import Evaluation, Report
+from nas.evaluators.objective import noisy_reward
 from nas.runners.runner import Job
 from nas.runners.simulated import Moment, SimulatedRunner
-from nas.search import Search, SearchLimits, Watcher
-from nas.settings import parse_assignments
-from nas.synthetic import noisy_reward
+from nas.runs import controller_state as snapshot
+from nas.runs import records
+from nas.runs.folder import RunFolder
+from nas.runs.ledger import Ledger
+from nas.runs.loop import Search, SearchLimits, Watcher
+from nas.runs.state import Trial
+from nas.settings.reading import parse_assignments
 from search_spaces.registry import load_space
 
 EPOCHS = 3

@@ -22,9 +22,9 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from nas import engine
 from nas.ray_tune import ControllerSearcher, child_trainable
-from nas.settings import build_config
+from nas.runs import session as engine
+from nas.runs.config import build_config
 
 SETTINGS = ("evaluator=synthetic", "synthetic.seconds=0", "fidelity.epochs=1", "controller.name=random", "runner.workers=2")
 

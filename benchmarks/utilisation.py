@@ -22,9 +22,9 @@ from typing import Any
 
 from rich.console import Console
 
-from nas import engine
-from nas.ledger import RunState
-from nas.settings import config_from_document
+from nas.runs import session as engine
+from nas.runs.config import config_from_document
+from nas.runs.state import RunState
 
 WORKERS = 2
 
@@ -79,7 +79,7 @@ def first_child(folder: Path) -> float:
     arguments = ["search", "--preset", "laptop", "--set", "evaluator=synthetic", "--workers", str(WORKERS), "--budget", "4"]
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-m", "nas.cli", *arguments, "--run", str(folder)], stdout=subprocess.DEVNULL, env={**os.environ}
+        [sys.executable, "-m", "nas.cli.main", *arguments, "--run", str(folder)], stdout=subprocess.DEVNULL, env={**os.environ}
     )
     ledger = folder / "ledger.jsonl"
     while not (ledger.is_file() and b'"event":"report"' in ledger.read_bytes()):

@@ -49,7 +49,7 @@ def make_controller(name: str, space: SearchSpace, seed: int, options: Mapping[s
     """
     checked = check_options(name, options or {})
     if isinstance(checked, PolicyGradientOptions):
-        from controllers.rl import PolicyGradientController  # here, so that listing controllers does not load torch
+        from controllers.policy_gradient import PolicyGradientController  # here, so that listing controllers does not load torch
 
         return PolicyGradientController(space, seed, checked)
     if isinstance(checked, EvolutionOptions):

@@ -17,7 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from nas.ray_tune import ControllerSearcher, child_trainable, genotype_of
-from nas.settings import build_config
+from nas.runs.config import build_config
 from search_spaces.genotype import to_yaml
 
 

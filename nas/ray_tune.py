@@ -16,19 +16,19 @@ from ray.tune.search import Searcher
 from safetensors import SafetensorError
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
+from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
-from controllers.wrappers import Deduplicated
-from nas import snapshot
-from nas.config import SearchConfig
 from nas.data.proxy import ProxyData, prepare
 from nas.errors import GenotypeError, RunError
-from nas.evaluation import Attempt, Evaluation
-from nas.evaluators import build_evaluator
-from nas.run_folder import write_atomically
+from nas.evaluators.evaluator import Attempt, Evaluation
+from nas.evaluators.registry import build_evaluator
 from nas.runners.ray_pool import actor_options
 from nas.runners.runner import Job, run_child
-from nas.search import MAX_REPEATS_IN_A_ROW
+from nas.runs import controller_state as snapshot
+from nas.runs.config import SearchConfig
+from nas.runs.loop import MAX_REPEATS_IN_A_ROW
+from nas.tools.files import write_atomically
 from search_spaces.genotype import Genotype, from_document, to_json
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace

@@ -15,7 +15,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 @pytest.fixture
 def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make the next searches stop as by Ctrl-C or a kill once the ledger has that many records."""
-    from nas.ledger import Ledger
+    from nas.runs.ledger import Ledger
 
     def arm(count: int) -> None:
         original = Ledger.append

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("search_spaces", "controllers", "nas")
 FORBIDDEN = {
     "search_spaces": {"controllers", "nas", "tests", "benchmarks"},
@@ -64,8 +64,8 @@ def run_fresh(code: str) -> str:
 
 def test_help_loads_neither_torch_nor_ray() -> None:
     code = (
-        "import sys\nimport nas.cli\n"
-        "try:\n    nas.cli.app(['search', '--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nimport nas.cli.main\n"
+        "try:\n    nas.cli.main.app(['search', '--help'])\nexcept SystemExit:\n    pass\n"
         "print('HEAVY', sorted({'torch', 'ray', 'numpy', 'sklearn', 'matplotlib'} & set(sys.modules)))"
     )
     assert run_fresh(code).endswith("HEAVY []")
@@ -76,7 +76,7 @@ def test_torch_free_modules_load_no_torch() -> None:
     code = (
         "import sys\n"
         + "\n".join(f"import search_spaces.{m}" for m in modules)
-        + "\nimport controllers.controller, nas.config, nas.ledger, nas.search"
+        + "\nimport controllers.controller, nas.runs.config, nas.runs.ledger, nas.runs.loop"
     )
     assert run_fresh(code + "\nprint('torch' in sys.modules)") == "False"
 

@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SOURCES = sorted(p for folder in ("search_spaces", "controllers", "nas", "examples", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
 EXECUTING_MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle", "imp", "runpy"}
 EXECUTING_CALLS = {"eval", "exec", "compile", "__import__", "execfile"}

@@ -7,6 +7,6 @@ set -euo pipefail
 folder=${1:?usage: search_or_resume.sh /ABSOLUTE/RUN/FOLDER [options of nas search]}
 shift
 if [[ -s $folder/ledger.jsonl ]]; then
-    exec "${PYTHON:-python3}" -m nas.cli resume "$folder"
+    exec "${PYTHON:-python3}" -m nas resume "$folder"
 fi
-exec "${PYTHON:-python3}" -m nas.cli search --run "$folder" "$@"
+exec "${PYTHON:-python3}" -m nas search --run "$folder" "$@"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.config import TrainingSettings
+from nas.evaluators.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

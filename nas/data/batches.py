@@ -21,8 +21,8 @@ from nas.data.augmentation import Augmentation, Draws, augment, draw, normalise
 from nas.data.image_files import READING_ERRORS, ImageFiles, to_channels
 from nas.data.training_data import ArrayPart, Part, TrainingData
 from nas.errors import DataError
-from nas.recipe import AugmentationSettings, Recipe
-from nas.training import EVALUATION_PIXELS
+from nas.evaluators.child import EVALUATION_PIXELS
+from nas.training.recipe import AugmentationSettings, Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nas.data.dataset import Dataset, Images, Labels
 from nas.data.download import fetch, md5_of, unpack
-from nas.data.images import Dataset, Images, Labels
 from nas.data.plain_pickle import Array, load_plain_pickle
 from nas.errors import DataError
 

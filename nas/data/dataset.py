@@ -1,32 +1,78 @@
-"""Finds and reads the data set that the settings name. No torch."""
+"""A data set as the engine holds it: all images in one uint8 array, labels, a train and a test part; how to draw from them. No torch."""
 
-from nas.config import DataSettings
-from nas.data.cifar import SPECS, load_cifar
-from nas.data.embedded import load_digits, make_synthetic
-from nas.data.folder import load_folder
-from nas.data.images import Dataset
-from nas.errors import DataError
+from dataclasses import dataclass
 
-NAMES = (*SPECS, "digits", "synthetic", "folder")
-FOLDER_IMAGE_SIZE = 64
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.uint8]
+"""(number, height, width, channels), 0..255."""
+Labels = npt.NDArray[np.int64]
+"""(number,), 0..classes - 1."""
 
 
-def load_dataset(settings: DataSettings, image_size: int | None = None) -> Dataset:
-    """Read the data set that the settings name.
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels in memory.
 
-    ``image_size`` is the side to which the images of a folder are resized where the settings do not say.
-
-    Raises:
-        DataError: the name is unknown, or the data set is missing, incomplete or corrupt.
+    ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not. ``skipped`` names the files that could
+    not be read as images. Where the files bring no split of their own, the train and test parts come from a fixed seed.
     """
-    if settings.name in SPECS:
-        return load_cifar(SPECS[settings.name], settings.root, settings.download)
-    if settings.name == "digits":
-        return load_digits()
-    if settings.name == "synthetic":
-        return make_synthetic()
-    if settings.name == "folder":
-        if settings.root is None:
-            raise DataError("the data set 'folder' needs the folder of its images: --set data.root=FOLDER")
-        return load_folder(settings.root, settings.image_size or image_size or FOLDER_IMAGE_SIZE)
-    raise DataError(f"unknown data set {settings.name!r}; choose one of {', '.join(NAMES)}")
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    class_names: tuple[str, ...]
+    mirrors: bool = True
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def channels(self) -> int:
+        """1 for greyscale, 3 for colour."""
+        return int(self.train_images.shape[3])
+
+    @property
+    def image_size(self) -> int:
+        """Side of the (square) images in pixels."""
+        return int(self.train_images.shape[1])
+
+
+def stratified_choice(labels: Labels, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """``count`` indices whose classes have the shares they have in ``labels`` (largest remainders), in increasing order.
+
+    ``count`` must be at most ``len(labels)``.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    exact = sizes * (count / len(labels))
+    quota = np.floor(exact).astype(np.int64)
+    for i in np.argsort(quota - exact, kind="stable")[: count - int(quota.sum())]:
+        quota[i] += 1
+    return _draw(labels, dict(zip(present.tolist(), quota.tolist(), strict=True)), rng)
+
+
+def balanced_choice(labels: Labels, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """``count`` indices with as many of every class as of the others, as far as there are enough, in increasing order.
+
+    ``count`` must be at most ``len(labels)``. Where it does not divide evenly, the first classes have one more.
+    """
+    present, sizes = np.unique(labels, return_counts=True)
+    quota = np.zeros_like(sizes)
+    while (left := count - int(quota.sum())) > 0:
+        open_classes = np.flatnonzero(quota < sizes)
+        share = max(1, left // len(open_classes))
+        for i in open_classes[:left]:
+            quota[i] += min(share, sizes[i] - quota[i])
+    return _draw(labels, dict(zip(present.tolist(), quota.tolist(), strict=True)), rng)
+
+
+def _draw(labels: Labels, quota: dict[int, int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """The quota of every class, drawn without replacement."""
+    drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in sorted(quota.items())]
+    return np.sort(np.concatenate(drawn)).astype(np.int64)

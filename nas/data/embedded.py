@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas.data.images import Dataset, Images, Labels, stratified_choice
+from nas.data.dataset import Dataset, Images, Labels, stratified_choice
 
 DIGITS_SPLIT_SEED = 0
 DIGITS_TEST = 360

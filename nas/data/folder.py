@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from nas.data.images import Dataset, Images, Labels, stratified_choice
+from nas.data.dataset import Dataset, Images, Labels, stratified_choice
 from nas.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from nas.data.dataset import Images, Labels, stratified_choice
 from nas.data.folder import TEST_SHARE, check_classes, find_files, to_rgb
-from nas.data.images import Images, Labels, stratified_choice
 from nas.errors import DataError
 
 SCHEMA = "nas.images/1"

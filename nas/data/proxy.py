@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas.config import DataSettings, SearchConfig
-from nas.data.dataset import load_dataset
-from nas.data.images import Dataset, Images, Labels, balanced_choice, stratified_choice
+from nas.data.dataset import Dataset, Images, Labels, balanced_choice, stratified_choice
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings
 from nas.errors import DataError
+from nas.runs.config import SearchConfig
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas.config import DataSettings
-from nas.data.dataset import load_dataset
+from nas.data.dataset import Dataset, Images, Labels, stratified_choice
 from nas.data.folder import find_files
 from nas.data.image_files import READING_ERRORS, ImageFiles, ImageIndex, fit, index_document, index_folder, measure, read_index
-from nas.data.images import Dataset, Images, Labels, stratified_choice
 from nas.data.proxy import VALIDATION_FLOOR, channel_statistics, resize
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings
 from nas.errors import DataError
-from nas.recipe import Recipe
+from nas.training.recipe import Recipe
 
 MOST_VALIDATION = 50_000
 IN_MEMORY_SHARE = 0.25
@@ -110,7 +110,7 @@ def training_side(own: int, recipe: Recipe) -> int:
 
 def peek_side(settings: DataSettings, recipe: Recipe) -> int:
     """``training_side`` of a data set, from the sizes that a few files state: enough to choose a skeleton. Raises DataError."""
-    from nas.plan import KNOWN_SHAPES
+    from nas.runs.plan import KNOWN_SHAPES
 
     if settings.name in KNOWN_SHAPES:
         return KNOWN_SHAPES[settings.name][1]
@@ -135,7 +135,7 @@ def prepare_index(settings: DataSettings, index_file: Path, progress: Callable[[
 
 
 def _index(settings: DataSettings, index_file: Path | None, progress: Callable[[int, int], None] | None) -> ImageIndex:
-    from nas.run_folder import write_atomically
+    from nas.tools.files import write_atomically
 
     if index_file is not None and index_file.is_file():
         return read_index(index_file)

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Generator
 
-from nas.evaluation import Attempt, Evaluation, Evaluator, Report
+from nas.evaluators.evaluator import Attempt, Evaluation, Evaluator, Report
 from nas.runners.runner import Ended, Event, Job, Reported, checkpoint_rule, read_checkpoint, run_child
 
 

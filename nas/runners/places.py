@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.config import RunnerSettings
 from nas.errors import ConfigError
+from nas.runners.settings import RunnerSettings
 
 
 @dataclass(frozen=True, slots=True)

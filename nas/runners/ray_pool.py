@@ -15,12 +15,13 @@ from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorEr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from controllers.controller import Failed
-from nas.config import RunnerSettings, SearchConfig
 from nas.errors import ConfigError, RunError
-from nas.evaluation import Attempt, Evaluation, Report
+from nas.evaluators.evaluator import Attempt, Evaluation, Report
 from nas.runners.places import Node, Place, gpu_share, plan_places
 from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
+from nas.runners.settings import RunnerSettings
+from nas.runs.config import SearchConfig
 
 CHILDREN_PER_WORKER = 200
 """A worker is replaced after this many children: its memory grows by about 1 MB a child (allocator fragmentation)."""
@@ -49,7 +50,7 @@ class Worker:
 
     def __init__(self, config: SearchConfig, data: list[Any]) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads slow a busy machine 5-11 times
-        from nas.evaluators import build_evaluator
+        from nas.evaluators.registry import build_evaluator
 
         self._config = config
         self._evaluator = build_evaluator(config, ray.get(data[0]) if data else None)

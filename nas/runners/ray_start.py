@@ -12,8 +12,8 @@ from typing import Any, Literal
 import ray
 from ray.exceptions import AuthenticationError
 
-from nas.config import RunnerSettings
 from nas.errors import ConfigError
+from nas.runners.settings import RunnerSettings
 
 PENDING_SECONDS = 60.0
 """A worker that waits longer than this while there is room for it is worth a word."""

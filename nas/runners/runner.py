@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from controllers.controller import Completed, Failed
-from nas.evaluation import FRESH, Attempt, Evaluation, Evaluator, Report
+from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report
 from search_spaces.genotype import Genotype
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from nas.evaluation import Evaluation, Report
+from nas.evaluators.evaluator import Evaluation, Report
 from nas.runners.runner import Ended, Event, Job, Lost, Reported
 
 

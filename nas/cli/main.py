@@ -1,0 +1,55 @@
+"""The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
+
+import errno
+import os
+import sys
+
+import typer
+
+from nas.cli.architecture import cost, draw
+from nas.cli.bench import bench
+from nas.cli.compare import compare
+from nas.cli.data import data
+from nas.cli.export import export
+from nas.cli.finalists import finalists
+from nas.cli.options import errors, escape
+from nas.cli.search import resume, search
+from nas.cli.show import list_, show
+from nas.cli.train import evaluate, train
+from nas.cli.transfer import transfer
+from nas.errors import UserError
+
+app = typer.Typer(
+    name="nas",
+    help="Neural architecture search: a controller proposes cells, children are trained, the best are handed over.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (search, resume, show, finalists, train, transfer, evaluate, compare, export, cost, draw, data, bench):
+    app.command()(command)
+app.command(name="list")(list_)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
+    # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        errors.print(f"[bold red]error:[/] cannot write{escape(place)}: {error.strerror}; nothing recorded is lost", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

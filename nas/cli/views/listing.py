@@ -1,0 +1,180 @@
+"""The tables of ``nas list`` and the texts of ``nas show NAME``. Torch is loaded only to count parameters and MACs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from rich.table import Table
+
+from controllers.registry import CONTROLLERS, check_options
+from nas.errors import ConfigError, UserError
+from nas.networks.architecture import Architecture, choose_architecture
+from nas.runs import folder as run_folder
+from nas.runs.config import build_config, config_yaml, preset_names, read_preset
+from nas.runs.genotypes import is_genotype, resolve_genotype
+from nas.training.recipe import load_recipe, recipe_names, recipe_yaml
+from search_spaces.genotype import Genotype, to_yaml
+from search_spaces.reference import load_reference, reference_names, reference_source
+from search_spaces.registry import SPACES
+from search_spaces.skeletons import SKELETONS
+from search_spaces.space import size
+
+
+def tables(root: Path, what: str | None = None) -> Iterator[Table]:
+    """What can be listed, a table each, or the one named. Genotypes and skeletons are counted out, which takes seconds: only when named.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    kinds: dict[str, Callable[[], Table]] = {
+        "runs": lambda: _runs(root),
+        "spaces": _spaces,
+        "genotypes": _genotypes,
+        "skeletons": _skeletons,
+        "presets": _presets,
+        "recipes": _recipes,
+        "controllers": _controllers,
+    }
+    if what is not None and what not in kinds:
+        raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}")
+    for kind in ("runs", "spaces", "presets", "controllers") if what is None else (what,):
+        yield kinds[kind]()
+
+
+def describe(name: str) -> str | None:
+    """What a listed name stands for, or a genotype file's content, for ``nas show``; None where it may be a run.
+
+    Raises:
+        UserError: a genotype file cannot be read.
+    """
+    if name in reference_names():
+        genotype = load_reference(name)
+        return f"{reference_source(name)}\n{_cost_line(choose_architecture(genotype))}\n\n{to_yaml(genotype)}"
+    if is_genotype(name):
+        return to_yaml(resolve_genotype(name))
+    if name in SKELETONS:
+        values = "\n".join(f"  {field.name}: {getattr(SKELETONS[name], field.name)}" for field in fields(SKELETONS[name]))
+        return f"skeleton {name}\n{values}\n{_cost_line(choose_architecture(_known_genotype(name), name))}"
+    if name in SPACES:
+        space = SPACES[name]
+        head = f"search space {name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
+        return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
+    if name in recipe_names():
+        return recipe_yaml(load_recipe(name))
+    if name in preset_names():
+        return config_yaml(build_config(name))
+    return None
+
+
+def _cost_line(architecture: Architecture) -> str:
+    side, (parameters, macs) = architecture.image_size, _cost_cells(architecture)
+    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {parameters} parameters, {macs} MACs"
+
+
+def _known_genotype(skeleton: str) -> Genotype:
+    """The genotype that a skeleton is known for, to give its cost by."""
+    if skeleton == "nasbench201":
+        return SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions))  # its densest cell: a 3×3 convolution on every edge
+    for start, genotype in _KNOWN_FOR:
+        if skeleton.startswith(start):
+            return load_reference(genotype or skeleton)
+    raise AssertionError(f"skeleton {skeleton} has no genotype in _KNOWN_FOR")
+
+
+_KNOWN_FOR: tuple[tuple[str, str | None], ...] = (
+    ("convnext-roadmap-", None),
+    ("convnext-isotropic-l", "convnext"),
+    ("convnext-isotropic", "convnext-no-layer-scale"),
+    ("convnext", "convnext"),
+    ("resnet-29", "resnext-8x64d"),
+    ("resnet", "resnext-32x4d"),
+    ("pnasnet", "pnasnet-5"),
+    ("amoebanet", "amoebanet-a"),
+    ("darts", "darts-v2"),
+    ("nasnet", "nasnet-a"),
+)
+
+
+def _genotypes() -> Table:
+    table = _table("reference genotypes", "name", "known in skeleton", "parameters", "MACs")
+    for name in reference_names():
+        architecture = choose_architecture(load_reference(name))
+        table.add_row(name, architecture.skeleton_name, *_cost_cells(architecture))
+    return table
+
+
+def _skeletons() -> Table:
+    table = _table("skeletons", "name", "with", "input", "parameters", "MACs")
+    for name in SKELETONS:
+        architecture = choose_architecture(_known_genotype(name), name)
+        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture))
+    return table
+
+
+def _cost_cells(architecture: Architecture) -> tuple[str, str]:
+    cost = architecture.cost()
+    return f"{cost.parameters:,}", f"{cost.macs:,}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, no_wrap=column in ("name", "run", "parameters", "MACs"))
+    return table
+
+
+def _runs(root: Path) -> Table:
+    table = _table(f"runs in {root}/", "run", "space", "controller", "data", "trained", "best reward", "ended")
+    for folder in run_folder.all_runs(root):
+        try:
+            config, state = folder.config(), folder.state()
+        except UserError as error:
+            table.add_row(folder.path.name, "", "", "", "", "", f"damaged: {error}")
+            continue
+        ranked = state.ranked()
+        table.add_row(
+            folder.path.name,
+            config.space,
+            config.controller.name,
+            config.data.name,
+            f"{state.spent}/{state.budget}",
+            f"{ranked[0].reward:.4f}" if ranked else "–",
+            state.closed or "running or killed",
+        )
+    return table
+
+
+def _spaces() -> Table:
+    table = _table("search spaces", "name", "decisions", "action sequences", "operations")
+    for name, space in SPACES.items():
+        operations = sorted({choice for d in space.decisions if "operation" in d.name for choice in d.choices})
+        table.add_row(name, str(len(space.decisions)), f"{size(space):.3g}", f"{len(operations)} operations" if operations else "")
+    return table
+
+
+def _presets() -> Table:
+    table = _table("presets", "name", "space", "budget", "data", "N", "F", "epochs")
+    for name in preset_names():
+        preset = read_preset(name)
+        fidelity = preset.get("fidelity", {})
+        row = (preset["space"], preset["budget"], preset["data"]["name"], fidelity["cells"], fidelity["filters"], fidelity["epochs"])
+        table.add_row(name, *(str(value) for value in row))
+    return table
+
+
+def _recipes() -> Table:
+    table = _table("recipes of final training", "name", "epochs", "batch", "optimiser", "learning rate", "schedule")
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        optimizer = recipe.optimizer
+        row = (recipe.epochs, recipe.batch_size, optimizer.name, f"{optimizer.learning_rate:g}", recipe.schedule.kind)
+        table.add_row(name, *(str(value) for value in row))
+    return table
+
+
+def _controllers() -> Table:
+    table = _table("controllers", "name", "options with their defaults")
+    for name in CONTROLLERS:
+        options = asdict(check_options(name, {}))
+        table.add_row(name, ", ".join(f"{key}={value}" for key, value in options.items()) or "none")
+    return table

@@ -1,0 +1,99 @@
+"""Shows a training to a person: a live bar on a terminal, a plain line now and then elsewhere, and a line for every epoch."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from nas.cli.views.search_progress import PLAIN_LINE_EVERY
+from nas.data.training_data import TrainingData
+from nas.tools.words import duration
+from nas.training.trainer import EpochRecord, Position, Trainer
+
+
+class TrainProgress:
+    """Use as a context manager around the training; its methods are what ``nas.training.session.Watcher`` takes."""
+
+    def __init__(self, console: Console, epochs: int) -> None:
+        self._console, self._epochs = console, epochs
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._line = time.monotonic()
+        self._began = time.monotonic()
+        self._steps_before = 0
+        self._steps = 1
+        self._best = 0.0
+
+    def __enter__(self) -> "TrainProgress":
+        if self._console.is_terminal:
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self._console)
+            self._task = self._bar.add_task("preparing", total=None, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def on_files(self, done: int, total: int) -> None:
+        """Some files of a folder were checked."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description="checking images", completed=done, total=total, text=f"{done:,}/{total:,}")
+        else:
+            self._say(f"checking images: {done:,} of {total:,}")
+
+    def on_start(self, trainer: Trainer, data: TrainingData) -> None:
+        """The data are there and the network is built."""
+        for note in data.notes:
+            self._console.print(f"note:   {note}", highlight=False, soft_wrap=True, markup=False)
+        share, position = trainer.share, trainer.position
+        passes = f" in {share.passes} passes" if share.passes > 1 else ""
+        workers = f" on {share.world} workers" if share.world > 1 else ""
+        self._console.print(
+            f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
+            f"{len(data.test):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}\n"
+            f"steps:  {trainer.steps_an_epoch} an epoch of {share.batch_size} images{passes}{workers}, "
+            f"learning rate up to {max(group['initial_lr'] for group in trainer.optimizer.param_groups):.4g}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if trainer.updates:
+            self._best = max(0.0, position.best)
+            where = f"epoch {position.epoch}" + (f", step {position.step}" if position.step else "")
+            self._console.print(f"going on at {where}", highlight=False)
+        self._steps_before, self._steps, self._began = trainer.updates, trainer.steps_an_epoch, time.monotonic()
+
+    def on_step(self, position: Position, steps: int) -> None:
+        """A step of the optimiser was done."""
+        done = (position.epoch - 1) * steps + position.step
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                description=f"epoch {position.epoch}/{self._epochs}",
+                completed=position.step,
+                total=steps,
+                text=f"loss {position.loss_sum / position.step:.4f} · best {100 * self._best:.2f} % · {self._left(done)}",
+            )
+        elif time.monotonic() - self._line >= PLAIN_LINE_EVERY:
+            loss = f"loss {position.loss_sum / position.step:.4f}"
+            self._say(f"epoch {position.epoch}/{self._epochs} · step {position.step}/{steps} · {loss} · {self._left(done)}")
+
+    def on_epoch(self, record: EpochRecord, is_best: bool) -> None:
+        """An epoch ended."""
+        self._best = max(self._best, record.validation_top1)
+        self._say(
+            f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
+            f"{' (best)' if is_best else ''}, top-5 {100 * record.validation_top5:.2f} % · {duration(record.seconds)}, "
+            f"{record.images_per_second:,.0f} images/s"
+        )
+
+    def _left(self, done: int) -> str:
+        new = done - self._steps_before
+        if new <= 0:
+            return ""
+        return f"{duration((time.monotonic() - self._began) / new * (self._epochs * self._steps - done))} left"
+
+    def _say(self, text: str) -> None:
+        self._line = time.monotonic()
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)

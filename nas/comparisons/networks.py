@@ -1,0 +1,276 @@
+"""Trains many genotypes under one recipe at one size and tables how they do: who is compared, their trainings, the figures."""
+
+import json
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nas.errors import ConfigError, RunError, UserError
+from nas.networks.architecture import Architecture
+from nas.networks.description import skeleton_document
+from nas.networks.scaling import Target, scale_to
+from nas.runs.genotypes import resolve_genotype
+from nas.tools.files import write_atomically
+from nas.training.config import TrainConfig
+from nas.training.setup import Request, choose_skeleton
+from search_spaces.genotype import Genotype
+from search_spaces.registry import load_space
+from search_spaces.space import sample_actions
+
+
+@dataclass(frozen=True)
+class Member:
+    """A genotype that takes part, and the name it has in the table and in folders."""
+
+    label: str
+    genotype: Genotype
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of a member. Accuracies are in [0, 1], one a seed; ``reason`` says why there are none, or fewer."""
+
+    label: str
+    network: str
+    parameters: int = 0
+    macs: int = 0
+    off: float = 0.0
+    test: tuple[float, ...] = ()
+    validation: tuple[float, ...] = ()
+    latency_ms: float = math.nan
+    cpu_seconds: float = 0.0
+    reason: str = ""
+    on_front: bool = field(default=False)
+
+    @property
+    def mean(self) -> float:
+        """Mean test accuracy over the seeds; NaN where no training finished."""
+        return statistics.fmean(self.test) if self.test else math.nan
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds (n - 1); NaN for fewer than two."""
+        return statistics.stdev(self.test) if len(self.test) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed."""
+
+    target: Target
+    base: TrainConfig
+    seeds: int
+    folder: Path
+
+
+def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) -> list[Member]:
+    """The genotypes named and ``randoms`` drawn uniformly from a space, each under a name of its own.
+
+    Raises:
+        UserError: a name is none, or fewer than two take part.
+    """
+    drawn = random.Random(seed)  # noqa: S311 - not for secrets
+    members = []
+    for source in sources:
+        genotype = resolve_genotype(source)
+        members.append(Member(_label(genotype.name or Path(source).stem), genotype))
+    found = load_space(space) if randoms else None
+    for i in range(randoms):
+        assert found is not None
+        genotype = found.decode(sample_actions(found, drawn))
+        members.append(Member(f"random-{i + 1}", replace(genotype, name=f"random-{i + 1}", space=found.name)))
+    if len(members) < 2:
+        raise ConfigError(f"a comparison must have at least two members, counting --random, but got {len(members)}")
+    twice = sorted({m.label for m in members if sum(other.label == m.label for other in members) > 1})
+    if twice:
+        raise ConfigError(f"every member must have a name of its own, but {twice[0]!r} is named twice")
+    return members
+
+
+def _label(name: str) -> str:
+    """A genotype's name as a folder may have it."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name.lower()).strip(".") or "unnamed"
+
+
+def run_comparison(
+    members: Sequence[Member], plan: Plan, tell: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+) -> tuple[list[Row], bool]:
+    """Size every member, train it with every seed, and keep the table up to date in the folder after each.
+
+    Every training has a folder of its own and goes on where it was stopped; a finished one is read back. A member that cannot
+    be built, diverges or breaks is a row with its reason.
+
+    Args:
+        members: who takes part.
+        plan: how.
+        tell: takes a line for a person.
+        stop: asked after every step; True ends the comparison after a checkpoint.
+
+    Returns:
+        The rows, best first, and whether all trainings that could be done are done.
+
+    Raises:
+        UserError: the data cannot be used, or a folder holds another training.
+    """
+    from nas.data.training_data import load_training_data
+
+    data = load_training_data(plan.base.data, plan.base.recipe, plan.base.image_size)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    for member in members:
+        row, whole = _train_member(member, plan, data, tell, stop)
+        rows.append(row)
+        write_table(rows, plan)
+        if not whole:
+            return ranked(rows), False
+    return ranked(rows), True
+
+
+def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], None], stop: Callable[[], bool]) -> tuple[Row, bool]:  # noqa: ANN401
+    """A member's row, and whether nobody asked to stop. Loads torch."""
+    from nas.training.session import Watcher, train_network
+    from nas.training.trainer import Ending
+
+    genotype = member.genotype
+    try:
+        name, skeleton = choose_skeleton(genotype, Request(member.label), lambda: data.image_size)
+        scaled = scale_to(Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size), plan.target)
+    except UserError as problem:
+        tell(f"{member.label}: {problem}")
+        return Row(member.label, genotype.name, reason=str(problem)), True
+    architecture = scaled.architecture
+    tell(f"{member.label}: {scaled}")
+    test, validation, seconds, reasons = [], [], 0.0, []
+    for seed in range(plan.seeds):
+        config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
+        try:
+            result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)
+        except RunError:
+            raise
+        except Exception as problem:  # a broken member is a row, whatever broke it
+            reasons.append(f"seed {config.seed}: {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"[:300])
+            continue
+        seconds += result.cpu_seconds
+        if result.ending is Ending.INTERRUPTED:
+            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
+        if result.test is None:
+            reasons.append(f"seed {config.seed}: {result.ending.value} {result.detail}".strip())
+            continue
+        test.append(result.test.top1)
+        validation.append(result.validation_top1)
+        tell(f"{member.label}, seed {config.seed}: {result.test.top1:.2%} of the test images, {result.cpu_seconds:,.0f} s of CPU time")
+    return Row(
+        member.label,
+        architecture.name,
+        scaled.parameters,
+        scaled.macs,
+        scaled.off,
+        tuple(test),
+        tuple(validation),
+        _latency(architecture),
+        seconds,
+        "; ".join(reasons),
+    ), True
+
+
+def _latency(architecture: Architecture) -> float:
+    """Milliseconds for one image, measured here on the CPU with one thread, at the median of 50."""
+    import torch
+
+    from nas.networks.latency import measure_latency
+
+    network = architecture.build()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return 1000 * measure_latency(network, image_size=architecture.image_size, channels=architecture.channels).median
+    finally:
+        torch.set_num_threads(threads)
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows by mean test accuracy, those without one last; who is on the Pareto front of accuracy and latency is marked."""
+    marked = [Row(**{**asdict(row), "on_front": _on_front(row, rows)}) for row in rows]
+    return sorted(marked, key=lambda row: (not row.test, -row.mean if row.test else 0.0))
+
+
+def _on_front(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether nobody is at least as accurate and as fast, and better in one of both."""
+    if not row.test:
+        return False
+    own = (row.mean, row.latency_ms)
+    others = [(other.mean, other.latency_ms) for other in rows if other.test]
+    return not any(mean >= own[0] and latency <= own[1] and (mean, latency) != own for mean, latency in others)
+
+
+def markdown(rows: Sequence[Row], plan: Plan) -> str:
+    """The comparison as a Markdown table."""
+    recipe = plan.base.recipe
+    lines = [
+        f"Recipe `{recipe.name}`, {recipe.epochs} epochs, data `{plan.base.data.name}`, seeds: {plan.seeds}, size: about {plan.target}.",
+        "Test accuracy of the epoch that was best on the validation part, read once a training; ± is the standard deviation over",
+        "seeds. Latency: one image, one CPU thread, median of 50. `*`: nobody is both more accurate and faster.",
+        "",
+        "| | network | test accuracy % | parameters | MACs | off target | latency ms | CPU s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in ranked(rows):
+        if not row.test:
+            lines.append(f"| {row.label} | {row.network} | failed: {row.reason.replace('|', '/')} | | | | | |")
+            continue
+        spread = f" ± {100 * row.deviation:.2f}" if len(row.test) > 1 else ""
+        note = f" ({row.reason.replace('|', '/')})" if row.reason else ""
+        label, accuracy = f"{row.label}{' *' if row.on_front else ''}", f"{100 * row.mean:.2f}{spread}{note}"
+        costs = f"{row.parameters:,} | {row.macs:,} | {row.off:+.1%} | {row.latency_ms:.2f} | {row.cpu_seconds:,.0f}"
+        lines.append(f"| {label} | {row.network} | {accuracy} | {costs} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_table(rows: Sequence[Row], plan: Plan) -> None:
+    """Write compare.json, compare.md and compare.png into the comparison's folder."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "schema": "nas.compare/1",
+        "target": asdict(plan.target),
+        "seeds": plan.seeds,
+        "training": plan.base.model_dump(mode="json", exclude={"skeleton"}),
+        "rows": [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)],
+    }
+    write_atomically(plan.folder / "compare.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_atomically(plan.folder / "compare.md", markdown(rows, plan))
+    draw_front([row for row in rows if row.test], plan)
+
+
+def draw_front(rows: Sequence[Row], plan: Plan) -> None:
+    """Draw accuracy over latency, and over what was not matched: parameters, or MACs. ``rows`` have accuracies."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    free = "parameters" if plan.target.quantity == "macs" else "macs"
+    for axes, values, name in (
+        (left, [row.latency_ms for row in rows], "latency of one image on one CPU thread, ms"),
+        (right, [float(getattr(row, free)) for row in rows], "parameters" if free == "parameters" else "MACs"),
+    ):
+        for row, value in zip(rows, values, strict=True):
+            error = 100 * row.deviation if len(row.test) > 1 else 0.0
+            axes.errorbar(value, 100 * row.mean, yerr=error, fmt="o", capsize=3)
+            axes.annotate(row.label, (value, 100 * row.mean), textcoords="offset points", xytext=(6, 5), fontsize="small")
+        axes.set_xlabel(name)
+        axes.margins(x=0.25, y=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    front = sorted((row.latency_ms, 100 * row.mean) for row in ranked(rows) if row.on_front)
+    if len(front) > 1:
+        left.plot(*zip(*front, strict=True), color="0.6", linestyle="--", linewidth=1, zorder=0)
+    left.set_ylabel("test accuracy, %")
+    figure.suptitle(f"{plan.base.data.name}, recipe {plan.base.recipe.name}, {plan.base.recipe.epochs} epochs, about {plan.target}")
+    scratch = plan.folder / ".compare.png.part"
+    figure.savefig(scratch, dpi=120, format="png")
+    scratch.replace(plan.folder / "compare.png")

@@ -1,0 +1,1 @@
+"""Whatever scores a child: by training it, by formula, from a table."""

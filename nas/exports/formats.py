@@ -1,0 +1,234 @@
+"""Hands a genotype or a network over in a format for use elsewhere: one function per format, each of which reads its work back."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+from nas.errors import ConfigError
+from nas.exports.handover import ExportError, Handover
+from nas.networks.description import NetworkDescription, to_metadata
+from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
+from search_spaces.strict_yaml import parse_document
+
+
+@dataclass(frozen=True)
+class Format:
+    """An export format.
+
+    Attributes:
+        takes: what is handed over: the genotype alone, or a network with its weights.
+        suffix: what the file's name must end in.
+        write: writes the file (and others beside it, of the same stem), reads it back and says how well that went.
+        text: whether it may also be printed.
+        about: what it is, for help and messages.
+    """
+
+    takes: Literal["genotype", "network"]
+    suffix: str
+    write: Callable[[Handover, Path], str]
+    about: str
+    text: bool = True
+
+
+def format_named(name: str) -> Format:
+    """The format of that name. Raises ConfigError."""
+    if name not in FORMATS:
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {name!r}")
+    return FORMATS[name]
+
+
+def export_files(handover: Handover, format_: Format, output: Path) -> tuple[list[Path], str]:
+    """Write a handover in a format; nothing appears under its name before it was read back and compared.
+
+    Returns:
+        The files written, the one asked for first, and what reading back found.
+
+    Raises:
+        UserError: the name ends otherwise, a package is missing, the network does not fit the format, or the file cannot be written.
+    """
+    if output.suffix.lower() != format_.suffix:
+        raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
+    try:
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+            scratch = Path(folder) / output.name
+            found = format_.write(handover, scratch)
+            names = sorted((path.name for path in Path(folder).iterdir() if path.is_file()), key=lambda name: name != output.name)
+            for name in names:
+                (Path(folder) / name).replace(output.parent / name)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
+    return [output.parent / name for name in names], found
+
+
+def export_text(handover: Handover, format_: Format) -> str:
+    """The same as text, for formats that are text. Raises UserError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"export{format_.suffix}"
+        format_.write(handover, path)
+        return path.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- genotypes
+
+
+def _yaml(handover: Handover, path: Path) -> str:
+    return _genotype_text(to_yaml(handover.architecture.genotype), handover.architecture.genotype, path)
+
+
+def _json(handover: Handover, path: Path) -> str:
+    return _genotype_text(to_json(handover.architecture.genotype) + "\n", handover.architecture.genotype, path)
+
+
+def _genotype_text(text: str, genotype: Genotype, path: Path) -> str:
+    path.write_text(text, encoding="utf-8")
+    if to_document(from_document(parse_document(path.read_text(encoding="utf-8"), ConfigError, "the export"))) != to_document(genotype):
+        raise ExportError("the genotype, read back, is another one")
+    return "read back: the same genotype, name, space and provenance"
+
+
+def _dot(handover: Handover, path: Path) -> str:
+    from nas.networks.drawing.draw import to_dot
+
+    genotype = handover.architecture.genotype
+    path.write_text(to_dot(genotype), encoding="utf-8")
+    arrows = sum(len(node.edges) for _, cell in genotype.cells() for node in cell.nodes)
+    drawn = path.read_text(encoding="utf-8").count("shape=ellipse")
+    if drawn != arrows:
+        raise ExportError(f"the graph has {drawn} operations, but the genotype has {arrows}")
+    return f"read back: all {arrows} operations"
+
+
+def _svg(handover: Handover, path: Path) -> str:
+    from nas.networks.drawing.draw import draw_genotype
+
+    genotype = handover.architecture.genotype
+    draw_genotype(genotype, path)
+    root = ElementTree.parse(path).getroot()  # noqa: S314 - written just now by ourselves
+    if not root.tag.endswith("svg"):
+        raise ExportError("the picture, read back, is no SVG")
+    return "read back: well-formed SVG"
+
+
+# ---------------------------------------------------------------------------------------------------- networks
+
+
+def _safetensors(handover: Handover, path: Path) -> str:
+    from nas.exports.handover import gather
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
+
+    if handover.weights is None:
+        raise ConfigError("--format safetensors hands weights over; name them with --weights")
+    write_weights_beside(handover, path)
+    images = example_images(handover)
+    again = gather(None, path, {})
+    return compare(logits(handover.network(), images), logits(again.network(), images), SAME_LIBRARY, path.name)
+
+
+def write_weights_beside(handover: Handover, path: Path) -> Path:
+    """Write the network's weights, described, into a .safetensors file of the same stem (random ones for an untrained network)."""
+    from nas.exports.handover import TRAINING_ONLY
+    from nas.networks.weights.files import write_weights
+
+    state = {name: tensor for name, tensor in handover.network().state_dict().items() if not name.startswith(TRAINING_ONLY)}
+    description = NetworkDescription(handover.architecture, handover.mean, handover.std, handover.class_names, handover.facts)
+    write_weights(path.with_suffix(".safetensors"), state, to_metadata(description))
+    return path.with_suffix(".safetensors")
+
+
+def _python(handover: Handover, path: Path) -> str:
+    from nas.exports.standalone import python_source
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits, run_elsewhere
+
+    path.write_text(python_source(handover), encoding="utf-8")
+    weights = write_weights_beside(handover, path)
+    images = example_images(handover)
+    found = run_elsewhere("python_file", [path, weights], images, path.name)
+    if handover.weights is None:
+        weights.unlink()
+    return compare(logits(handover.network(), images), found["logits"], SAME_LIBRARY, path.name) + ", in a process without this package"
+
+
+def _timm(handover: Handover, path: Path) -> str:
+    import torch
+
+    from nas.exports.timm_file import model_name, timm_source
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits, run_elsewhere
+
+    if not path.stem.isidentifier():
+        raise ConfigError(f"--output must be a name that Python can import for this format, but got {path.stem!r}")
+    require_packages("timm", "timm", extra="export")
+    path.write_text(timm_source(handover), encoding="utf-8")
+    weights = write_weights_beside(handover, path)
+    images, network = example_images(handover), handover.network()
+    found = run_elsewhere("timm_file", [path, model_name(handover), weights], images, path.name)
+    if handover.weights is None:
+        weights.unlink()
+    with torch.inference_mode():
+        maps = network.features(images)
+    for i, expected in enumerate(maps):
+        compare(expected, found[f"map_{i}"], SAME_LIBRARY, f"{path.name}, map {i}")
+    compare(logits(network, images), found["head"], SAME_LIBRARY, f"{path.name}, forward_head")
+    sentence = compare(logits(network, images), found["logits"], SAME_LIBRARY, path.name)
+    return f"{sentence}, and {len(maps)} feature maps, in a process without this package; timm.create_model({model_name(handover)!r})"
+
+
+def _torch_export(handover: Handover, path: Path) -> str:
+    import torch
+
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
+
+    network = handover.network()
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(network, (example_images(handover),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path, extra_files={"network.json": metadata_text(handover)})
+    again = torch.export.load(path).module()
+    images = example_images(handover, batch=3)
+    return compare(logits(network, images), logits(again, images), SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
+
+
+def _onnx(handover: Handover, path: Path) -> str:
+    import torch
+
+    from nas.exports.onnx_file import onnx_logits, write_onnx
+    from nas.exports.verify import OTHER_LIBRARY, compare, example_images, logits
+
+    require_packages("onnx", "onnxscript", "onnxruntime", extra="export")
+    network = handover.network()
+    write_onnx(handover, network, path)
+    sentence = ""
+    for size in (1, 3):  # another than the one exported with: the batch is free
+        images = example_images(handover, batch=size)
+        sentence = compare(logits(network, images), torch.from_numpy(onnx_logits(path, images.numpy())), OTHER_LIBRARY, path.name)
+    return sentence + ", by onnxruntime, for 1 and 3 images"
+
+
+def metadata_text(handover: Handover) -> str:
+    """The description of the network as JSON, as a weights file has it in its header."""
+    description = NetworkDescription(handover.architecture, handover.mean, handover.std, handover.class_names, handover.facts)
+    return to_metadata(description)["network"]
+
+
+def require_packages(*names: str, extra: str) -> None:
+    """Raise ExportError where one of the packages is not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in dict.fromkeys(names) if find_spec(name) is None]
+    if missing:
+        raise ExportError(f"this format needs {', '.join(missing)}, which is not installed: pip install 'nas-engine[{extra}]'")
+
+
+FORMATS: Mapping[str, Format] = {
+    "yaml": Format("genotype", ".yaml", _yaml, "the genotype, as every command takes it"),
+    "json": Format("genotype", ".json", _json, "the same as JSON"),
+    "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
+    "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
+    "safetensors": Format("network", ".safetensors", _safetensors, "weights that say their network, input and classes", text=False),
+    "torch-export": Format("network", ".pt2", _torch_export, "a program of torch.export, any batch size", text=False),
+    "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", text=False),
+    "python": Format("network", ".py", _python, "one readable PyTorch file, and its weights beside it"),
+    "timm": Format("network", ".py", _timm, "a file that registers the network with timm, and its weights beside it"),
+}
+"""Every export format by name."""

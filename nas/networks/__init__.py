@@ -1,0 +1,1 @@
+"""Architectures as things to count, scale, draw, describe and load weights into."""

@@ -1,0 +1,245 @@
+"""Stacks a genotype to a size: solves for the depth and width whose network costs a wanted number of MACs or parameters."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from nas.errors import ConfigError
+from nas.networks.architecture import Architecture
+from search_spaces.residual_skeletons import ResidualSkeleton
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, penultimate_filters
+
+TOLERANCE = 0.02
+"""A network this near to its target (as a share of it) is near enough to prefer a good shape over a smaller difference."""
+LIMIT = 0.5
+"""A network further than this from its target is none that was asked for."""
+DEEPEST = 20
+"""Cells a stage, or blocks of the longest stage: no published network of cells has more than 7."""
+WIDEST = 2048
+TRIED = 3
+"""Depths that are solved exactly before the closest is taken: more would find a closer cost in an odd shape."""
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a network shall cost: multiply-accumulates for one image, or trainable parameters (see ``search_spaces.networks.cost.Cost``)."""
+
+    quantity: Literal["macs", "parameters"]
+    value: int
+
+    def __str__(self) -> str:
+        return f"{short_number(self.value)} {'MACs' if self.quantity == 'macs' else 'parameters'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A network chosen for a target, with what it costs exactly."""
+
+    architecture: Architecture
+    target: Target
+    parameters: int
+    macs: int
+
+    @property
+    def off(self) -> float:
+        """Signed share of the target by which the network's cost differs: 0.01 is one percent above."""
+        return (self.macs if self.target.quantity == "macs" else self.parameters) / self.target.value - 1
+
+    def __str__(self) -> str:
+        """One line: what was chosen, what it costs, how far that is from the target."""
+        distance = f"{abs(self.off):.2%} {'above' if self.off > 0 else 'below'}" if self.off else "exactly"
+        chosen = f"{self.architecture.name}: {describe_shape(self.architecture)}"
+        return f"{chosen}; {self.parameters:,} parameters, {self.macs:,} MACs, {distance} the {self.target} asked for"
+
+
+def read_target(macs: str | None, params: str | None) -> Target | None:
+    """The target of the flags ``--macs`` and ``--params``, None where neither is given.
+
+    Raises:
+        ConfigError: both are given, or one is no number with an optional k, M or G.
+    """
+    if macs is not None and params is not None:
+        raise ConfigError(f"--macs and --params exclude each other, but got {macs} and {params}")
+    if macs is not None:
+        return Target("macs", parse_number(macs, "--macs"))
+    return None if params is None else Target("parameters", parse_number(params, "--params"))
+
+
+def parse_number(text: str, flag: str) -> int:
+    """A whole number of at least 1 from ``564M``, ``5.3M``, ``1.2G``, ``270k`` or plain digits. Raises ConfigError."""
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kMG]?)", text)
+    value = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if not 1 <= value <= 10**15:
+        raise ConfigError(f"{flag} must be a number with or without k, M or G, such as 564M, 5.3M or 1.2G, but got {text!r}")
+    return value
+
+
+def short_number(value: int) -> str:
+    """``563638816`` as ``563.6M``: four digits, with the unit that ``parse_number`` reads."""
+    for unit in ("G", "M", "k"):
+        if value >= _UNITS[unit]:
+            return f"{value / _UNITS[unit]:.4g}{unit}"
+    return str(value)
+
+
+def describe_shape(architecture: Architecture) -> str:
+    """Depth and width in words: N and F (with the penultimate filters that NASNet's papers print), or depths and widths."""
+    skeleton = architecture.skeleton
+    if isinstance(skeleton, ResidualSkeleton):
+        return f"{'-'.join(map(str, skeleton.depths))} blocks of widths {'-'.join(map(str, skeleton.widths))}"
+    text = f"N={skeleton.cells} cells a stage, F={skeleton.filters} filters in the first stage"
+    if isinstance(skeleton, NASNetSkeleton):
+        text += f" ({penultimate_filters(architecture.genotype, skeleton)} in the penultimate layer)"
+    return text
+
+
+def scale_to(architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None) -> Scaled:
+    """Solve for the depth and width of a network with the target's cost; everything else of the architecture stays.
+
+    Many pairs of depth and width cost the same. The rule: depths are tried from the one whose solution keeps the
+    skeleton's published proportion of depth to width best (in logarithms), for each the width with the closest cost is found
+    exactly, and the first within 2 % of the target is taken; where none of the nearest three depths is that near, the
+    closest of them is, the smaller network of two equally close. So a published network's own cost gives back that network.
+
+    In a residual skeleton all stages keep their proportions, and the stem its own to the first stage. The order of depths
+    and the first guess of a width come from a polynomial through six counts (cost is quadratic in width and linear in depth,
+    but for rounding); what is returned is counted.
+
+    Args:
+        architecture: genotype, skeleton, classes, channels and resolution.
+        target: the cost wanted.
+        cells: N where it is given and only F is free (not for residual skeletons).
+        filters: F where it is given and only N is free.
+
+    Raises:
+        ConfigError: both are given, or no network of this family comes within 50 % of the target.
+    """
+    if cells is not None and filters is not None:
+        raise ConfigError(f"--macs and --params solve for N or F, but got both: --cells {cells} --filters {filters}")
+    family = _family(architecture.skeleton)
+    count = _counter(architecture, family, target)
+    if filters is not None:
+        best = (_closest(lambda depth: count(depth, filters), target.value, family.depth, 1, DEEPEST, 1), filters)
+    else:
+        best = _solve(family, count, target.value, [cells] if cells is not None else None)
+    chosen = replace(architecture, skeleton=family.make(*best))
+
+    cost = chosen.cost()
+    scaled = Scaled(chosen, target, cost.parameters, cost.macs)
+    if abs(scaled.off) > LIMIT:
+        raise ConfigError(f"no network of this skeleton has about {target}; the closest is {chosen.name} with {scaled.off:+.0%}")
+    return scaled
+
+
+# ---------------------------------------------------------------------------------------------------- families of skeletons
+
+Count = Callable[[int, int], int]
+"""The exact cost at a depth and a width."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A skeleton as a point of a plane: its published depth and width, and the skeleton at any other."""
+
+    depth: int
+    width: int
+    lowest: int
+    step: int
+    make: Callable[[int, int], Skeleton]
+
+
+def _family(skeleton: Skeleton) -> _Family:
+    if isinstance(skeleton, ResidualSkeleton):
+        return _residual_family(skeleton)
+    # The stems for ImageNet split the filters; all published F are even there.
+    step = 2 if isinstance(skeleton, NASNetSkeleton) and skeleton.stem != "cifar" else 1
+
+    def make(depth: int, width: int) -> NASNetSkeleton | NASBench201Skeleton:
+        return replace(skeleton, cells=depth, filters=width)
+
+    return _Family(skeleton.cells, skeleton.filters, 2 * step if step > 1 else 1, step, make)
+
+
+def _residual_family(skeleton: ResidualSkeleton) -> _Family:
+    """Depth is the longest stage's number of blocks, width the first stage's channels, in steps of 2."""
+    longest, first = max(skeleton.depths), skeleton.widths[0]
+
+    def make(depth: int, width: int) -> ResidualSkeleton:
+        depths = tuple(max(1, math.floor(d * depth / longest + 0.5)) for d in skeleton.depths)
+        widths = tuple(max(1, math.floor(w * width / first + 0.5)) for w in skeleton.widths)
+        stem = None if skeleton.stem_filters is None else max(1, math.floor(skeleton.stem_filters * width / first + 0.5))
+        return replace(skeleton, depths=depths, widths=widths, stem_filters=stem)
+
+    return _Family(longest, first, 4, 2, make)
+
+
+def _counter(architecture: Architecture, family: _Family, target: Target) -> Count:
+    @cache
+    def count(depth: int, width: int) -> int:
+        cost = replace(architecture, skeleton=family.make(depth, width)).cost()
+        return cost.macs if target.quantity == "macs" else cost.parameters
+
+    return count
+
+
+# ---------------------------------------------------------------------------------------------------- solving
+
+
+def _solve(family: _Family, count: Count, target: int, depths: list[int] | None) -> tuple[int, int]:
+    """Depth and width by the rule of ``scale_to``; ``depths`` are those allowed."""
+    allowed = depths or list(range(1, max(DEEPEST, family.depth) + 1))
+    if family.depth in allowed and abs(count(family.depth, family.width) / target - 1) <= TOLERANCE:
+        return family.depth, family.width  # no other shape is nearer to the published one
+    width_of = _width_guess(family, count, target)
+    guesses = {depth: width_of(depth) for depth in allowed}
+
+    def distortion(depth: int) -> float:
+        return abs(math.log(depth / family.depth) - math.log(guesses[depth] / family.width))
+
+    tried: list[tuple[int, int]] = []
+    for depth in sorted(allowed, key=distortion)[:TRIED]:
+        width = _closest(lambda w, d=depth: count(d, w), target, round(guesses[depth]), family.lowest, WIDEST, family.step)  # type: ignore[misc]
+        if abs(count(depth, width) / target - 1) <= TOLERANCE:
+            return depth, width
+        tried.append((depth, width))
+    return min(tried, key=lambda pair: (abs(count(*pair) - target), count(*pair)))
+
+
+def _width_guess(family: _Family, count: Count, target: int) -> Callable[[int], float]:
+    """The width, unrounded, at which the polynomial ``Σ c_ij · depth^i · width^j`` (i ≤ 1, j ≤ 2) has the target's value."""
+    start = family.width * (target / count(family.depth, family.width)) ** (1 / 3)
+    middle = _on_grid(start, family, max(2 * family.lowest, 2 * family.step))
+    widths = [max(family.lowest, middle // 2 // family.step * family.step), middle, 2 * middle]
+    points = [(depth, width) for depth in (2, 4) for width in widths]
+    powers = [[depth**i * (width / middle) ** j for i in (0, 1) for j in (0, 1, 2)] for depth, width in points]
+    coefficients = np.linalg.solve(np.array(powers, float), np.array([count(*point) for point in points], float))
+
+    def width_at(depth: int) -> float:
+        c, b, a = (float(coefficients[j] + depth * coefficients[3 + j]) for j in range(3))
+        c -= target
+        root = (-b + math.sqrt(max(b * b - 4 * a * c, 0))) / (2 * a) if a > 0 else 1.0
+        return min(max(root * middle, float(family.lowest)), float(WIDEST))
+
+    return width_at
+
+
+def _on_grid(width: float, family: _Family, lowest: int) -> int:
+    return min(max(round(width / family.step) * family.step, lowest), WIDEST // 2)
+
+
+def _closest(cost: Callable[[int], int], target: int, guess: int, lowest: int, highest: int, step: int) -> int:
+    """The value on the grid whose cost is closest to the target (the smaller of two equally close); the cost grows with the value."""
+    value = min(max(guess // step * step, lowest), highest)
+    while value + step <= highest and cost(value) < target:
+        value += step
+    while value - step >= lowest and cost(value) > target:
+        value -= step
+    # Now cost(value) <= target < cost(value + step), but at the ends of the grid.
+    pair = [value, *([value + step] if value + step <= highest else [])]
+    return min(pair, key=lambda v: (abs(cost(v) - target), v))

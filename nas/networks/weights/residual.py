@@ -1,0 +1,214 @@
+"""Weights of ResNet, ResNeXt and ConvNeXt in and out, in the layouts (names and shapes) of torchvision, timm and the released code.
+
+Our networks' names are translated rule by rule; nothing is guessed from the order of tensors. ResNeXt blocks of form (a) or (b)
+are read and written as form (c), which is the one that others have.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from nas.networks.weights.files import WeightsError
+from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, MultiPathBottleneck, merge_paths, split_paths
+from search_spaces.networks.residual_network import ResidualNetwork
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A pattern that matches the whole of one of our names, and the name it becomes."""
+
+
+def _stage(pattern: str, first: int = 0, step: int = 1) -> Callable[[re.Match[str]], str]:
+    """Fills a template's ``{stage}`` with ``first + step · stage``, ``{block}`` with the block, ``{rest}`` with what follows."""
+
+    def name(match: re.Match[str]) -> str:
+        groups = match.groupdict()
+        return pattern.format(stage=first + step * int(groups["stage"]), block=groups.get("block"), rest=groups.get("rest"))
+
+    return name
+
+
+_RESNET: tuple[Rule, ...] = (
+    (r"stem\.conv\.(?P<rest>.+)", r"conv1.\g<rest>"),
+    (r"stem\.norm\.(?P<rest>.+)", r"bn1.\g<rest>"),
+    (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.norm(?P<rest>\d\..+)", _stage("layer{stage}.{block}.bn{rest}", first=1)),
+    (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?P<rest>conv\d\..+)", _stage("layer{stage}.{block}.{rest}", first=1)),
+    (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.shortcut\.(?P<rest>.+)", _stage("layer{stage}.{block}.downsample.{rest}", first=1)),
+    (r"head\.classifier\.(?P<rest>.+)", r"fc.\g<rest>"),
+)
+_BLOCK = r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?:1\.)?"
+_DOWNSAMPLE = r"stages\.(?P<stage>\d+)\.0\.0\.(?P<rest>.+)"
+
+
+def _convnext(
+    stem: tuple[str, str], downsample: tuple[str, int, int], block: tuple[str, int, int], parts: tuple[str, ...], head: tuple[str, str]
+) -> tuple[Rule, ...]:
+    """The rules of one ConvNeXt layout. ``parts`` are the depthwise convolution, norm, two linear layers and layer scale of a block."""
+    ours = (r"depthwise\.", r"norm\.", r"expand\.", r"project\.", "scale")
+    prefix, first, step = block
+    return (
+        (r"stem\.conv\.(?P<rest>.+)", rf"{stem[0]}.\g<rest>"),
+        (r"stem\.norm\.(?P<rest>.+)", rf"{stem[1]}.\g<rest>"),
+        (_DOWNSAMPLE, _stage(*downsample)),
+        *((f"{_BLOCK}{part}(?P<rest>.*)", _stage(f"{prefix}{name}{{rest}}", first, step)) for part, name in zip(ours, parts, strict=True)),
+        (r"head\.norm\.(?P<rest>.+)", rf"{head[0]}.\g<rest>"),
+        (r"head\.classifier\.(?P<rest>.+)", rf"{head[1]}.\g<rest>"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    rules: tuple[Rule, ...]
+    scale_shape: tuple[int, ...] = (-1,)
+
+
+_LAYOUTS: Mapping[tuple[str, str], _Layout] = {
+    ("resnet", "torchvision"): _Layout(_RESNET),
+    ("resnet", "timm"): _Layout(_RESNET),
+    ("convnext", "torchvision"): _Layout(
+        _convnext(
+            ("features.0.0", "features.0.1"),
+            ("features.{stage}.{rest}", 0, 2),
+            ("features.{stage}.{block}.", 1, 2),
+            ("block.0.", "block.2.", "block.3.", "block.5.", "layer_scale"),
+            ("classifier.0", "classifier.2"),
+        ),
+        scale_shape=(-1, 1, 1),
+    ),
+    ("convnext", "timm"): _Layout(
+        _convnext(
+            ("stem.0", "stem.1"),
+            ("stages.{stage}.downsample.{rest}", 0, 1),
+            ("stages.{stage}.blocks.{block}.", 0, 1),
+            ("conv_dw.", "norm.", "mlp.fc1.", "mlp.fc2.", "gamma"),
+            ("head.norm", "head.fc"),
+        )
+    ),
+    ("convnext", "facebook"): _Layout(
+        _convnext(
+            ("downsample_layers.0.0", "downsample_layers.0.1"),
+            ("downsample_layers.{stage}.{rest}", 0, 1),
+            ("stages.{stage}.{block}.", 0, 1),
+            ("dwconv.", "norm.", "pwconv1.", "pwconv2.", "gamma"),
+            ("norm", "head"),
+        )
+    ),
+}
+LAYOUTS: tuple[str, ...] = ("torchvision", "timm", "facebook")
+"""Whose names and shapes: ``facebook`` is the code released with the ConvNeXt paper."""
+
+
+def from_torchvision(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
+    """Load a torchvision state dict (resnet50, resnext50_32x4d, resnext101_*, convnext_*). Raises WeightsError where it does not fit."""
+    import_weights(network, weights, "torchvision")
+
+
+def from_timm(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
+    """Load a timm state dict (resnet50, resnext*, convnext_*). Raises WeightsError where it does not fit."""
+    import_weights(network, weights, "timm")
+
+
+def to_torchvision(network: ResidualNetwork) -> dict[str, Tensor]:
+    """The weights as torchvision names them. Raises WeightsError where torchvision has no such network."""
+    return export_weights(network, "torchvision")
+
+
+def to_timm(network: ResidualNetwork) -> dict[str, Tensor]:
+    """The weights as timm names them. Raises WeightsError where timm has no such network."""
+    return export_weights(network, "timm")
+
+
+def export_weights(network: ResidualNetwork, layout: str) -> dict[str, Tensor]:
+    """The network's weights with the names and shapes of a layout, sharing memory where nothing had to be rearranged.
+
+    Raises:
+        WeightsError: the layout is unknown, or has no name for a part of the network.
+    """
+    chosen = _layout(network, layout)
+    return {
+        _translate(name, chosen.rules, layout): value.reshape(chosen.scale_shape) if _is_layer_scale(name) else value
+        for name, value in grouped_state(network).items()
+        if name != "progress"
+    }
+
+
+def import_weights(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> None:
+    """Copy published weights into the network. All must fit; nothing is changed where one does not.
+
+    A network built with ``classes=0`` takes the weights without their classifier. Counters of BatchNorm's batches may be
+    missing, as they are in old checkpoints.
+
+    Raises:
+        WeightsError: the layout is unknown, a tensor is missing, unknown or of another shape.
+    """
+    chosen = _layout(network, layout)
+    ours = grouped_state(network)
+    names = {_translate(name, chosen.rules, layout): name for name in ours if name != "progress"}
+    head = re.sub(r"weight$", "", _translate("head.classifier.weight", chosen.rules, layout))
+    skipped = () if "head.classifier.weight" in ours else (f"{head}weight", f"{head}bias")
+    unknown = [key for key in weights if key not in names and key not in skipped]
+    missing = [key for key in names if key not in weights and not key.endswith("num_batches_tracked")]
+    for problem, keys in (("are missing", missing), ("have no place in the network", unknown)):
+        if keys:
+            raise WeightsError(f"the weights do not fit as {layout} weights: {len(keys)} tensors {problem}: {_some(keys)}")
+    state = dict(ours)
+    for theirs, name in names.items():
+        if theirs in weights:
+            state[name] = _fit(weights[theirs], ours[name], theirs, theirs.startswith(head))
+    load_grouped_state(network, state)
+
+
+def grouped_state(network: ResidualNetwork) -> dict[str, Tensor]:
+    """The network's state dict as if every ResNeXt block had form (c)."""
+    state = dict(network.state_dict())
+    for prefix, _ in _multi_path_blocks(network):
+        parts = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+        state |= {prefix + key: value for key, value in merge_paths(parts).items()}
+    return state
+
+
+def load_grouped_state(network: ResidualNetwork, state: Mapping[str, Tensor]) -> None:
+    """Load what ``grouped_state`` returned, whatever the forms of the two networks' ResNeXt blocks."""
+    fitted = dict(state)
+    for prefix, block in _multi_path_blocks(network):
+        parts = {key.removeprefix(prefix): fitted.pop(key) for key in list(fitted) if key.startswith(prefix)}
+        fitted |= {prefix + key: value for key, value in split_paths(parts, len(block.paths), block.form).items()}
+    network.load_state_dict(fitted)
+
+
+def _multi_path_blocks(network: ResidualNetwork) -> list[tuple[str, MultiPathBottleneck]]:
+    return [(f"{name}.", module) for name, module in network.named_modules() if isinstance(module, MultiPathBottleneck)]
+
+
+def _layout(network: ResidualNetwork, layout: str) -> _Layout:
+    if layout not in LAYOUTS:
+        raise WeightsError(f"the layout of weights must be one of {', '.join(LAYOUTS)}, but got {layout!r}")
+    kinds = {type(module) for module in network.modules()}
+    family = "convnext" if ConvNeXtBlock in kinds else "resnet" if kinds & {Bottleneck, MultiPathBottleneck} else "other"
+    if (family, layout) not in _LAYOUTS:
+        raise WeightsError(f"there are {layout} weights of ResNet and ResNeXt (not facebook) and of ConvNeXt, but the network is neither")
+    return _LAYOUTS[family, layout]
+
+
+def _translate(name: str, rules: tuple[Rule, ...], layout: str) -> str:
+    for pattern, target in rules:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return match.expand(target) if isinstance(target, str) else target(match)
+    raise WeightsError(f"{layout} has no such network: it has no name for our {name!r}")
+
+
+def _is_layer_scale(name: str) -> bool:
+    return name.endswith(".scale")
+
+
+def _fit(value: Tensor, like: Tensor, name: str, is_classifier: bool) -> Tensor:
+    """A published tensor in our shape; only axes of length 1 may differ (a 1×1 convolution for a linear layer, a layer scale)."""
+    if [side for side in value.shape if side != 1] != [side for side in like.shape if side != 1]:
+        hint = "; build the network with that many classes, or with 0 to leave the classifier out" if is_classifier else ""
+        raise WeightsError(f"{name!r} must have the shape {tuple(like.shape)}, but got {tuple(value.shape)}{hint}")
+    return value.detach().reshape(like.shape)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -1,0 +1,1 @@
+"""Searches: configuration, ledger, folder, loop, resume."""

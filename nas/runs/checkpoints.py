@@ -1,0 +1,58 @@
+"""The states of children that are being trained: one file each in the run folder, written by the driver alone. No torch, no ray.
+
+A child's state comes to the driver with its report, whatever machine the worker is on, so there is one way for a laptop and
+for a cluster without a shared file system, no orphaned worker can overwrite anything, and a mirror of the folder is complete.
+The ledger's report names the checksum: a file that does not have it is not used.
+"""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.runs.state import Trial
+from nas.tools.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints in a folder, which is made when there is a first one."""
+
+    folder: Path
+
+    def write(self, trial: int, epoch: int, state: bytes) -> str:
+        """Keep a child's state after an epoch; returns the checksum to record. Only then may older states be dropped."""
+        self.folder.mkdir(exist_ok=True)
+        write_atomically(self._file(trial, epoch), state)
+        return _checksum(state)
+
+    def find(self, trial: Trial) -> Path | None:
+        """The file with the state that the ledger names, where it is there and whole."""
+        if trial.checkpoint is None:
+            return None
+        epoch, checksum = trial.checkpoint
+        file = self._file(trial.number, epoch)
+        try:
+            return file if _checksum(file.read_bytes()) == checksum else None
+        except OSError:
+            return None
+
+    def drop(self, trial: int, keep: int | None = None) -> None:
+        """Remove a trial's states, except the one after epoch ``keep``."""
+        if self.folder.is_dir():
+            for file in self.folder.glob(f"{trial}-*"):
+                if keep is None or file != self._file(trial, keep):
+                    file.unlink(missing_ok=True)
+
+    def drop_others(self, trials: set[int]) -> None:
+        """Remove what belongs to none of these trials: a kill between a trial's end and the removal leaves it behind."""
+        for file in self.folder.glob("*") if self.folder.is_dir() else ():
+            number = file.name.partition("-")[0]
+            if not number.isdecimal() or int(number) not in trials:
+                file.unlink(missing_ok=True)
+
+    def _file(self, trial: int, epoch: int) -> Path:
+        return self.folder / f"{trial}-{epoch}.state"
+
+
+def _checksum(state: bytes) -> str:
+    return f"{zlib.crc32(state):08x}"

@@ -1,0 +1,141 @@
+"""The folder of a run: its configuration, environment, ledger, snapshot, best genotypes and log. No torch, no ray."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from nas.errors import ConfigError, RunError
+from nas.runs.config import SearchConfig, config_from_document, config_yaml
+from nas.runs.ledger import read_records
+from nas.runs.state import RunState, Trial, replay
+from nas.tools.files import write_atomically
+from nas.tools.hardware import environment
+from search_spaces.genotype import Genotype, Provenance, to_yaml
+from search_spaces.registry import load_space
+from search_spaces.space import SearchSpace
+from search_spaces.strict_yaml import load_document
+
+DEFAULT_ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run's folder, and what is written to them."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The effective configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def ledger_file(self) -> Path:
+        """The append-only record."""
+        return self.path / "ledger.jsonl"
+
+    @property
+    def snapshot_file(self) -> Path:
+        """The controller's state at some point of the ledger; an optimisation."""
+        return self.path / "snapshot.safetensors"
+
+    @property
+    def space_file(self) -> Path:
+        """A copy of the search space's declaration, where the space is not a built-in one."""
+        return self.path / "space.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        """What happened, for people."""
+        return self.path / "log.txt"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The states of the children in training."""
+        return self.path / "checkpoints"
+
+    @property
+    def best_folder(self) -> Path:
+        """The best genotypes so far, ``1.yaml`` the incumbent."""
+        return self.path / "best"
+
+    def config(self) -> SearchConfig:
+        """The configuration of the run. Raises RunError where there is none, ConfigError where it is damaged."""
+        if not self.config_file.is_file():
+            raise RunError(f"{self.path}: a run folder has a config.yaml, but this has none; `nas list` shows the runs in {DEFAULT_ROOT}/")
+        return config_from_document(load_document(self.config_file, ConfigError))
+
+    def space(self, config: SearchConfig) -> SearchSpace:
+        """The search space of the run. Raises SpaceError."""
+        return load_space(str(self.space_file) if self.space_file.is_file() else config.space)
+
+    def write_config(self, config: SearchConfig) -> None:
+        """Record the effective configuration."""
+        write_atomically(self.config_file, config_yaml(config))
+
+    def state(self) -> RunState:
+        """What the ledger says, for reading only. Raises RunError."""
+        if not self.ledger_file.is_file():
+            if (self.path / "metrics.jsonl").is_file():
+                raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
+            raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
+        records, _ = read_records(self.ledger_file)
+        return replay(records, self.ledger_file)
+
+    def log(self, message: str) -> None:
+        """Add a line to the log."""
+        with self.log_file.open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
+
+    def write_best(self, space: SearchSpace, ranked: list[Trial]) -> list[Path]:
+        """Write the genotypes of these trials, best first, as best/1.yaml, best/2.yaml and so on."""
+        self.best_folder.mkdir(exist_ok=True)
+        paths = []
+        for rank, trial in enumerate(ranked, start=1):
+            path = self.best_folder / f"{rank}.yaml"
+            write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name)))
+            paths.append(path)
+        return paths
+
+
+def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
+    """The genotype of a trial, labelled with where it comes from."""
+    cells = space.decode(trial.proposal.actions)
+    origin = Provenance(run=run, trial=trial.number, reward=trial.reward)
+    return Genotype(cells.normal, cells.reduction, name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
+
+
+def create(path: Path | None, config: SearchConfig) -> RunFolder:
+    """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
+    space = Path(config.space).stem
+    folder = path or DEFAULT_ROOT / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{space}-{Path(config.preset).stem}"
+    if (folder / "ledger.jsonl").exists():
+        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(folder)
+        run.write_config(config)
+        write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"{folder}: the run folder cannot be made: {error.strerror or error}") from None
+    return run
+
+
+def find(name: str) -> RunFolder:
+    """The run folder of that path, of that name under runs/, or the newest run for ``last``. Raises RunError."""
+    if name == "last":
+        runs = all_runs(DEFAULT_ROOT)
+        if not runs:
+            raise RunError(f"there is no run in {DEFAULT_ROOT}/ yet; start one with `nas search`")
+        return max(runs, key=lambda run: run.ledger_file.stat().st_mtime)
+    for path in (Path(name), DEFAULT_ROOT / name):
+        if (path / "config.yaml").is_file():
+            return RunFolder(path)
+    known = ", ".join(str(run.path) for run in all_runs(DEFAULT_ROOT)[-5:]) or "none"
+    raise RunError(f"{name}: no run folder there; the latest runs in {DEFAULT_ROOT}/: {known}")
+
+
+def all_runs(root: Path) -> list[RunFolder]:
+    """The runs under a folder, oldest name first."""
+    return [RunFolder(path.parent) for path in sorted(root.glob("*/ledger.jsonl"))]

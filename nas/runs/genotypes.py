@@ -1,0 +1,39 @@
+"""Finds the genotype a person means: a reference genotype's name, a genotype file, or a run's best. No torch."""
+
+import difflib
+from pathlib import Path
+
+from nas.errors import GenotypeError, RunError
+from nas.runs import folder as run_folder
+from search_spaces.genotype import Genotype, read_genotype
+from search_spaces.reference import load_reference, reference_names
+
+
+def is_genotype(name: str) -> bool:
+    """Whether the name is a reference genotype or a genotype file rather than a run."""
+    return name in reference_names() or Path(name).suffix.lower() in (".yaml", ".yml", ".json")
+
+
+def resolve_genotype(name: str, rank: int = 1) -> Genotype:
+    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if name in reference_names():
+        return load_reference(name)
+    if is_genotype(name):
+        return read_genotype(Path(name))
+    try:
+        folder = run_folder.find(name)
+    except RunError as error:
+        near = difflib.get_close_matches(name, reference_names(), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
+        raise GenotypeError(f"{message}; {error}") from None
+    ranked = folder.state().ranked()
+    if not ranked:
+        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
+    if rank > len(ranked):
+        raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
+    return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)

@@ -1,0 +1,129 @@
+"""The append-only record of a run: one checked JSON object a line, one writer. The only source of resume and reports.
+
+Every line carries its number and a checksum, so a lost or altered line is noticed, never believed. A last line that
+was cut off by a kill is dropped when the ledger is opened for writing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from nas.errors import RunError
+from nas.runs.records import Record, decode_line, encode_line
+from nas.runs.state import replay
+
+
+def read_records(path: Path) -> tuple[list[Record], int]:
+    """All whole records of a ledger, and the bytes they take; a cut-off last line is left out.
+
+    Raises:
+        RunError: the file cannot be read, or a line other than the last is damaged.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: the ledger cannot be read: {error.strerror or error}") from None
+    lines = raw.split(b"\n")
+    tail = lines.pop()  # empty where the file ends with a whole line
+    records: list[Record] = []
+    size = 0
+    for number, line in enumerate(lines):
+        try:
+            records.append(decode_line(line.decode("utf-8"), number))
+        except ValueError as error:
+            if number == len(lines) - 1 and not tail:
+                break  # a torn write can end in what looks like a whole line
+            raise RunError(f"{path}, line {number + 1}: a ledger line must be as it was written, but {error}") from None
+        size += len(line) + 1
+    return records, size
+
+
+class Ledger:
+    """Appends records to a run's ledger and keeps the state they add up to. A second writer is refused by a lock.
+
+    Raises:
+        RunError: another process writes to this run, or the ledger is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._grouped = 0
+        self._unforced = False
+        self._lock = FileLock(path.with_suffix(".lock"), blocking=False)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            message = f"{path.parent}: another process is running this search; stop it first, or watch it with `nas show {path.parent}`"
+            raise RunError(message) from None
+        try:
+            records, size = read_records(path) if path.exists() else ([], 0)
+            self.state = replay(records, path)
+            self._lines = len(records)
+            if path.exists():
+                os.truncate(path, size)
+            self._size = size
+            self._file = path.open("ab", buffering=0)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Group commit: what is appended inside is written at once, as always, and forced to the disk once, at the end.
+
+        A kill of the process loses nothing either way. A power cut inside the group may lose its end, whole records from
+        some point on; what was done about them (children handed out, a snapshot) is then done again or ignored.
+        """
+        self._grouped += 1
+        try:
+            yield
+        finally:
+            self._grouped -= 1
+            if not self._grouped and self._unforced:
+                self._force()
+
+    def append(self, *records: Record) -> None:
+        """Write the records and wait until they are on disk (see ``together``): only then may anybody act on them.
+
+        Raises:
+            OSError: the disk is full or gone; what was recorded before stays whole.
+        """
+        content = "".join(encode_line(self._lines + i, record) + "\n" for i, record in enumerate(records)).encode()
+        try:
+            written = 0
+            while written < len(content):  # a disk that fills up takes a part first
+                written += self._file.write(content[written:]) or 0
+            self._unforced = True
+            if not self._grouped:
+                self._force()
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._size += len(content)
+        self._lines += len(records)
+        for record in records:
+            self.state.apply(record)
+
+    def _force(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+        self._unforced = False
+
+    def close(self) -> None:
+        """Release the file and the lock."""
+        self._file.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

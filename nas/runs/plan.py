@@ -1,0 +1,115 @@
+"""Says what a search will do and about how long it takes, before it starts: a few training steps are timed on noise of the data's shape."""
+
+import math
+import time
+
+import numpy as np
+
+from controllers.controller import random_for
+from nas.runs.config import SearchConfig
+from nas.tools.hardware import Hardware
+from nas.tools.words import duration
+from search_spaces.registry import load_space
+from search_spaces.space import sample_actions, size
+
+KNOWN_SHAPES = {"cifar10": (50_000, 32, 3, 10), "cifar100": (50_000, 32, 3, 100), "digits": (1_437, 8, 1, 10)}
+"""Training images, side, channels and classes of the named data sets, so that a plan needs no data."""
+TIMED_GENOTYPES = 4
+TIMED_BATCHES = 3
+
+
+def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
+    """What the search will do, one line a topic, and last how long it may take."""
+    space = load_space(config.space)
+    fidelity = config.fidelity
+    workers = expected_workers(config, hardware)
+    lines = [
+        f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
+        f"proposed by {config.controller.name}, seed {config.seed}",
+    ]
+    if config.evaluator == "train":
+        images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
+        side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
+        lines.append(
+            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
+            f"at {side}, reward = accuracy on a validation split of the training set"
+        )
+    where = (
+        "this process"
+        if config.runner.kind == "local"
+        else f"Ray cluster {config.runner.cluster}"
+        if config.runner.cluster
+        else "Ray on this machine"
+    )
+    lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
+    lines.append(f"time:   {_time(config, workers)}")
+    return lines
+
+
+def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
+    """Children at once, as far as it can be told before Ray is asked; None on a cluster."""
+    runner = config.runner
+    if runner.kind == "local":
+        return 1
+    if runner.workers is not None or runner.cluster is not None:
+        return runner.workers
+    on_cpu = max(1, hardware.cores // runner.threads_per_child)
+    share = runner.gpus_per_child if runner.gpus_per_child is not None else float(bool(hardware.gpus))
+    if not share or not hardware.gpus:
+        return on_cpu
+    on_gpu = len(hardware.gpus) * math.floor(1 / share) if share < 1 else len(hardware.gpus) // math.ceil(share)
+    return max(1, min(on_cpu, on_gpu))
+
+
+def _time(config: SearchConfig, workers: int | None) -> str:
+    if config.evaluator != "train" or workers is None or config.data.name not in KNOWN_SHAPES:
+        return "shown once the first children have ended"
+    started = time.monotonic()
+    seconds = estimate_child_seconds(config)
+    total = seconds * config.budget / workers
+    return (
+        f"about {duration(total)} ({seconds:.1f} s a child, from {TIMED_GENOTYPES} random children timed for {TIMED_BATCHES} batches "
+        f"in {time.monotonic() - started:.0f} s); Ctrl-C stops, `nas resume` goes on"
+    )
+
+
+def estimate_child_seconds(config: SearchConfig) -> float:
+    """Seconds that an average random child takes on one worker of this machine, from a few timed steps on noise."""
+    import torch
+
+    from nas.data.proxy import ProxyData
+    from nas.evaluators.registry import build_evaluator
+
+    total, side, channels, classes = KNOWN_SHAPES[config.data.name]
+    held_out = config.data.validation_examples or max(total // 10, min(500, total // 3))
+    train_images = min(config.fidelity.train_examples or total, total - held_out)
+    validation_images = min(config.fidelity.validation_examples or held_out, held_out)
+    side = config.fidelity.image_size or side
+    batch = min(config.training.batch_size, train_images)
+    noise = np.random.default_rng(0)
+
+    def images(count: int) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+        return noise.integers(0, 256, (count, side, side, channels), dtype=np.uint8), noise.integers(0, classes, count)
+
+    data = ProxyData(
+        "noise", *images(batch * TIMED_BATCHES), *images(256), tuple(map(str, range(classes))), (0.5,) * channels, (0.25,) * channels
+    )
+    short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
+    space = load_space(config.space)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.runner.threads_per_child)
+    try:
+        evaluator = build_evaluator(short, data)
+        seconds = []
+        for number in range(TIMED_GENOTYPES):
+            genotype = space.decode(sample_actions(space, random_for(config.seed, "plan", number)))
+            # The second epoch alone: the first pays for warming up.
+            ends = [time.monotonic() for _ in evaluator.evaluate(genotype, 0, None)]
+            if len(ends) < 2:
+                continue  # it diverged on noise
+            epoch = ends[-1] - ends[0]
+            work = batch * TIMED_BATCHES + 256 / 3  # scoring an image costs about a third of training on it
+            seconds.append(epoch / work * config.fidelity.epochs * (train_images + validation_images / 3))
+    finally:
+        torch.set_num_threads(threads)
+    return sum(seconds) / max(1, len(seconds))

@@ -1,0 +1,140 @@
+"""The records of a ledger: one JSON object a line, numbered and checksummed; how they are made and read."""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
+from nas.evaluators.evaluator import Evaluation, Report
+
+SCHEMA = "nas.ledger/1"
+
+Record = dict[str, Any]
+
+MAX_DETAIL = 2000
+"""Characters kept of what is said about a failure."""
+
+
+def encode_line(number: int, record: Mapping[str, Any]) -> str:
+    """One line: the record, its number ``n`` and the CRC-32 of everything before the ``crc`` key."""
+    body = json.dumps({"n": number, **record}, allow_nan=False, separators=(",", ":"))[:-1]
+    return f'{body},"crc":"{zlib.crc32(body.encode()):08x}"}}'
+
+
+def decode_line(line: str, number: int) -> Record:
+    """Check one line and return its record. Raises ValueError with what is wrong."""
+    body, mark, rest = line.rpartition(',"crc":"')
+    if not mark or rest[8:] != '"}' or rest[:8] != f"{zlib.crc32(body.encode()):08x}":
+        raise ValueError("its checksum does not match")
+    try:
+        record = json.loads(body + "}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON ({error})") from None
+    if not isinstance(record, dict) or record.pop("n", None) != number:
+        raise ValueError(f"it should be line number {number}")
+    return record
+
+
+def opened(time: float, budget: int, rungs: Sequence[int] = (), reduction: int = 0, data: str | None = None) -> Record:
+    """A driver starts or resumes. ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum."""
+    record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
+    if rungs:
+        record |= {"rungs": list(rungs), "reduction": reduction}
+    if data is not None:
+        record["data"] = data
+    return record
+
+
+def asked(proposal: Proposal) -> Record:
+    """The controller proposed a trial."""
+    record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
+    if proposal.log_probs:
+        record["log_probs"] = list(proposal.log_probs)
+        record["policy_version"] = proposal.policy_version
+    return record
+
+
+def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
+    """An attempt at training the trial's child was handed to the runner, to go on after an epoch where a checkpoint lets it."""
+    record: Record = {"event": "started", "trial": trial, "attempt": attempt, "time": round(time, 3)}
+    return record | {"after_epoch": after_epoch} if after_epoch else record
+
+
+def reported(trial: int, attempt: int, report: Report, checkpoint: str | None = None) -> Record:
+    """The child finished an epoch; ``checkpoint`` is the checksum of its state then, where that was kept."""
+    record: Record = {"event": "report", "trial": trial, "attempt": attempt, "epoch": report.epoch, "reward": report.reward}
+    record["metrics"] = dict(report.metrics)
+    if checkpoint is not None:
+        record["checkpoint"] = checkpoint
+    return record
+
+
+def lost(trial: int, attempt: int, detail: str, reason: str = "worker_lost") -> Record:
+    """The attempt came to nothing for a reason that may not be the architecture's: its worker died, hung or had too little memory."""
+    return {"event": "lost", "trial": trial, "attempt": attempt, "reason": reason, "detail": detail[:MAX_DETAIL]}
+
+
+def finished(trial: int, evaluation: Evaluation, time: float, repeats: int | None = None) -> Record:
+    """The trial ended and the controller is told, in this order among all trials.
+
+    ``repeats`` names the earlier trial of the same cells whose outcome answered this one without training.
+    """
+    record: Record = {"event": "finished", "trial": trial, "time": round(time, 3), **outcome_document(evaluation.outcome)}
+    if evaluation.metrics:
+        record["metrics"] = dict(evaluation.metrics)
+    if repeats is not None:
+        record["repeats"] = repeats
+    return record
+
+
+def updated(trial: int, telemetry: Mapping[str, float]) -> Record:
+    """Telling this trial's outcome completed an update of the policy."""
+    return {"event": "updated", "trial": trial, "telemetry": {key: value for key, value in telemetry.items() if math.isfinite(value)}}
+
+
+def closed(reason: str, time: float) -> Record:
+    """The driver stopped in order: ``finished``, ``interrupted`` or ``failing``."""
+    return {"event": "closed", "reason": reason, "time": round(time, 3)}
+
+
+def outcome_document(outcome: Outcome) -> Record:
+    """An outcome as plain data."""
+    match outcome:
+        case Completed(reward):
+            return {"outcome": "completed", "reward": reward}
+        case Stopped(rung, reward):
+            return {"outcome": "stopped", "rung": rung, "reward": reward}
+        case Failed(reason, detail):
+            return {"outcome": "failed", "reason": reason, "detail": detail[:MAX_DETAIL]}
+
+
+def _outcome(record: Record) -> Outcome:
+    kind = record["outcome"]
+    if kind == "completed":
+        return Completed(_share(record["reward"]))
+    if kind == "stopped":
+        return Stopped(_count(record["rung"]), _share(record["reward"]))
+    if kind == "failed" and record["reason"] in FAILURE_REASONS:
+        return Failed(record["reason"], str(record["detail"]))
+    raise ValueError(f"unknown outcome {kind!r}")
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"a finite number is needed, but got {value!r}")
+    return float(value)
+
+
+def _share(value: object) -> float:
+    number = _finite(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"a reward in [0, 1] is needed, but got {value!r}")
+    return number
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"an integer of at least 0 is needed, but got {value!r}")
+    return value

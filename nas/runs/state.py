@@ -1,0 +1,215 @@
+"""What the records of a ledger add up to: trials and their outcomes. Replaying them is how a run is resumed."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controllers.controller import FAILURE_REASONS, Completed, Failed, Proposal
+from nas.errors import RunError
+from nas.evaluators.evaluator import Evaluation, Report
+from nas.runs.halving import Halving
+from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome
+
+
+@dataclass
+class Trial:
+    """Everything the ledger says of one trial."""
+
+    proposal: Proposal
+    attempts: int = 0
+    setbacks: Counter[str] = field(default_factory=Counter)
+    """Attempts that came to nothing, by reason."""
+    reports: list[Report] = field(default_factory=list)
+    checkpoint: tuple[int, str] | None = None
+    """Epoch and checksum of the last state kept, where an attempt can go on from it."""
+    evaluation: Evaluation | None = None
+    repeats: int | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def number(self) -> int:
+        """The trial's number, from 0 in the order of asking."""
+        return self.proposal.trial
+
+    @property
+    def lost(self) -> int:
+        """Attempts that ended with their worker's death."""
+        return self.setbacks["worker_lost"]
+
+    @property
+    def spends_budget(self) -> bool:
+        """Whether the trial counts as one of the budget: ended, really trained, and not lost to a failing machine."""
+        if self.evaluation is None or self.repeats is not None:
+            return False
+        outcome = self.evaluation.outcome
+        return not (isinstance(outcome, Failed) and outcome.reason == "worker_lost")
+
+    @property
+    def reward(self) -> float | None:
+        """The reward of a completed trial, else None."""
+        outcome = self.evaluation.outcome if self.evaluation else None
+        return outcome.reward if isinstance(outcome, Completed) else None
+
+
+@dataclass
+class RunState:
+    """The run as the records add up: trials by number, the order in which they ended, the policy's telemetry."""
+
+    trials: dict[int, Trial] = field(default_factory=dict)
+    told: list[int] = field(default_factory=list)
+    updates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    sessions: list[tuple[float, float]] = field(default_factory=list)
+    pending: dict[int, Trial] = field(default_factory=dict)
+    """Trials asked and not ended, in order of their numbers."""
+    halving: Halving = field(default_factory=Halving)
+    data: str | None = None
+    """Checksum of what the children are trained on, where it was recorded."""
+    budget: int = 0
+    spent: int = 0
+    """How much of the budget is used up."""
+    closed: str | None = None
+
+    def ranked(self) -> list[Trial]:
+        """Completed trials that were really trained, best reward first; the earlier one where rewards are equal."""
+        done = [trial for trial in self.trials.values() if trial.reward is not None and trial.repeats is None]
+        return sorted(done, key=lambda trial: (-(trial.reward or 0.0), trial.number))
+
+    def elapsed(self) -> float:
+        """Seconds during which a driver was at work, over all sessions."""
+        return sum(end - start for start, end in self.sessions)
+
+    def apply(self, record: Record) -> None:
+        """Take one record in. Raises ValueError, KeyError or TypeError where it does not fit what came before."""
+        _APPLY[record["event"]](self, record)
+
+
+def _touch(state: RunState, time: float) -> None:
+    if state.sessions:
+        state.sessions[-1] = (state.sessions[-1][0], max(time, state.sessions[-1][1]))
+
+
+def _apply_opened(state: RunState, record: Record) -> None:
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"the schema must be {SCHEMA!r}, but is {record['schema']!r}")
+    state.budget = _count(record["budget"])
+    rungs = [_count(epoch) for epoch in record.get("rungs", ())]
+    if rungs and _count(record["reduction"]) < 2:
+        raise ValueError(f"the reduction must be at least 2, but is {record['reduction']!r}")
+    state.halving.open(rungs, record.get("reduction", 0))
+    state.data = str(record["data"]) if "data" in record else state.data
+    time = _finite(record["time"])
+    state.sessions.append((time, time))
+    state.closed = None
+
+
+def _apply_asked(state: RunState, record: Record) -> None:
+    number = _count(record["trial"])
+    if number != len(state.trials):
+        raise ValueError(f"the next trial is {len(state.trials)}, but it asks {number}")
+    actions = tuple(_count(action) for action in record["actions"])
+    log_probs = tuple(_finite(p) for p in record.get("log_probs", ()))
+    trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0))))
+    state.trials[number] = state.pending[number] = trial
+
+
+def _running(state: RunState, record: Record) -> Trial:
+    trial = state.trials[_count(record["trial"])]
+    if trial.evaluation is not None:
+        raise ValueError(f"trial {trial.number} had ended")
+    return trial
+
+
+def _apply_started(state: RunState, record: Record) -> None:
+    trial = _running(state, record)
+    trial.attempts = _count(record["attempt"])
+    trial.started = _finite(record["time"])
+    after = _count(record.get("after_epoch", 0))
+    trial.reports = [report for report in trial.reports if report.epoch <= after]
+    if after == 0:
+        trial.checkpoint = None
+    _touch(state, trial.started)
+
+
+def _apply_report(state: RunState, record: Record) -> None:
+    trial = _running(state, record)
+    metrics = {str(key): _finite(value) for key, value in record["metrics"].items()}
+    report = Report(_count(record["epoch"]), _finite(record["reward"]), metrics)
+    if trial.reports and trial.reports[-1].epoch >= report.epoch:  # it started anew: its checkpoint did not fit
+        trial.reports = [earlier for earlier in trial.reports if earlier.epoch < report.epoch]
+    trial.reports.append(report)
+    if "checkpoint" in record:
+        trial.checkpoint = report.epoch, str(record["checkpoint"])
+    state.halving.judge(trial.number, report.epoch, report.reward)
+
+
+def _apply_lost(state: RunState, record: Record) -> None:
+    trial = _running(state, record)
+    reason = record.get("reason", "worker_lost")
+    if reason not in FAILURE_REASONS:
+        raise ValueError(f"unknown reason {reason!r}")
+    trial.setbacks[reason] += 1
+    if reason == "out_of_memory":
+        trial.checkpoint = None  # the next attempt has another batch size: another training
+
+
+def _apply_finished(state: RunState, record: Record) -> None:
+    trial = _running(state, record)
+    trial.evaluation = Evaluation(_outcome(record), {str(key): _finite(value) for key, value in record.get("metrics", {}).items()})
+    if "repeats" in record:
+        trial.repeats = _count(record["repeats"])
+        if trial.repeats == trial.number or state.trials[trial.repeats].evaluation is None:
+            raise ValueError(f"trial {trial.number} repeats trial {trial.repeats}, which had not ended")
+    trial.ended = _finite(record["time"])
+    state.told.append(trial.number)
+    state.spent += trial.spends_budget
+    del state.pending[trial.number]
+    _touch(state, trial.ended)
+
+
+def _apply_updated(state: RunState, record: Record) -> None:
+    state.updates.append((_count(record["trial"]), {str(key): _finite(value) for key, value in record["telemetry"].items()}))
+
+
+def _apply_closed(state: RunState, record: Record) -> None:
+    state.closed = str(record["reason"])
+    _touch(state, _finite(record["time"]))
+
+_APPLY = {
+    "opened": _apply_opened,
+    "asked": _apply_asked,
+    "started": _apply_started,
+    "report": _apply_report,
+    "lost": _apply_lost,
+    "finished": _apply_finished,
+    "updated": _apply_updated,
+    "closed": _apply_closed,
+}
+
+
+def replay(records: Iterable[Record], path: Path) -> RunState:
+    """The state that the records add up to; ``path`` names the ledger in messages.
+
+    Raises:
+        RunError: a record does not fit what came before.
+    """
+    state = RunState()
+    for number, record in enumerate(records, start=1):
+        try:
+            state.apply(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error)
+            raise RunError(f"{path}, line {number}: the record does not fit the ones before: {what}") from None
+    return state
+
+
+def rewards_over_time(state: RunState) -> Iterator[tuple[int, float]]:
+    """(trials ended so far, reward) of every completed, really trained trial in the order of their ends."""
+    count = 0
+    for number in state.told:
+        trial = state.trials[number]
+        if trial.spends_budget:
+            count += 1
+            if trial.reward is not None:
+                yield count, trial.reward

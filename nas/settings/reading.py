@@ -1,0 +1,86 @@
+"""Puts a configuration together: defaults, then a preset or a file, then ``--set`` and flags; with one clear message for a wrong value."""
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from nas.errors import ConfigError
+from search_spaces.strict_yaml import parse_document
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+Overrides = Mapping[str, Any]
+"""Dotted setting names with their values, such as ``{"fidelity.epochs": 3}``; None stands for a flag not given."""
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML.
+
+    Raises:
+        ConfigError: one is not ``name=value``.
+    """
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set must be given as name=value (for example fidelity.epochs=3), but got {assignment!r}")
+        values[name.strip()] = parse_document(text, ConfigError, f"--set {name.strip()}")
+    return values
+
+
+def apply_overrides(document: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """The document with the settings of these dotted names replaced. Raises ConfigError where a name leads through a value."""
+    changed = copy.deepcopy(document)
+    for name, value in overrides.items():
+        _assign(changed, name, value)
+    return changed
+
+
+def validated(model: type[_Model], document: object) -> _Model:
+    """The settings of a document.
+
+    Raises:
+        ConfigError: a setting breaks a rule or is unknown; the message states the rule, the value and the valid choices.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem, model) for problem in error.errors())) from None
+
+
+def _assign(document: dict[str, Any], name: str, value: object) -> None:
+    *path, last = name.split(".")
+    place = document
+    for part in path:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name}: {part!r} is a value, not a group of settings")
+        place = inner
+    place[last] = value
+
+
+def _explain(problem: Any, root: type[BaseModel]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        valid = _settings_at(problem["loc"][:-1], root)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return f"unknown setting {name!r}{hint} Valid settings here: {', '.join(valid)}"
+    message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    if not name or problem["type"] == "value_error":  # a rule between settings says itself what it got
+        return f"{name}: {message}" if name else message
+    return f"{name}: {message}, but got {problem['input']!r}"
+
+
+def _settings_at(path: Sequence[str | int], root: type[BaseModel]) -> list[str]:
+    model = root
+    for part in path:
+        inner = model.model_fields[str(part)].annotation
+        inner = next((a for a in get_args(inner) if isinstance(a, type) and issubclass(a, BaseModel)), inner)
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,165 @@
+"""The folder of a training: configuration, genotype, metrics, checkpoint, weights, curves, result. No torch."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.errors import ConfigError, RunError
+from nas.networks.description import read_skeleton
+from nas.settings.reading import validated
+from nas.tools.files import write_atomically
+from nas.training.config import TrainConfig
+from search_spaces.genotype import Genotype, read_genotype, to_yaml
+from search_spaces.strict_yaml import load_document
+
+SCHEMA = "nas.training/1"
+DEFAULT_ROOT = Path("trained")
+
+
+@dataclass(frozen=True)
+class TrainFolder:
+    """Paths inside a training's folder, and what is written to them."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The effective configuration, skeleton and recipe included."""
+        return self.path / "config.yaml"
+
+    @property
+    def genotype_file(self) -> Path:
+        """What is trained."""
+        return self.path / "genotype.yaml"
+
+    @property
+    def images_file(self) -> Path:
+        """The list of a folder's images, as they were checked before the first epoch."""
+        return self.path / "images.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where the training is: weights, optimiser, averages and position."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def best_file(self) -> Path:
+        """The weights of the epoch that was best on the validation part."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last_file(self) -> Path:
+        """The weights at the end."""
+        return self.path / "last.safetensors"
+
+    @property
+    def curves_file(self) -> Path:
+        """A picture of the metrics."""
+        return self.path / "curves.png"
+
+    @property
+    def result_file(self) -> Path:
+        """How it ended, with the one reading of the test set."""
+        return self.path / "result.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a process trains here."""
+        return self.path / "train.lock"
+
+    @property
+    def log_file(self) -> Path:
+        """What happened, for people."""
+        return self.path / "log.txt"
+
+    def exists(self) -> bool:
+        """Whether a training was begun here."""
+        return self.config_file.is_file()
+
+    def write_new(self, genotype: Genotype, config: TrainConfig, environment: Mapping[str, Any]) -> None:
+        """Make the folder. Raises RunError where that cannot be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.genotype_file, to_yaml(genotype))
+            write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+            write_atomically(self.config_file, config_yaml(config))  # last: it makes the folder one
+        except OSError as error:
+            raise RunError(f"{self.path}: the folder cannot be made: {error.strerror or error}") from None
+
+    def remove_begun(self) -> None:
+        """Remove what ``write_new`` and the preparation of a training wrote, and the folder where nothing else is in it."""
+        begun = (self.config_file, self.genotype_file, self.path / "environment.json", self.images_file, self.log_file, self.lock_file)
+        for file in begun:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+    def config(self) -> TrainConfig:
+        """The configuration. Raises RunError where there is none, ConfigError where it is damaged."""
+        if not self.exists():
+            raise RunError(f"{self.path}: a training's folder has a config.yaml, but this has none")
+        document = load_document(self.config_file, ConfigError)
+        if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
+            raise RunError(f"{self.path}: this is not the folder of a training (its config.yaml must have the schema {SCHEMA!r})")
+        config = validated(TrainConfig, document)
+        read_skeleton(config.skeleton, str(self.config_file))
+        return config
+
+    def genotype(self) -> Genotype:
+        """What is trained. Raises GenotypeError."""
+        return read_genotype(self.genotype_file)
+
+    def write_metrics(self, records: list[Mapping[str, Any]]) -> None:
+        """All epochs so far, one line each."""
+        write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
+
+    def result(self) -> dict[str, Any] | None:
+        """The result of a finished training, else None. Raises RunError where it is damaged."""
+        if not self.result_file.is_file():
+            return None
+        try:
+            document = json.loads(self.result_file.read_text(encoding="utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError("it is not a mapping")
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.result_file}: cannot be read: {error}; remove it to have the test set read again") from None
+        return document
+
+    def log(self, message: str) -> None:
+        """Add a line to the log."""
+        with self.log_file.open("a", encoding="utf-8") as log:
+            log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
+
+
+def config_yaml(config: TrainConfig) -> str:
+    """The configuration as the folder keeps it."""
+    return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
+
+
+EXECUTION = ("device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
+"""Settings that say where a training runs and not what it computes: they may differ when it is resumed."""
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Names of the settings in which two configurations differ, those of execution left out."""
+
+    def flat(prefix: str, value: object) -> dict[str, object]:
+        if isinstance(value, dict):
+            return {key: inner for name, part in value.items() for key, inner in flat(f"{prefix}{name}.", part).items()}
+        return {prefix.removesuffix("."): value}
+
+    first, second = flat("", old.model_dump(mode="json")), flat("", new.model_dump(mode="json"))
+    return sorted(
+        name for name in first.keys() | second.keys() if first.get(name) != second.get(name) and name.split(".")[0] not in EXECUTION
+    )

@@ -1,0 +1,102 @@
+"""Says what a training will do, about how long it takes, and how it ended, in lines for a person."""
+
+from pathlib import Path
+
+from nas.tools.words import duration
+from nas.training.config import TrainConfig, skeleton_of, trained_skeleton
+from nas.training.recipe import Recipe
+from nas.training.session import TrainResult, build_for_training, make_trainer, train_steps_seconds
+from nas.training.trainer import Trainer, image_side
+from search_spaces.genotype import Genotype
+from search_spaces.skeletons import network_name
+
+SIDES_SAMPLED = 200
+SCORING_SHARE = 0.35
+"""Time of scoring an image as a share of training on it."""
+
+
+def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, timed: bool) -> list[str]:
+    """What will be trained, how, where and (where ``timed``: the data are loaded for that) how long it takes.
+
+    Raises:
+        UserError: something cannot be used as asked.
+    """
+    skeleton = trained_skeleton(skeleton_of(config), config.recipe)
+    lines = [
+        f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
+        f"recipe: {describe_recipe(config.recipe)}",
+        f"folder: {folder}",
+    ]
+    if timed:
+        lines += _timed(genotype, config)
+    return lines
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """The recipe in a line."""
+    optimizer, schedule, augmentation, other = recipe.optimizer, recipe.schedule, recipe.augmentation, recipe.regularisation
+    parts = [f"{recipe.name}: {recipe.epochs} epochs, {optimizer.name} at {optimizer.learning_rate:g} with batches of {recipe.batch_size}"]
+    parts.append(f"{schedule.kind} schedule" + (f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""))
+    images = [
+        f"{augmentation.crop} crops",
+        "flips" if augmentation.flip else "",
+        f"cutout {augmentation.cutout}" if augmentation.cutout else "",
+    ]
+    images += [name for name, value in (("mixup", augmentation.mixup), ("CutMix", augmentation.cutmix)) if value]
+    images += [augmentation.rand_augment or "", "random erasing" if augmentation.random_erasing else ""]
+    parts.append(", ".join(filter(None, images)))
+    extras = [f"auxiliary head {other.auxiliary_weight:g}" if other.auxiliary_weight else ""]
+    extras += [f"label smoothing {other.label_smoothing:g}" if other.label_smoothing else ""]
+    extras += [f"weights averaged at {recipe.ema.decay:g}" if recipe.ema else ""]
+    extras += [f"images from {recipe.resolution.start:.0%} of their side" if recipe.resolution.start < 1 else ""]
+    return "; ".join([*parts, *filter(None, extras)])
+
+
+def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
+    import torch
+
+    from nas.data.training_data import load_training_data
+
+    data = load_training_data(config.data, config.recipe, config.image_size, always_stream=config.streaming == "always")
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        trainer = make_trainer(build_for_training(genotype, config, data), data, config)
+        seconds = train_steps_seconds(trainer)
+    finally:
+        torch.set_num_threads(before)
+    total = estimate_seconds(trainer, seconds)
+    return [
+        *(f"note:   {note}" for note in data.notes),
+        f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
+        f"{len(data.test):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
+        f"time:   about {duration(total)} ({1000 * seconds:.0f} ms a step of {trainer.share.batch_size} images, "
+        f"{trainer.steps_an_epoch} steps an epoch, {config.threads} threads); Ctrl-C stops, the same command goes on",
+    ]
+
+
+def estimate_seconds(trainer: Trainer, step_seconds: float) -> float:
+    """Seconds of a whole training, from those of a step on full-sized images: shrunk ones cost as their area."""
+    full = trainer.data.image_size
+    sides = [image_side(trainer.recipe, full, (i + 0.5) / SIDES_SAMPLED) for i in range(SIDES_SAMPLED)]
+    area = sum((side / full) ** 2 for side in sides) / len(sides)
+    an_image = step_seconds / trainer.share.batch_size
+    scored = SCORING_SHARE * an_image * (len(trainer.data.validation) * trainer.recipe.epochs + len(trainer.data.test))
+    return trainer.steps * step_seconds * area + scored
+
+
+def describe_result(result: TrainResult) -> list[str]:
+    """How a training ended: accuracies, costs, time, files."""
+    lines = [
+        f"\n{result.ending.value} after {result.epochs} epochs, {duration(result.seconds)} ({duration(result.cpu_seconds)} of CPU time)"
+    ]
+    if result.best_epoch:
+        lines.append(f"validation: {100 * result.validation_top1:.2f} % after epoch {result.best_epoch}, the best")
+    if result.test:
+        test = result.test
+        accuracy = f"{100 * test.top1:.2f} % top-1, {100 * test.top5:.2f} % top-5"
+        lines.append(f"test:       {accuracy} on {test.images:,} images, read once, with these weights")
+    lines.append(f"network:    {result.parameters:,} parameters, {result.macs:,} MACs")
+    if result.best_epoch:
+        lines.append(f"weights:    {result.folder.best_file}")
+    return lines

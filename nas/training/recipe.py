@@ -1,0 +1,181 @@
+"""Recipes: how a network is trained to convergence, as settings that a person can read and copy. No torch, no ray."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from nas.errors import ConfigError
+from nas.settings.base import Float, Settings
+from nas.settings.reading import apply_overrides, validated
+from search_spaces.strict_yaml import load_document, parse_document
+
+
+class OptimizerSettings(Settings):
+    """The optimiser, with the learning rate from which the schedule starts."""
+
+    name: Literal["sgd", "rmsprop", "adamw"] = Field("sgd", description="rmsprop is TensorFlow's: epsilon inside the square root")
+    learning_rate: Float = Field(0.1, gt=0, description="the largest of the schedule")
+    per_images: int | None = Field(
+        None,
+        ge=1,
+        description="images a step that learning_rate is meant for: it is scaled linearly for another batch_size; null: as it is",
+    )
+    momentum: Float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
+    nesterov: bool = Field(False, description="of sgd")
+    betas: tuple[Float, Float] = Field((0.9, 0.999), strict=False, description="of adamw")
+    decay: Float = Field(0.9, ge=0, lt=1, description="of rmsprop's mean of squares")
+    epsilon: Float = Field(1e-8, gt=0, description="of rmsprop and adamw")
+    weight_decay: Float = Field(5e-4, ge=0, description="L2 (sgd, rmsprop) or decoupled (adamw)")
+    decay_vectors: bool = Field(
+        False, description="biases, norms and layer scales decay too, not only weights of convolutions and linear layers"
+    )
+    layer_decay: Float | None = Field(
+        None, gt=0, le=1, description="factor on the learning rate for every layer group further from the head"
+    )
+    clip_norm: Float | None = Field(None, gt=0, description="global gradient norm; null does not clip")
+
+
+class ScheduleSettings(Settings):
+    """The learning rate over training, for every step by itself."""
+
+    kind: Literal["cosine", "linear", "step", "milestones", "constant"] = "cosine"
+    final: Float = Field(0.0, ge=0, description="learning rate at the end, of cosine and linear")
+    every_epochs: Float = Field(2.4, gt=0, description="of step: epochs between two multiplications")
+    milestones: tuple[Float, ...] = Field((), strict=False, description="of milestones: shares of the training, each multiplies once")
+    factor: Float = Field(0.1, gt=0, lt=1, description="of step and milestones")
+    warmup_epochs: Float = Field(0.0, ge=0, description="linear from 0, before the schedule begins")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "milestones" and (not self.milestones or any(not 0 < share < 1 for share in self.milestones)):
+            raise ValueError(f"milestones must be shares of the training between 0 and 1, but got {list(self.milestones)}")
+        return self
+
+
+class AugmentationSettings(Settings):
+    """What is done to the training images."""
+
+    crop: Literal["none", "shift", "upsample", "inception"] = Field(
+        "shift",
+        description="shift: zero-pad by 1/8, random window; upsample: enlarge by 5/4, random window; "
+        "inception: random area and aspect ratio, resized; none",
+    )
+    min_area: Float = Field(0.08, gt=0, le=1, description="of inception: smallest share of the image's area")
+    flip: bool = Field(True, description="mirror half of the images (never where the data set forbids it, as with digits)")
+    cutout: int = Field(0, ge=0, description="side of the square erased from each image; 0 is off")
+    color_jitter: Float = Field(0.0, ge=0, le=1, description="brightness, contrast, saturation, in random order")
+    lighting: Float = Field(0.0, ge=0, le=1, description="standard deviation of AlexNet's PCA lighting")
+    rand_augment: str | None = Field(None, description="timm's notation, such as rand-m9-mstd0.5-inc1")
+    random_erasing: Float = Field(0.0, ge=0, le=1, description="probability; one rectangle of noise")
+    mixup: Float = Field(0.0, ge=0, description="alpha of mixup; 0 is off")
+    cutmix: Float = Field(0.0, ge=0, description="alpha of CutMix; 0 is off. With both, half of the batches each")
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+
+    @property
+    def batched(self) -> bool:
+        """Whether all of it can be done to whole batches of images in memory, in tensor operations."""
+        return self.crop != "inception" and not (self.color_jitter or self.lighting or self.rand_augment or self.random_erasing)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether two images become one."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+class RegularisationSettings(Settings):
+    """What the recipe changes in the network and the loss; null leaves what the skeleton says."""
+
+    auxiliary_weight: Float = Field(0.0, ge=0, description="weight of the auxiliary head's loss; 0 builds none")
+    drop_path_keep: Float | None = Field(None, gt=0, le=1, description="final probability to keep a path (or a residual branch)")
+    dropout: Float | None = Field(None, ge=0, lt=1, description="before the classifier")
+    label_smoothing: Float = Field(0.0, ge=0, lt=1)
+    norm_momentum: Float | None = Field(None, gt=0, le=1, description="share of a batch in batch norm's moving statistics")
+
+
+class EmaSettings(Settings):
+    """Moving average of the weights, by which the network is scored and saved."""
+
+    decay: Float = Field(0.9999, gt=0, lt=1)
+    warmup: bool = Field(False, description="TensorFlow's: at most (1 + updates) / (10 + updates)")
+
+
+class ResolutionSettings(Settings):
+    """Training on shrunk images first: cheaper steps while the network learns what is coarse."""
+
+    start: Float = Field(1.0, gt=0, le=1, description="share of the side at the beginning; 1 is off")
+    full_from: Float = Field(
+        0.5, ge=0, le=1, description="share of the training from which images have their full side; linear in steps of 4 pixels"
+    )
+
+
+class Recipe(Settings):
+    """All of it. ``batch_size`` counts the images of one step of the optimiser, over all workers and accumulated passes."""
+
+    name: str = "custom"
+    epochs: int = Field(100, ge=1, le=100_000)
+    batch_size: int = Field(128, ge=1)
+    image_size: int | None = Field(None, ge=8, le=2048, description="null takes the data's own, or the skeleton's")
+    normalisation: Literal["measured", "imagenet", "half"] = Field(
+        "measured", description="mean and deviation: of the training images, of ImageNet, or 0.5 and 0.5"
+    )
+    crop_fraction: Float = Field(0.875, gt=0, le=1, description="share of the shorter side that scoring sees, of images from files")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    regularisation: RegularisationSettings = RegularisationSettings()
+    resolution: ResolutionSettings = ResolutionSettings()
+    ema: EmaSettings | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.schedule.warmup_epochs >= self.epochs and self.schedule.warmup_epochs > 0:
+            raise ValueError(f"schedule.warmup_epochs must be below epochs ({self.epochs}), but got {self.schedule.warmup_epochs:g}")
+        if self.resolution.start < 1 and not self.augmentation.batched:
+            raise ValueError(
+                "resolution.start below 1 needs an augmentation of whole batches (crop none, shift or upsample, and nothing else)"
+            )
+        return self
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with the package."""
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in resources.files("nas").joinpath("recipes").iterdir()))
+
+
+def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
+    """A recipe by its name or from a YAML file, with settings changed by dotted names; None stands for a flag not given.
+
+    A warm-up longer than half of the epochs asked for shrinks to a tenth of them, unless it is itself among the overrides.
+
+    Raises:
+        ConfigError: there is no such recipe, or a setting breaks its rule.
+    """
+    if name_or_path in recipe_names():
+        text = resources.files("nas").joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        document, label = parse_document(text, ConfigError, f"recipe {name_or_path}"), name_or_path
+    elif Path(name_or_path).suffix.lower() in (".yaml", ".yml", ".json"):
+        document, label = load_document(Path(name_or_path), ConfigError), Path(name_or_path).stem
+    else:
+        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(f"unknown recipe {name_or_path!r}{hint}; choose one of {', '.join(recipe_names())}, or give a YAML file")
+    if not isinstance(document, dict):
+        raise ConfigError(f"{name_or_path}: a recipe must be a mapping, but got {type(document).__name__}")
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    document = apply_overrides({"name": label, **document}, given)
+    schedule, epochs = document.get("schedule"), document.get("epochs")
+    if isinstance(schedule, dict) and isinstance(epochs, int) and "schedule.warmup_epochs" not in given and "epochs" in given:
+        warmup = schedule.get("warmup_epochs", 0)
+        if isinstance(warmup, int | float) and warmup > epochs / 2:
+            schedule["warmup_epochs"] = epochs / 10
+    return validated(Recipe, document)
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """The recipe as a YAML text that ``--recipe FILE`` takes."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,373 @@
+"""Trains a network to convergence in a folder of its own: the one function behind ``nas train``, comparisons, finalists and transfer."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from nas.data.training_data import TrainingData, load_training_data
+from nas.errors import ConfigError, RunError, UserError
+from nas.networks.architecture import Architecture
+from nas.networks.description import NetworkDescription
+from nas.networks.weights.described import load_into, write_described
+from nas.networks.weights.files import read_weights
+from nas.tools.files import write_atomically
+from nas.tools.hardware import environment
+from nas.training.checkpoint import read_checkpoint, write_checkpoint
+from nas.training.config import TrainConfig, skeleton_of, trained_skeleton
+from nas.training.folder import TrainFolder, differences
+from nas.training.scoring import Scores
+from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
+from search_spaces.genotype import Genotype
+from search_spaces.networks.build import build_network
+from search_spaces.networks.cost import count_macs, count_parameters
+from search_spaces.networks.network import Network
+
+TIMED_SECONDS = 5.0
+"""Longest that an estimate times steps before it makes do with those it has."""
+CURVES_EVERY = 60.0
+"""Seconds between two drawings of the curves while a training goes on."""
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told what while a training goes on; every call comes after the folder has it.
+
+    ``stop`` is asked after every step of the optimiser: True makes the training write a checkpoint and end as INTERRUPTED.
+    """
+
+    on_start: Callable[[Trainer, TrainingData], None] = lambda trainer, data: None
+    on_files: Callable[[int, int], None] = lambda done, total: None
+    on_step: Callable[[Position, int], None] = lambda position, steps: None
+    on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended. ``test`` is the one reading of the test set, by the weights of ``best_epoch``; None unless finished.
+
+    Accuracies are in [0, 1]; seconds are of all sessions, waiting between them left out.
+    """
+
+    folder: TrainFolder
+    ending: Ending
+    epochs: int
+    best_epoch: int
+    validation_top1: float
+    test: Scores | None
+    parameters: int
+    macs: int
+    seconds: float
+    cpu_seconds: float
+    detail: str = ""
+    history: tuple[EpochRecord, ...] = field(default=(), repr=False)
+
+
+def train_network(
+    genotype: Genotype,
+    config: TrainConfig,
+    folder: Path,
+    watcher: Watcher | None = None,
+    *,
+    workers: Workers | None = None,
+    data: TrainingData | None = None,
+) -> TrainResult:
+    """Train the network of a genotype in ``config.skeleton``, in ``folder``; go on where an earlier call or process was stopped.
+
+    The validation part is held out of the training set; the best epoch is chosen on it, and the test set is read once, at the end.
+    A finished training is not repeated: its result is read back. A call after an interruption or ``kill -9`` ends with the
+    weights of an uninterrupted one, bit for bit on the same CPU with as many threads.
+
+    Example::
+
+        recipe = load_recipe("fast", {"epochs": 3})
+        config = TrainConfig(skeleton=skeleton_document(NASNetSkeleton(1, 16), "custom"), recipe=recipe, data=DataSettings(name="cifar10"))
+        result = train_network(load_reference("nasnet-a"), config, Path("trained/nasnet-a"))
+        result.test.top1, result.parameters
+
+    Args:
+        genotype: what is trained.
+        config: how.
+        folder: made where it does not exist.
+        watcher: told what happens.
+        workers: the processes that train together (``nas.runners.distributed`` starts them); None trains in this one.
+        data: the loaded data of ``config.data``, for callers that train many networks on it; None loads it.
+
+    Raises:
+        UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
+    """
+    place = TrainFolder(folder)
+    if workers is not None:  # whoever started the workers holds the folder
+        with _threads(config.threads):
+            return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
+    with held(place, genotype, config):
+        done = finished(place)
+        if done is not None:
+            return done
+        with _threads(config.threads):
+            return _Session(genotype, config, place, watcher or Watcher(), Workers(), data).run()
+
+
+def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
+    """Raise RunError where the folder holds another training."""
+    other = differences(place.config(), config)
+    if place.genotype().cells() != genotype.cells():
+        other.insert(0, "genotype")
+    if other:
+        names = ", ".join(other[:6]) + (", …" if len(other) > 6 else "")
+        raise RunError(f"{place.path}: this folder holds another training, which differs in {names}; name another folder (--output)")
+
+
+@contextmanager
+def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterator[None]:
+    """Make the folder where it does not exist, check that it is for this training, and keep other processes out of it.
+
+    A new folder in which nothing could be trained, for bad input, is removed again.
+
+    Raises:
+        RunError: the folder holds another training, or another process trains in it.
+    """
+    new = not place.exists()
+    if not new:
+        check_same(place, genotype, config)
+    else:
+        place.write_new(genotype, config, environment())
+    lock = FileLock(place.lock_file, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{place.path}: another process is training here; stop it first, or name another folder") from None
+    try:
+        yield
+    except UserError:
+        if new and not place.checkpoint_file.exists():
+            place.remove_begun()
+        raise
+    finally:
+        lock.release()
+
+
+def finished(place: TrainFolder) -> TrainResult | None:
+    """The result of a training that has finished, read from its folder; else None. Raises RunError where it is damaged."""
+    done = place.result()
+    return read_result(place, done) if done is not None and done.get("ending") == Ending.FINISHED.value else None
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU where there is one. Raises ConfigError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(
+            f"--device must be auto, cpu or one of this machine's {torch.cuda.device_count()} GPUs (cuda, cuda:N), but got {name!r}"
+        )
+    return device
+
+
+def build_for_training(genotype: Genotype, config: TrainConfig, data: TrainingData) -> Network:
+    """The network as it is trained, its weights drawn with the seed, or read from ``config.weights``.
+
+    Raises:
+        UserError: genotype and skeleton do not fit, or the weights do not fit the network.
+    """
+    torch.manual_seed(config.seed)
+    skeleton = trained_skeleton(skeleton_of(config), config.recipe)
+    network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    if config.weights is not None:
+        weights, own = read_weights(Path(config.weights)), network.state_dict()
+        heads = tuple(name for name, value in weights.items() if "classifier" in name and name in own and own[name].shape != value.shape)
+        kept = {name: value for name, value in weights.items() if name not in heads}
+        load_into(network, kept, Path(config.weights), without=("auxiliary.", "progress", *heads))
+    return network
+
+
+def train_steps_seconds(trainer: Trainer, steps: int = 3) -> float:
+    """Seconds of one step of the optimiser on full-sized images, the fastest of some; the trainer is spoilt and must be thrown away."""
+    from nas.data.batches import shrink
+
+    times = []
+    stream = trainer.batches.epoch(1, trainer.share, 0, min(steps, trainer.steps_an_epoch))
+    trainer.network.train()
+    for passes in stream:
+        started = time.perf_counter()
+        trainer._step([(shrink(images, trainer.data.image_size), labels) for images, labels in passes])
+        times.append(time.perf_counter() - started)
+        if sum(times) > TIMED_SECONDS:
+            break
+    return min(times)
+
+
+class _Session:
+    """One process's work in a training's folder."""
+
+    def __init__(
+        self, genotype: Genotype, config: TrainConfig, place: TrainFolder, watcher: Watcher, workers: Workers, data: TrainingData | None
+    ) -> None:
+        self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
+        self.data = data or load_training_data(
+            config.data,
+            config.recipe,
+            config.image_size,
+            index_file=place.images_file,
+            always_stream=config.streaming == "always",
+            progress=watcher.on_files,
+        )
+        network = build_for_training(genotype, config, self.data)
+        self.parameters = count_parameters(network) - _auxiliary_parameters(network)
+        self.macs = count_macs(network, channels=self.data.channels, image_size=self.data.image_size)
+        self.trainer = make_trainer(network, self.data, config, workers)
+        self._drawn = time.monotonic()
+
+    def run(self) -> TrainResult:
+        """Train what is left, then read the test set."""
+        trainer, place = self.trainer, self.place
+        if place.checkpoint_file.is_file():
+            tensors, state = read_checkpoint(place.checkpoint_file)
+            trainer.load(tensors, state, place.checkpoint_file)
+        self._log(f"session: epoch {trainer.position.epoch}, step {trainer.position.step} of {trainer.steps_an_epoch}")
+        self.watcher.on_start(trainer, self.data)
+        detail = ""
+        try:
+            hooks = Hooks(self.watcher.stop, self.watcher.on_step, self.watcher.on_epoch)
+            ending = trainer.run(self._keep, hooks, self.config.checkpoint_steps)
+        except DivergedError as problem:
+            ending, detail = Ending.DIVERGED, str(problem)
+        test = self._finish() if ending is Ending.FINISHED else None
+        result = self._result(ending, test, detail)
+        if self.workers.rank == 0:
+            self._draw()
+            if ending is not Ending.INTERRUPTED:
+                write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
+            self._log(f"session ended: {ending.value} {detail}".rstrip())
+        return result
+
+    def _keep(self, is_best: bool) -> None:
+        """Called after every epoch, and in the middle of one before stopping: first the weights, then the checkpoint that counts them."""
+        if self.workers.rank != 0:
+            return
+        trainer, epoch = self.trainer, self.trainer.position.epoch - 1
+        if is_best:
+            write_described(self.place.best_file, trainer.scored_network.state_dict(), self._description(epoch))
+        self.place.write_metrics([asdict(record) for record in trainer.position.history])
+        due = epoch % self.config.checkpoint_epochs == 0 or epoch >= self.config.recipe.epochs or trainer.position.step > 0
+        if due:
+            write_checkpoint(self.place.checkpoint_file, trainer.tensors(), trainer.state())
+        if time.monotonic() - self._drawn > CURVES_EVERY:
+            self._draw()
+
+    def _finish(self) -> Scores:
+        """Read the test set with the best epoch's weights."""
+        trainer, place = self.trainer, self.place
+        if self.workers.rank == 0:
+            write_described(place.last_file, trainer.scored_network.state_dict(), self._description(self.config.recipe.epochs))
+        self.workers.add([0.0])  # everybody waits until the files are there
+        load_into(trainer.scored_network, read_weights(place.best_file), place.best_file)
+        return trainer.score(self.data.test)
+
+    def _description(self, epoch: int) -> NetworkDescription:
+        recipe, data, record = self.config.recipe, self.data, self.trainer.position.history[epoch - 1]
+        skeleton = trained_skeleton(skeleton_of(self.config), recipe)
+        name = self.config.skeleton["name"]
+        architecture = Architecture(self.genotype, skeleton, name, data.classes, data.channels, data.image_size)
+        facts: dict[str, str | int | float] = {
+            "recipe": recipe.name,
+            "data": data.name,
+            "epoch": epoch,
+            "validation_top1": record.validation_top1,
+            # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
+            "crop_fraction": recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0,
+            "interpolation": data.interpolation or recipe.augmentation.interpolation,
+        }
+        return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
+
+    def _result(self, ending: Ending, test: Scores | None, detail: str) -> TrainResult:
+        position = self.trainer.position
+        return TrainResult(
+            folder=self.place,
+            ending=ending,
+            epochs=len(position.history),
+            best_epoch=position.best_epoch,
+            validation_top1=max(0.0, position.best),
+            test=test,
+            parameters=self.parameters,
+            macs=self.macs,
+            seconds=sum(record.seconds for record in position.history) + position.seconds,
+            cpu_seconds=sum(record.cpu_seconds for record in position.history) + position.cpu_seconds,
+            detail=detail,
+            history=tuple(position.history),
+        )
+
+    def _draw(self) -> None:
+        from nas.training.curves import draw_curves
+
+        if self.trainer.position.history:
+            draw_curves(self.trainer.position.history, self.place.curves_file)
+        self._drawn = time.monotonic()
+
+    def _log(self, message: str) -> None:
+        if self.workers.rank == 0:
+            self.place.log(message)
+
+
+def make_trainer(network: Network, data: TrainingData, config: TrainConfig, workers: Workers | None = None) -> Trainer:
+    """The trainer of a network, as the configuration says. Raises UserError."""
+    return Trainer(
+        network,
+        data,
+        config.recipe,
+        seed=config.seed,
+        device=choose_device(config.device),
+        micro_batch=config.micro_batch,
+        loader_workers=config.loader_workers,
+        workers=workers,
+    )
+
+
+def _auxiliary_parameters(network: Network) -> int:
+    auxiliary = getattr(network, "auxiliary", None)
+    return count_parameters(auxiliary) if auxiliary is not None else 0
+
+
+def _result_document(result: TrainResult) -> dict[str, object]:
+    keys = ("epochs", "best_epoch", "validation_top1", "parameters", "macs", "seconds", "cpu_seconds", "detail")
+    document: dict[str, object] = {"ending": result.ending.value, **{key: getattr(result, key) for key in keys}}
+    return document | {"test": asdict(result.test) if result.test else None}
+
+
+def read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
+    """The result that a training wrote into its folder, with its epochs. Raises RunError where it is damaged."""
+    try:
+        records = [json.loads(line) for line in place.metrics_file.read_text(encoding="utf-8").splitlines()]
+        test = document["test"]
+        keys = ("epochs", "best_epoch", "validation_top1", "parameters", "macs", "seconds", "cpu_seconds", "detail")
+        return TrainResult(
+            folder=place,
+            ending=Ending(document["ending"]),
+            test=Scores(**test) if isinstance(test, dict) else None,
+            history=tuple(EpochRecord(**record) for record in records),
+            **{key: document[key] for key in keys},  # type: ignore[arg-type]
+        )
+    except (OSError, KeyError, TypeError, ValueError) as problem:
+        raise RunError(
+            f"{place.result_file}: must be as `nas train` wrote it, but {problem}; remove it to have the test set read again"
+        ) from None

@@ -1,0 +1,121 @@
+"""From what a person names (a genotype, a data set, a recipe, sizes) to what is trained, and where. No torch, no ray."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas.data.settings import DataSettings
+from nas.data.training_data import peek_side
+from nas.errors import ConfigError, UserError
+from nas.networks.architecture import default_skeleton
+from nas.networks.description import skeleton_document
+from nas.runs import folder as run_folder
+from nas.runs.genotypes import is_genotype, resolve_genotype
+from nas.settings.reading import parse_assignments, validated
+from nas.tools.hardware import detect
+from nas.training.config import TrainConfig
+from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
+from nas.training.recipe import load_recipe
+from search_spaces.genotype import Genotype
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton
+
+SMALL_STEM_SIDE = 64
+"""Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
+_FOR_LARGE = {"nasnet-cifar": "nasnet-mobile", "darts-cifar": "darts-imagenet", "amoebanet-cifar": "nasnet-mobile"}
+_FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "resnet-50": "resnet-29-cifar"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for; None where they did not say."""
+
+    source: str
+    rank: int = 1
+    skeleton: str | None = None
+    cells: int | None = None
+    filters: int | None = None
+    data: dict[str, Any] | None = None
+    recipe: str = "fast"
+    recipe_flags: dict[str, Any] | None = None
+    assignments: Sequence[str] = ()
+    settings: dict[str, Any] | None = None
+
+
+def configure(request: Request) -> tuple[Genotype, TrainConfig]:
+    """The genotype and the effective configuration.
+
+    ``--set`` names a setting of the recipe (``optimizer.learning_rate``) or, with ``data.`` in front, of the data.
+
+    Raises:
+        UserError: a name or a value breaks a rule.
+    """
+    genotype = resolve_genotype(request.source, request.rank)
+    assigned = parse_assignments(request.assignments)
+    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
+    for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
+    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
+    data = data_settings(request.source, request.data, for_data)
+    settings = _given(request.settings)
+    name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or peek_side(data, recipe))
+    document = {
+        "skeleton": skeleton_document(skeleton, name),
+        "data": data.model_dump(),
+        "recipe": recipe.model_dump(),
+        "threads": detect().cores,
+        **settings,
+    }
+    return genotype, validated(TrainConfig, document)
+
+
+def data_settings(source: str, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
+    """The data set asked for; where a run is the source and nothing is asked, the run's; else CIFAR-10."""
+    given = {name.removeprefix("data."): value for name, value in _given(flags).items()}
+    base: dict[str, Any] = {}
+    if "name" not in given and not is_genotype(source):
+        run_data = run_folder.find(source).config().data
+        base = {"name": run_data.name, "root": run_data.root, "split_seed": run_data.split_seed}
+    return validated(DataSettings, {**base, **given, **assigned})
+
+
+def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[str, Skeleton]:  # noqa: ANN401 - a function that gives pixels
+    """The skeleton by its name, or the one that suits the genotype's family and the images' side; with N and F as asked."""
+    name = request.skeleton
+    if name is None:
+        name = default_skeleton(genotype)
+        swap = _FOR_LARGE if name in _FOR_LARGE else _FOR_SMALL if name in _FOR_SMALL else {}
+        if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
+            name = swap[name]
+    skeleton = load_skeleton(name)
+    if isinstance(skeleton, NASNetSkeleton | NASBench201Skeleton):
+        skeleton = replace(skeleton, cells=request.cells or skeleton.cells, filters=request.filters or skeleton.filters)
+    elif request.cells is not None or request.filters is not None:
+        raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
+    return name, skeleton
+
+
+def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:
+    """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
+    skeleton = config.skeleton
+    size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
+    data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
+    parts = (genotype.name or "cells", skeleton["name"] + size, data, config.recipe.name)
+    name = re.sub(r"[^\w.+-]+", "_", "-".join(parts)) + (f"-seed{config.seed}" if config.seed else "")
+    number = 1
+    while True:
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        if not folder.exists() or _same(TrainFolder(folder), genotype, config):
+            return folder
+        number += 1
+
+
+def _same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> bool:
+    try:
+        return place.exists() and not differences(place.config(), config) and place.genotype().cells() == genotype.cells()
+    except UserError:
+        return False
+
+
+def _given(flags: dict[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (flags or {}).items() if value is not None}

@@ -1,0 +1,402 @@
+"""Trains one network by a recipe, step by step, and can stop and go on at any step with the same result bit for bit."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from controllers.controller import random_for
+from nas.data.batches import Batch, Share, TrainingBatches, scoring_batches, shrink
+from nas.data.training_data import Part, TrainingData
+from nas.errors import DataError
+from nas.evaluators.child import LOSS_CHECKED_EVERY, flushed_denormals, resolve_precision
+from nas.training.checkpoint import load_optimizer, optimizer_tensors
+from nas.training.optimisation import WeightAverage, make_mixup, make_optimizer, make_schedule, set_norm_momentum
+from nas.training.recipe import Recipe
+from nas.training.scoring import Scores, autocast, score_sums
+from search_spaces.networks.network import Network
+
+RESOLUTION_STEP = 4
+"""Pixels by which the side of shrunk images grows."""
+
+
+class Ending(Enum):
+    """How a session of training ended."""
+
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "diverged"
+
+
+class DivergedError(Exception):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch came to; accuracies in [0, 1], on the validation part, with the averaged weights where there are some."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_top1: float
+    validation_top5: float
+    learning_rate: float
+    seconds: float
+    cpu_seconds: float
+    images_per_second: float
+
+
+@dataclass
+class Position:
+    """Where a training is: ``step`` steps of epoch ``epoch`` (from 1) are done; ``loss_sum`` is over them."""
+
+    epoch: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    best_epoch: int = 0
+    history: list[EpochRecord] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        """The best validation accuracy so far; −1 before the first epoch's end."""
+        return self.history[self.best_epoch - 1].validation_top1 if self.best_epoch else -1.0
+
+    def document(self) -> dict[str, Any]:
+        """As plain data; ``from_document`` reads it."""
+        return asdict(self)
+
+    @staticmethod
+    def from_document(document: Mapping[str, Any]) -> "Position":
+        """The position that ``document`` described. Raises KeyError, TypeError or ValueError where it did not."""
+        history = [EpochRecord(**record) for record in document["history"]]
+        rest = {key: document[key] for key in ("epoch", "step", "loss_sum", "seconds", "cpu_seconds", "best_epoch")}
+        if not 0 <= rest["best_epoch"] <= len(history) or rest["epoch"] != len(history) + 1:
+            raise ValueError("epochs and history do not agree")
+        return Position(**rest, history=history)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that train together: this one's number, how many there are, how they exchange gradients and make sums.
+
+    ``share_buffers`` gives everybody the first worker's moving statistics, so that all score the same network.
+    """
+
+    rank: int = 0
+    world: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    add: Callable[[list[float]], list[float]] = lambda values: values
+    share_buffers: Callable[[nn.Module], None] = lambda module: None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who is told what while a training goes on. ``stop`` is asked after every step; the others come after it happened."""
+
+    stop: Callable[[], bool] = lambda: False
+    on_step: Callable[[Position, int], None] = lambda position, steps: None
+    on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
+
+
+class _WithAuxiliary(nn.Module):
+    """The network as DistributedDataParallel needs it: its ``forward`` is the one that training calls."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the auxiliary head's."""
+        return self.network.forward_with_auxiliary(images)
+
+
+class Trainer:
+    """One training: the network is on the device of the data and is changed."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: TrainingData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device,
+        micro_batch: int | None = None,
+        loader_workers: int = 0,
+        workers: Workers | None = None,
+    ) -> None:
+        self.workers = workers or Workers()
+        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
+        self.loader_workers = loader_workers
+        self.share = plan_share(recipe, len(data.train), self.workers.world, micro_batch, self.workers.rank)
+        self.steps_an_epoch = len(data.train) // self.share.batch_size
+        self.steps = self.steps_an_epoch * recipe.epochs
+        self.position = Position()
+        self.precision = resolve_precision(recipe.precision, device)
+        set_norm_momentum(network, recipe.regularisation.norm_momentum)
+        self.optimizer = make_optimizer(network, recipe.optimizer, self.share.batch_size)
+        self.schedule = make_schedule(self.optimizer, recipe.schedule, recipe.epochs, self.steps_an_epoch)
+        self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
+        self.mixup = make_mixup(recipe, data.classes)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16 and device.type == "cuda")
+        self.batches = TrainingBatches(data, recipe, seed, device, loader_workers)
+        self.module = self.workers.wrap(_WithAuxiliary(self.network))
+
+    # ------------------------------------------------------------------------------------------------ state
+
+    @property
+    def updates(self) -> int:
+        """Steps of the optimiser done so far."""
+        return (self.position.epoch - 1) * self.steps_an_epoch + self.position.step
+
+    @property
+    def scored_network(self) -> Network:
+        """The network that is scored and handed over: with averaged weights where the recipe has them."""
+        return self.average.network if self.average else self.network
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that changes while training, by name."""
+        found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        if self.average:
+            found |= {f"average.{name}": value for name, value in self.average.network.state_dict().items()}
+        return found | optimizer_tensors(self.optimizer)
+
+    def state(self) -> dict[str, Any]:
+        """The rest, as plain data."""
+        return {"position": self.position.document(), "scaler": self.scaler.state_dict(), "steps_an_epoch": self.steps_an_epoch}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], path: Any) -> None:  # noqa: ANN401 - any path, for messages
+        """Go back to where ``tensors`` and ``state`` were taken.
+
+        Raises:
+            RunError: they do not fit this network, recipe or data set.
+        """
+        from nas.errors import RunError
+
+        try:
+            if state["steps_an_epoch"] != self.steps_an_epoch:
+                raise ValueError(f"it has {state['steps_an_epoch']} steps an epoch, this training {self.steps_an_epoch}")
+            self.position = Position.from_document(state["position"])
+            self.network.load_state_dict(_below("network.", tensors))
+            if self.average:
+                self.average.network.load_state_dict(_below("average.", tensors))
+            if state["scaler"]:
+                self.scaler.load_state_dict(state["scaler"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+            raise RunError(f"{path}: the checkpoint does not fit this training: {str(problem).splitlines()[0]}") from None
+        load_optimizer(self.optimizer, tensors, path)
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def run(self, checkpoint: Callable[[bool], None], hooks: Hooks | None = None, every_steps: int | None = None) -> Ending:
+        """Train to the end of the recipe, or until ``hooks.stop`` says so.
+
+        ``checkpoint`` is called after every epoch, with whether it was the best; and in the middle of one before stopping, and
+        after every ``every_steps`` steps.
+
+        Raises:
+            DivergedError: the loss became infinite or NaN; the last checkpoint is from before.
+        """
+        hooks = hooks or Hooks()
+        while self.position.epoch <= self.recipe.epochs:
+            if not self._train_epoch(hooks, lambda: checkpoint(False), every_steps):
+                checkpoint(False)
+                return Ending.INTERRUPTED
+            record = self._end_epoch()
+            checkpoint(self.position.best_epoch == record.epoch)
+            hooks.on_epoch(record, self.position.best_epoch == record.epoch)
+        return Ending.FINISHED
+
+    def _train_epoch(self, hooks: Hooks, checkpoint: Callable[[], None], every_steps: int | None) -> bool:
+        """Train to the end of the current epoch; False where it was interrupted."""
+        position = self.position
+        self.network.train()
+        self.module.train()
+        every = 1 if self.device.type == "cpu" else LOSS_CHECKED_EVERY
+        total = torch.tensor(position.loss_sum, dtype=torch.float64, device=self.device)
+        clock = _Clock(position)
+        steps = self.batches.epoch(position.epoch, self.share, position.step, self.steps_an_epoch)
+        for passes in steps:
+            with flushed_denormals(self.device):
+                total += self._step(passes)
+            position.step += 1
+            stopping = hooks.stop()
+            if stopping or position.step % every == 0 or position.step == self.steps_an_epoch:
+                position.loss_sum = total.item()
+                if not math.isfinite(position.loss_sum):
+                    raise DivergedError(f"the loss became {position.loss_sum} at step {position.step} of epoch {position.epoch}")
+            clock.tick()
+            hooks.on_step(position, self.steps_an_epoch)
+            if stopping and position.step < self.steps_an_epoch:
+                return False
+            if every_steps and position.step % every_steps == 0 and position.step < self.steps_an_epoch:
+                # The mean over all workers, for everybody: any number of them can go on from it.
+                position.loss_sum = self.workers.add([total.item()])[0] / self.workers.world
+                total.fill_(position.loss_sum)
+                checkpoint()
+        return True
+
+    def _step(self, passes: list[Batch]) -> Tensor:
+        """One step of the optimiser; returns the mean loss of this worker's images, detached."""
+        updates = self.updates
+        self._seed_step(updates)
+        self.schedule.step_update(updates)
+        self.network.set_progress(updates / self.steps)
+        side = image_side(self.recipe, self.data.image_size, updates / self.steps)
+        mine = sum(len(labels) for _, labels in passes)
+        # Workers average their gradients; those with one image more than others count for it.
+        mean_share = self.share.batch_size / self.workers.world
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, (images, labels) in enumerate(passes, start=1):
+            # Workers exchange gradients in the last pass only.
+            quiet = self._without_exchange() if number < len(passes) else nullcontext()
+            with quiet:
+                part = self._loss(shrink(images, side), labels)
+                self.scaler.scale(part * (len(labels) / mean_share)).backward()  # type: ignore[no-untyped-call]
+            loss += part.detach().double() * (len(labels) / mine)
+        if self.recipe.optimizer.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimizer.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.network, updates + 1)
+        return loss
+
+    def _without_exchange(self) -> AbstractContextManager[object]:
+        """Where workers train together: leave the exchange of gradients to a later pass."""
+        no_sync = getattr(self.module, "no_sync", None)
+        return no_sync() if callable(no_sync) else nullcontext()
+
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        targets = labels
+        if self.mixup is not None:
+            images, targets = self._mix(self.mixup, images, labels)
+        with autocast(self.device, self.precision):
+            logits, auxiliary = self.module(images)
+        smoothing = 0.0 if self.mixup else self.recipe.regularisation.label_smoothing
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+        weight = self.recipe.regularisation.auxiliary_weight
+        if auxiliary is not None and weight:
+            loss = loss + weight * F.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
+        return loss
+
+    def _mix(self, mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images mixed in pairs, and their classes' shares (batch, classes); the last of an odd number stays as it is."""
+        even = len(labels) // 2 * 2
+        smoothing, classes = self.recipe.regularisation.label_smoothing, self.data.classes
+        alone = F.one_hot(labels[even:], classes) * (1 - smoothing) + smoothing / classes
+        if not even:
+            return images, alone
+        mixed, targets = mixup(images[:even], labels[:even])
+        return torch.cat([mixed, images[even:]]), torch.cat([targets, alone])
+
+    def _seed_step(self, updates: int) -> None:
+        """Seed what drop path, dropout and mixup draw from, by the step's number: so a checkpoint needs no generators' states."""
+        rng = random_for(self.seed, "step", updates * self.workers.world + self.workers.rank)
+        torch.manual_seed(rng.getrandbits(62))
+        np.random.seed(rng.getrandbits(32))
+        random.seed(rng.getrandbits(62))
+
+    def _end_epoch(self) -> EpochRecord:
+        """Score the epoch and step to the next."""
+        position = self.position
+        clock = _Clock(position)
+        trained = position.seconds
+        mean = self.workers.add([position.loss_sum])[0] / self.workers.world / self.steps_an_epoch
+        scores = self.score(self.data.validation)
+        if not math.isfinite(scores.loss):
+            raise DivergedError(f"the logits of validation images are not finite after epoch {position.epoch}")
+        clock.tick()
+        record = EpochRecord(
+            epoch=position.epoch,
+            train_loss=mean,
+            validation_loss=scores.loss,
+            validation_top1=scores.top1,
+            validation_top5=scores.top5,
+            learning_rate=float(max(group["lr"] for group in self.optimizer.param_groups)),
+            seconds=position.seconds,
+            cpu_seconds=position.cpu_seconds,
+            images_per_second=self.steps_an_epoch * self.share.batch_size / max(1e-9, trained),
+        )
+        best = position.best
+        position.history.append(record)
+        if record.validation_top1 > best:
+            position.best_epoch = record.epoch
+        position.epoch += 1
+        position.step, position.loss_sum = 0, 0.0
+        position.seconds = position.cpu_seconds = 0.0
+        return record
+
+    def score(self, part: Part) -> Scores:
+        """Score the network on a part of the data, all workers together."""
+        network = self.scored_network
+        self.workers.share_buffers(network)
+        batches = scoring_batches(
+            self.data, part, self.recipe, self.device, self.loader_workers, rank=self.workers.rank, world=self.workers.world
+        )
+        with flushed_denormals(self.device):
+            sums = score_sums(network, batches, self.precision)
+        names = list(sums)
+        sums = dict(zip(names, self.workers.add([sums[name] for name in names]), strict=True))
+        count = max(1.0, sums["images"])
+        seconds = sums["seconds"] / self.workers.world
+        return Scores(sums["top1"] / count, sums["top5"] / count, sums["loss"] / count, int(sums["images"]), seconds)
+
+
+class _Clock:
+    """Adds wall-clock and CPU time since the last tick to a position."""
+
+    def __init__(self, position: Position) -> None:
+        self._position = position
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def tick(self) -> None:
+        wall, cpu = time.monotonic(), time.process_time()
+        self._position.seconds += wall - self._wall
+        self._position.cpu_seconds += cpu - self._cpu
+        self._wall, self._cpu = wall, cpu
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def plan_share(recipe: Recipe, examples: int, world: int, micro_batch: int | None, rank: int = 0) -> Share:
+    """How many images a step takes and how they are cut into passes.
+
+    The recipe's batch, but at most all there are, whatever the number of workers: so another number can go on. Shares and passes
+    are as equal as can be.
+
+    Raises:
+        DataError: there are too few images for a step.
+    """
+    batch = min(recipe.batch_size, examples)
+    if batch < 2 * world:
+        raise DataError(f"a step needs at least 2 images for each of {world} workers, but there are {batch}")
+    most = -(-batch // world)
+    passes = -(-most // min(most, micro_batch or most))
+    return Share(batch, -(-most // passes), rank, world)
+
+
+def image_side(recipe: Recipe, full: int, progress: float) -> int:
+    """Side of the training images when the share ``progress`` of the training is done: see ``ResolutionSettings``."""
+    settings = recipe.resolution
+    if settings.start >= 1 or progress >= settings.full_from:
+        return full
+    share = settings.start + (1 - settings.start) * progress / settings.full_from
+    return min(full, max(8, round(full * share / RESOLUTION_STEP) * RESOLUTION_STEP))

@@ -1,0 +1,139 @@
+"""From a found cell to a network for another data set: stacked to a size, with the recipe it was published with. No ray."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nas.data.folder import find_files
+from nas.data.training_data import peek_side
+from nas.errors import ConfigError, DataError
+from nas.networks.architecture import Architecture
+from nas.networks.description import read_skeleton, skeleton_document
+from nas.networks.scaling import describe_shape, read_target, scale_to
+from nas.settings.reading import validated
+from nas.tools.hardware import detect
+from nas.training.config import TrainConfig
+from nas.training.setup import Request, configure
+from search_spaces.genotype import Genotype
+
+ALIASES = {"mobile": "nasnet-mobile", "large": "nasnet-large", "cifar": "nasnet-cifar"}
+"""Short names of the NASNet paper's skeletons."""
+_RECIPES = (
+    ("nasnet-mobile", "nasnet-mobile"),
+    ("pnasnet-mobile", "nasnet-mobile"),
+    ("darts-imagenet", "nasnet-mobile"),
+    ("nasnet-large", "nasnet-large"),
+    ("pnasnet-large", "nasnet-large"),
+    ("amoebanet-large", "nasnet-large"),
+    ("resnet-29", "resnext-cifar"),
+    ("resnet", "resnext-imagenet"),
+    ("convnext-cifar", "fast"),
+    ("convnext", "convnext"),
+)
+"""The recipe that a skeleton was published with, by the start of its name; the others take NASNet's for CIFAR."""
+ILSVRC_FOLDERS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012", "imagenet")
+"""Where train/ and val/ may lie below the folder that a person names."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asked for; None where they did not say."""
+
+    source: str
+    data: dict[str, Any]
+    rank: int = 1
+    skeleton: str | None = None
+    cells: int | None = None
+    filters: int | None = None
+    macs: str | None = None
+    params: str | None = None
+    recipe: str | None = None
+    recipe_flags: dict[str, Any] = field(default_factory=dict)
+    assignments: Sequence[str] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    workers: int = 1
+
+
+def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
+    """The genotype, the configuration, and in words which network was chosen.
+
+    With a target (``--macs``, ``--params``) N and F are solved for, those given kept.
+
+    Raises:
+        UserError: a name or a value breaks a rule.
+    """
+    target = read_target(wish.macs, wish.params)
+    name = ALIASES.get(wish.skeleton or "", wish.skeleton)
+    threads = wish.settings.get("threads") or max(1, detect().cores // wish.workers)
+    request = Request(
+        source=wish.source,
+        rank=wish.rank,
+        skeleton=name,
+        cells=wish.cells,
+        filters=wish.filters,
+        data=wish.data,
+        recipe=wish.recipe or "fast",
+        recipe_flags=wish.recipe_flags,
+        assignments=wish.assignments if wish.recipe else (),
+        settings={**wish.settings, "threads": threads},
+    )
+    genotype, config = configure(request)
+    if wish.recipe is None:
+        published = default_recipe(config.skeleton["name"])
+        genotype, config = configure(replace(request, recipe=published, assignments=wish.assignments))
+    architecture = planned_architecture(genotype, config)
+    if target is None:
+        return genotype, config, f"{architecture.name}: {describe_shape(architecture)}"
+    scaled = scale_to(architecture, target, cells=wish.cells, filters=wish.filters)
+    skeleton = skeleton_document(scaled.architecture.skeleton, config.skeleton["name"])
+    return genotype, validated(TrainConfig, {**config.model_dump(), "skeleton": skeleton}), str(scaled)
+
+
+def planned_architecture(genotype: Genotype, config: TrainConfig) -> Architecture:
+    """The network that will be trained, from what can be known before the images are checked."""
+    name, skeleton = read_skeleton(config.skeleton, "the configuration")
+    data = config.data
+    if data.name == "folder":
+        classes, channels = len(find_files(data.root or "").class_names), 3
+    else:
+        from nas.runs.plan import KNOWN_SHAPES
+
+        _, _, channels, classes = KNOWN_SHAPES.get(data.name, (0, 0, 3, 10))
+    return Architecture(genotype, skeleton, name, classes, channels, config.image_size or peek_side(data, config.recipe))
+
+
+def default_recipe(skeleton: str) -> str:
+    """The recipe that the skeleton was published with."""
+    return next((recipe for start, recipe in _RECIPES if skeleton.startswith(start)), "nasnet-cifar")
+
+
+def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
+    """``--to`` and ``--data-dir`` as settings of the data.
+
+    Raises:
+        UserError: there is no such data set, or ImageNet is not where it should be.
+    """
+    if to in ("cifar10", "cifar100", "digits", "synthetic"):
+        return {"data.name": to, "data.root": data_dir}
+    if to == "imagenet":
+        if data_dir is None:
+            raise DataError("ImageNet cannot be fetched by this program: name its folder (with train/ and val/ below) with --data-dir")
+        return {"data.name": "folder", "data.root": find_ilsvrc(Path(data_dir))}
+    if Path(to).expanduser().is_dir():
+        return {"data.name": "folder", "data.root": find_ilsvrc(Path(to).expanduser().resolve())}
+    raise ConfigError(f"--to must be imagenet, cifar10, cifar100, digits, synthetic or an existing folder of images, but got {to!r}")
+
+
+def find_ilsvrc(root: Path) -> str:
+    """The folder with train/ below, in the places where ILSVRC's archives put it; else ``root`` itself."""
+    found = next((root / inner for inner in ILSVRC_FOLDERS if (root / inner / "train").is_dir()), root)
+    return str(found)
+
+
+def default_workers(workers: int | None, device: str | None, address: str | None) -> tuple[int, bool]:
+    """Processes that train together, and whether each has a GPU: one a GPU of this machine, else one, unless somebody says."""
+    gpus = 0 if device == "cpu" else len(detect().gpus)
+    if address is not None and workers is None:
+        raise ConfigError("--address needs --workers: how many processes train together on the cluster")
+    return workers or max(1, gpus), gpus > 0

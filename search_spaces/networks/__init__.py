@@ -1,0 +1,1 @@
+"""From genotype and skeleton to ``nn.Module``: all of search_spaces that needs torch."""

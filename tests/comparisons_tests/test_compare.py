@@ -1,0 +1,123 @@
+"""Comparisons: matched sizes, a row for everybody (the failed too), the same figures after an interruption, bad input refused."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nas.cli.main import app
+from nas.comparisons.networks import Member, Plan, Row, choose_members, markdown, ranked, run_comparison, write_table
+from nas.data.settings import DataSettings
+from nas.errors import ConfigError, RunError
+from nas.networks.scaling import Target
+from nas.training.config import TrainConfig
+from nas.training.recipe import load_recipe
+from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
+from search_spaces.reference import load_reference
+
+BROKEN = Genotype(CellGenotype((Node((Edge(0, "convnext_block", (("kernel", 2),)),)),), (1,), 1), name="broken")
+
+
+def plan(folder: Path, seeds: int = 1, epochs: int = 1) -> Plan:
+    base = TrainConfig(skeleton={}, data=DataSettings(name="digits"), recipe=load_recipe("fast", {"epochs": epochs}), device="cpu")
+    return Plan(Target("macs", 300_000), base, seeds, folder)
+
+
+def members() -> list[Member]:
+    return [Member("convnext", load_reference("convnext")), Member("broken", BROKEN), Member("resnet", load_reference("resnext-1x64d"))]
+
+
+def test_everybody_gets_a_row_and_a_second_call_reads_the_first(tmp_path: Path) -> None:
+    lines: list[str] = []
+    rows, whole = run_comparison(members(), plan(tmp_path, seeds=2), lines.append)
+    assert whole
+    assert rows[-1].label == "broken"
+    assert "kernel" in rows[-1].reason
+    for row in rows[:2]:
+        assert abs(row.macs / 300_000 - 1) < 0.15
+        assert len(row.test) == len(row.validation) == 2
+        assert 0 <= row.mean <= 1
+        assert row.deviation == pytest.approx(abs(row.test[0] - row.test[1]) / math.sqrt(2))
+        assert row.latency_ms > 0
+    assert rows[0].mean >= rows[1].mean
+    document = json.loads((tmp_path / "compare.json").read_text())
+    assert [row["label"] for row in document["rows"]] == [row.label for row in rows]
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert "failed: " in (tmp_path / "compare.md").read_text()
+    metrics = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.jsonl")}
+    assert len(metrics) == 4
+    again, _ = run_comparison(members(), plan(tmp_path, seeds=2), lines.append)
+    assert [(row.label, row.test) for row in again] == [(row.label, row.test) for row in rows]
+    assert {path: path.stat().st_mtime_ns for path in metrics} == metrics  # nothing was trained again
+
+
+def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) -> None:
+    pair = [members()[0], members()[2]]
+    expected, _ = run_comparison(pair, plan(tmp_path / "whole"), lambda line: None)
+    asked = iter([False] * 7 + [True] * 100)
+    _, whole = run_comparison(pair, plan(tmp_path / "cut"), lambda line: None, lambda: next(asked))
+    assert not whole
+    rows, whole = run_comparison(pair, plan(tmp_path / "cut"), lambda line: None)
+    assert whole
+    assert [(row.label, row.test, row.validation) for row in rows] == [(row.label, row.test, row.validation) for row in expected]
+
+
+def test_another_comparison_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    run_comparison([members()[0]], plan(tmp_path), lambda line: None)
+    with pytest.raises(RunError, match="another training, which differs in recipe"):
+        run_comparison([members()[0]], plan(tmp_path, epochs=2), lambda line: None)
+
+
+def test_the_front_is_who_nobody_beats_in_both() -> None:
+    rows = [
+        Row("slow-good", "a", 1, 1, 0.0, (0.9,), (0.9,), 9.0),
+        Row("fast-bad", "b", 1, 1, 0.0, (0.5,), (0.5,), 1.0),
+        Row("beaten", "c", 1, 1, 0.0, (0.5,), (0.5,), 2.0),
+        Row("failed", "d", reason="no memory | at all"),
+    ]
+    assert [(row.label, row.on_front) for row in ranked(rows)] == [
+        ("slow-good", True),
+        ("fast-bad", True),
+        ("beaten", False),
+        ("failed", False),
+    ]
+    text = markdown(rows, plan(Path()))
+    assert "| slow-good * | a | 90.00 | 1 |" in text
+    assert "failed: no memory / at all" in text
+
+
+def test_a_table_of_failures_alone_can_be_written(tmp_path: Path) -> None:
+    write_table([Row("failed", "d", reason="why")], plan(tmp_path))
+    assert json.loads((tmp_path / "compare.json").read_text())["rows"][0]["latency_ms"] is None
+
+
+def test_members_are_named_apart_and_drawn_the_same_every_time() -> None:
+    chosen = choose_members(["nasnet-a"], 2, "nasnet", seed=0)
+    assert [member.label for member in chosen] == ["nasnet-a", "random-1", "random-2"]
+    assert chosen[1].genotype != chosen[2].genotype
+    assert choose_members(["nasnet-a"], 2, "nasnet", seed=0) == chosen
+    with pytest.raises(ConfigError, match="at least two members"):
+        choose_members(["nasnet-a"], 0, "nasnet", seed=0)
+    with pytest.raises(ConfigError, match="'nasnet-a' is named twice"):
+        choose_members(["nasnet-a", "nasnet-a"], 0, "nasnet", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nasnet-a", "darts-v2"], "give --macs or --params"),
+        (["nasnet-a", "darts-v2", "--macs", "10m"], "--macs must be a number"),
+        (["nasnet-a", "--macs", "10M"], "at least two members"),
+        (["nasnet-a", "darts-v9", "--macs", "10M"], "did you mean darts-v"),
+        (["nasnet-a", "--random", "1", "--space", "spiral", "--macs", "10M"], "spiral"),
+        (["nasnet-a", "darts-v2", "--macs", "10M", "--recipe", "slow"], "slow"),
+    ],
+)
+def test_bad_input_gets_one_message(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["compare", *arguments])
+    assert result.exit_code != 0
+    assert message in str(result.exception) + result.output
+    assert list(tmp_path.iterdir()) == []

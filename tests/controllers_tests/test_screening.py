@@ -1,0 +1,36 @@
+"""Screening: what the surrogate is given to choose from."""
+
+import numpy as np
+
+from controllers.controller import Completed
+from controllers.registry import make_controller
+from nas.evaluators.objective import synthetic_reward
+from search_spaces.nasnet import NASNET
+
+
+def test_a_screen_of_changes_alone_proposes_only_changes_of_the_best():
+    """What the benchmarks call mutations under the same surrogate."""
+    options = {"screen_local": 1.0, "screen_local_every": 1, "screen_uniform": 0.0, "screen_pool": 64}
+    controller = make_controller("ppo", NASNET, 0, options)
+    for trial in range(40):
+        proposal = controller.ask(trial, [])
+        if controller.screen.surrogate.ready:
+            leaders = controller.screen.surrogate.leaders(10)
+            assert (leaders != np.array(proposal.actions)).sum(1).min() in (1, 2)
+        controller.tell(proposal, Completed(synthetic_reward(NASNET.decode(proposal.actions))))
+    assert controller.screen.surrogate.ready
+
+
+def test_pools_have_uniform_draws_and_now_and_then_changes():
+    """Every third pool has changes of the best; all have the asked share of uniform draws, which differ from the leaders everywhere."""
+    controller = make_controller("ppo", NASNET, 0, {"screen_pool": 90, "screen_uniform": 0.5})
+    screen, near = controller.screen, []
+    for trial in range(33):  # one outcome after the other is absorbed while there are few
+        proposal = controller.ask(trial, [])
+        controller.tell(proposal, Completed(synthetic_reward(NASNET.decode(proposal.actions))))
+        rows = screen._rows(controller.policy, controller.version)
+        assert len(rows) == 90
+        distances = (rows[:, None] != screen.surrogate.leaders(10)[None]).sum(2).min(1)
+        assert (np.sort(distances)[-45:] > 15).all()
+        near.append(int((distances <= 2).sum()))
+    assert [count >= 22 for count in near] == [absorbed % 3 == 0 for absorbed in range(1, 34)]

@@ -1,0 +1,76 @@
+"""Configuration: presets are valid, overrides win in order, and a wrong value gets one clear message."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.errors import ConfigError
+from nas.runs.config import build_config, config_from_document, config_yaml, preset_names
+from search_spaces.registry import load_space
+from search_spaces.strict_yaml import parse_document
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_a_valid_configuration(name: str) -> None:
+    config = build_config(name)
+    assert config.preset == name
+    load_space(config.space)
+
+
+def test_the_paper_preset_has_the_papers_values() -> None:
+    config = build_config("paper")
+    assert (config.space, config.budget) == ("nasnet-paper", 20_000)
+    assert (config.fidelity.cells, config.fidelity.epochs, config.fidelity.filters) == (2, 20, 32)
+    assert (config.training.momentum, config.data.validation_examples, config.training.augmentation) == (0.9, 5000, "paper")
+    assert config.controller.options["preset"] == "paper"
+
+
+def test_set_overrides_the_preset_and_flags_override_set() -> None:
+    config = build_config("laptop", ["fidelity.epochs=7", "training.weight_decay=1e-5"], {"fidelity.epochs": 9, "budget": None})
+    assert config.fidelity.epochs == 9
+    assert config.training.weight_decay == 1e-5
+    assert config.budget == build_config("laptop").budget
+
+
+def test_a_setting_can_be_set_to_null() -> None:
+    assert build_config("cpu", ["fidelity.train_examples=null"]).fidelity.train_examples is None
+
+
+def test_the_written_configuration_reads_back_equal() -> None:
+    config = build_config("cpu", ["controller.options={entropy: 0.5}"])
+    assert config_from_document(parse_document(config_yaml(config), ConfigError, "test")) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("fidelity.epoch=3", ["unknown setting 'fidelity.epoch'", "did you mean 'epochs'", "filters"]),
+        ("fidelity.epochs=0", ["fidelity.epochs", "greater than or equal to 1", "got 0"]),
+        ("fidelity.epochs=many", ["fidelity.epochs", "valid integer", "'many'"]),
+        ("fidelity.epochs=true", ["fidelity.epochs", "valid integer", "True"]),
+        ("training.augmentation=mixup", ["training.augmentation", "'none', 'shift_flip' or 'paper'", "'mixup'"]),
+        ("training.learning_rate=.nan", ["training.learning_rate", "nan"]),
+        ("budget", ["name=value", "'budget'"]),
+        ("budget.x=3", ["'budget' is a value"]),
+        ("data.root=!!python/object:os.system x", ["not plain YAML"]),
+    ],
+)
+def test_a_wrong_setting_gets_a_clear_message(assignment: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config("laptop", [assignment])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_preset_lists_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match="auto, cpu, gpu, laptop, paper"):
+        build_config("papper")
+
+
+def test_a_preset_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("budget: 12\nspace: nasnet-paper\n")
+    assert build_config(str(path)).budget == 12
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="mapping"):
+        build_config(str(path))
