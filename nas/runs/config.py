@@ -18,6 +18,9 @@ from nas.settings.base import Settings
 from nas.settings.reading import Overrides, apply_overrides, parse_assignments, validated
 from search_spaces.strict_yaml import load_document, parse_document
 
+GIVEN = "given"
+"""In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
+
 
 class ControllerSettings(Settings):
     """Which controller proposes, and its own options."""
@@ -52,7 +55,9 @@ class SearchConfig(Settings):
     space: str = "nasnet"
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
-    evaluator: Literal["train", "synthetic"] = Field("train", description="synthetic scores genotypes by formula, to try the engine")
+    evaluator: Literal["train", "synthetic", "given"] = Field(
+        "train", description="synthetic scores genotypes by formula, to try the engine; given: an object, or a loop of one's own, in Python"
+    )
     synthetic: SyntheticSettings = SyntheticSettings()
     data: DataSettings = DataSettings()
     fidelity: Fidelity = Fidelity()
@@ -120,7 +125,8 @@ def config_from_document(document: object) -> SearchConfig:
         UserError: a setting breaks a rule.
     """
     config = validated(SearchConfig, document)
-    check_options(config.controller.name, config.controller.options)
+    if config.controller.name != GIVEN:
+        check_options(config.controller.name, config.controller.options)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "
