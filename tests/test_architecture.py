@@ -56,6 +56,23 @@ def test_ray_is_imported_in_few_files() -> None:
     assert users == {"nas/runners/ray_pool.py", "nas/runners/ray_start.py", "nas/ray_tune.py", "nas/distributed.py"}
 
 
+def test_only_the_command_line_knows_a_console() -> None:
+    for path in files("nas"):
+        if not path.is_relative_to(ROOT / "nas" / "cli"):
+            tree = ast.parse(path.read_text())
+            assert not {name.split(".")[0] for name in imported(path)} & {"rich", "typer"}, f"{path.relative_to(ROOT)} talks to a person"
+            printed = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "print"]
+            assert not printed, f"{path.relative_to(ROOT)}:{printed} prints"
+            assert not any(name.startswith("nas.cli") for name in imported(path)), path
+
+
+def test_no_command_imports_another_command() -> None:
+    commands = {path.stem for path in (ROOT / "nas" / "cli").glob("*.py")} - {"__init__", "main", "options"}
+    for name in commands:
+        others = {f"nas.cli.{other}" for other in commands - {name}}
+        assert not imported(ROOT / "nas" / "cli" / f"{name}.py") & others
+
+
 def run_fresh(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

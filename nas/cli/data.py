@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import absolute, console
+from nas.cli.options import say
 from nas.errors import ConfigError, DataError
 
 
@@ -14,6 +14,7 @@ def data(
     data_dir: Annotated[Path | None, typer.Option(help="Folder to keep the data in; default $NAS_DATA or ~/.cache/nas/data.")] = None,
 ) -> None:
     """Fetch a data set where it is missing, and verify it."""
+    from nas.api.wishes import absolute
     from nas.data.cifar import SPECS, unofficial_files
     from nas.data.registry import load_dataset
     from nas.data.settings import DataSettings
@@ -24,9 +25,8 @@ def data(
     if name in SPECS and (altered := unofficial_files(SPECS[name], str(data_dir) if data_dir else None)):
         raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")
     height, width, channels = dataset.train_images.shape[1:]
-    console.print(
+    say(
         f"{name}: {len(dataset.train_images):,} training and {len(dataset.test_images):,} test images, "
         f"{height}×{width}×{channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}"
-        f"{', …' if dataset.classes > 10 else ''}",
-        highlight=False,
+        f"{', …' if dataset.classes > 10 else ''}"
     )

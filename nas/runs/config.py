@@ -97,7 +97,7 @@ def read_preset(name_or_path: str) -> dict[str, Any]:
     return document
 
 
-def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides | None = None) -> SearchConfig:
+def build_config(preset: str, assignments: Sequence[str] | Overrides = (), flags: Overrides | None = None) -> SearchConfig:
     """The effective configuration.
 
     Raises:

@@ -14,12 +14,14 @@ def is_genotype(name: str) -> bool:
     return name in reference_names() or Path(name).suffix.lower() in (".yaml", ".yml", ".json")
 
 
-def resolve_genotype(name: str, rank: int = 1) -> Genotype:
-    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run.
+def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
+    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run; a genotype is itself.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
+    if isinstance(name, Genotype):
+        return name
     if name in reference_names():
         return load_reference(name)
     if is_genotype(name):

@@ -151,7 +151,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     if standings is not None:
         print_standings(console, standings, top)
     console.print(
-        f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
+        f"{folder.path}: {config.controller.name} on {config.space}, {_rewards(config)}, preset {config.preset}", highlight=False
     )
     console.print(summary(state), highlight=False)
     if state.halving.rungs:
@@ -165,6 +165,11 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         if isinstance(outcome, Failed) and outcome.reason not in shown:
             shown.add(outcome.reason)
             console.print(f"  {outcome.reason}, for example trial {trial.number}: {outcome.detail}", markup=False, highlight=False)
+
+
+def _rewards(config: SearchConfig) -> str:
+    """Where the rewards come from."""
+    return f"data {config.data.name}" if config.evaluator == "train" else f"evaluator {config.evaluator}"
 
 
 def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ class SearchProgress:
     _task: TaskID | None = None
 
     def __post_init__(self) -> None:
-        self._stopper = Stopper(lambda text: self.console.print(text), STOPPING)
+        self._stopper = Stopper(self.console.print, STOPPING)
 
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
