@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from nas.errors import ConfigError
+from search_spaces.plugins import is_code
 
 console = Console()
 errors = Console(stderr=True)
@@ -38,8 +39,10 @@ def absolute(folder: Path | None) -> str | None:
 
 def data_flags(data: str | None) -> dict[str, Any]:
     """``--data``: a name, or a folder of images."""
-    named = ("cifar10", "cifar100", "digits", "synthetic")
-    if data is None or data in named:
+    from nas.data.registry import DATASETS  # here: it loads numpy
+
+    named = [name for name in DATASETS if name != "folder"]
+    if data is None or data in named or is_code(data):
         return {"data.name": data}
     if Path(data).expanduser().is_dir():
         return {"data.name": "folder", "data.root": absolute(Path(data))}

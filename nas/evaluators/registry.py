@@ -1,13 +1,13 @@
 """Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
 
-from nas.data.proxy import ProxyData
+from nas.data.prepared import PreparedData
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.runs.config import SearchConfig
 
 
-def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
+def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluator:
     """The evaluator of a search, for one worker: it sets the worker's CPU threads and takes a GPU where there is one for it.
 
     Args:

@@ -31,7 +31,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from controllers.deduplicated import Deduplicated
-    from nas.data.proxy import ProxyData
+    from nas.data.prepared import PreparedData
     from nas.runs.mirror import Mirror
     from nas.runs.telemetry import EventFile
 
@@ -60,10 +60,10 @@ def start(config: SearchConfig, path: Path | None, console: Console) -> SearchRe
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
     """
-    from nas.data.proxy import prepare
+    from nas.data.prepared import prepare
 
     space = load_space(config.space)
-    data = prepare(config) if config.evaluator == "train" else None
+    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
         shutil.copyfile(config.space, folder.space_file)
@@ -78,7 +78,7 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
-    from nas.data.proxy import prepare
+    from nas.data.prepared import prepare
 
     config = with_overrides(folder.config(), places or {})
     spent = folder.state().spent if folder.ledger_file.is_file() else 0
@@ -87,11 +87,11 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
             raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
         config = config.model_copy(update={"budget": budget})
     space = folder.space(config)
-    data = prepare(config) if config.evaluator == "train" and spent < config.budget else None
+    data = prepare(config.data, config.preparation()) if config.evaluator == "train" and spent < config.budget else None
     return _session(folder, config, space, data, console)
 
 
-def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", console: Console) -> SearchResult:
+def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", console: Console) -> SearchResult:
     from controllers.deduplicated import Deduplicated
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
@@ -123,7 +123,7 @@ def _search(
     space: SearchSpace,
     controller: "Deduplicated",
     ledger: Ledger,
-    data: "ProxyData | None",
+    data: "PreparedData | None",
     console: Console,
 ) -> Ending:
     from nas.runs.telemetry import EventFile
@@ -140,13 +140,11 @@ def _search(
             return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
 
 
-def check_data(state: RunState, data: "ProxyData | None") -> str | None:
+def check_data(state: RunState, data: "PreparedData | None") -> str | None:
     """The checksum of what is trained on. Raises DataError where the run began with something else."""
     if data is None:
         return None
-    from nas.data.proxy import checksum
-
-    found = checksum(data)
+    found = data.fingerprint()
     if state.data is not None and state.data != found:
         raise DataError(
             f"data set {data.name}: a run must go on with the images it began with (checksum {state.data}), but here they have {found}; "
@@ -213,7 +211,7 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
+def open_runner(config: SearchConfig, data: "PreparedData | None") -> Iterator[Runner]:
     """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had."""
     runner: Runner
     if config.runner.kind == "local":

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from nas.data.batches import scoring_batches
-from nas.data.settings import DataSettings
-from nas.data.training_data import TrainingData, load_training_data
+from nas.data.batches import Resident, scoring_batches
+from nas.data.prepared import PreparedData, prepare
+from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
-from nas.evaluators.child import flushed_denormals
 from nas.networks.architecture import choose_architecture
 from nas.networks.description import METADATA_KEY, NetworkDescription
 from nas.networks.weights.described import load_described, load_into
@@ -20,7 +19,8 @@ from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.hardware import detect
 from nas.training.folder import TrainFolder
-from nas.training.recipe import AugmentationSettings, Recipe
+from nas.training.numerics import flushed_denormals
+from nas.training.recipe import Recipe
 from nas.training.scoring import Scores, score
 from nas.training.session import choose_device
 from search_spaces.networks.network import Network
@@ -114,13 +114,13 @@ def evaluate_weights(
     torch.set_num_threads(count)
     if genotype is None:
         network, description = load_described(file)
-        loaded = _load(settings, description, image_size, index_file)
+        loaded = _prepared(settings, description, image_size, index_file)
     else:
         network, description, loaded = _from_parts(file, genotype, skeleton, cells, filters, image_size, settings)
     _check_classes(description, loaded)
     started = time.perf_counter()
     network = network.to(device=place_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = scoring_batches(loaded, getattr(loaded, part), _recipe(description), place_device, loader_workers)
+    batches = scoring_batches(loaded, getattr(loaded, part), Resident(place_device), loader_workers)
     with flushed_denormals(place_device):
         scores = score(network, batches)
     seconds = time.perf_counter() - started
@@ -143,23 +143,19 @@ def _data_settings(source: Path, data: dict[str, Any] | None) -> DataSettings | 
     return None
 
 
-def _recipe(description: NetworkDescription) -> Recipe:
-    """A recipe that says no more than how images are prepared for scoring."""
-    augmentation = AugmentationSettings(
-        crop="inception", interpolation="bilinear" if description.interpolation == "bilinear" else "bicubic"
-    )
-    return Recipe(crop_fraction=description.crop_fraction, augmentation=augmentation)
-
-
-def _load(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> TrainingData:
+def _prepared(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> PreparedData:
+    """The data as the network was trained to see them."""
     expected = description.architecture
-    loaded = load_training_data(settings, _recipe(description), image_size or expected.image_size, index_file=index_file)
+    wanted = Preparation(
+        image_size=image_size or expected.image_size, crop_fraction=description.crop_fraction, interpolation=description.interpolation
+    )
+    loaded = prepare(settings, wanted, index_file=index_file)
     if loaded.channels != expected.channels:
         raise ConfigError(f"the network takes images of {expected.channels} channels, but those of {loaded.name} have {loaded.channels}")
     return replace(loaded, mean=description.mean, std=description.std)
 
 
-def _check_classes(description: NetworkDescription, data: TrainingData) -> None:
+def _check_classes(description: NetworkDescription, data: PreparedData) -> None:
     if description.architecture.classes != data.classes:
         raise ConfigError(f"the network knows {description.architecture.classes} classes, but {data.name} has {data.classes}")
     for known, found in zip(description.class_names, data.class_names, strict=False):
@@ -171,11 +167,11 @@ def _check_classes(description: NetworkDescription, data: TrainingData) -> None:
 
 def _from_parts(
     file: Path, genotype: str, skeleton: str | None, cells: int | None, filters: int | None, image_size: int | None, settings: DataSettings
-) -> tuple[Network, NetworkDescription, TrainingData]:
+) -> tuple[Network, NetworkDescription, PreparedData]:
     """Weights, genotype and data named apart: images are normalised as measured on the training part."""
     if file.suffix.lower() not in CHECKPOINT_SUFFIXES and METADATA_KEY in read_metadata(file):
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
-    loaded = load_training_data(settings, Recipe(), image_size)
+    loaded = prepare(settings, Recipe().preparation(image_size=image_size))
     chosen = choose_architecture(resolve_genotype(genotype), skeleton, cells, filters, loaded.classes, loaded.channels, loaded.image_size)
     network = chosen.build()
     load_into(network, read_weights(file), file)
