@@ -136,7 +136,9 @@ def _grouped(stride: int, padding: Padding, channels_in: int, channels_out: int)
     """Groups of 1 to 4 channels, as a narrow ResNeXt has them."""
     width = 1 + channels_out % 4
     channels = max(1, channels_in // width) * width
-    return nn.Sequential(Convolution(channels_in, channels, 1), Convolution(channels, channels, 3, stride, groups=channels // width, padding=padding))
+    return nn.Sequential(
+        Convolution(channels_in, channels, 1), Convolution(channels, channels, 3, stride, groups=channels // width, padding=padding)
+    )
 
 
 def _other_layers() -> dict[str, Maker]:
@@ -168,7 +170,9 @@ def _operations() -> dict[str, Maker]:
     for name in OPERATIONS:
         for conventions in CONVENTIONS:
             for stride in (1, 2):
-                made[f"operation {name} stride {stride} {conventions}"] = partial(_operation, name, stride, Layers(CONVENTIONS[conventions]))
+                made[f"operation {name} stride {stride} {conventions}"] = partial(
+                    _operation, name, stride, Layers(CONVENTIONS[conventions])
+                )
     for name in BLOCKS:
         for stride in (1, 2):
             made[f"operation {name} stride {stride}"] = partial(build_block, name, stride=stride)
@@ -372,7 +376,11 @@ def report(options: argparse.Namespace, chosen: list[str]) -> int:
     through = [line for line in lines if "through" in line]
     findings = [line for line in lines if "found" in line]
     summary = {"kinds": len({line["through"] for line in through}), "cases": sum(line["cases"] for line in through)}
-    print(json.dumps(summary | {"findings": len(findings), "unfinished": len(options.isa) * len(options.threads) * len(chosen) - len(through)}))
+    print(
+        json.dumps(
+            summary | {"findings": len(findings), "unfinished": len(options.isa) * len(options.threads) * len(chosen) - len(through)}
+        )
+    )
     return 1 if findings else 0
 
 
