@@ -12,8 +12,8 @@ class Conv2d(nn.Conv2d):
     """PyTorch's convolution, except for two kinds that oneDNN gets wrong on channels-last states; the function is the same.
 
     A strided 1×1 convolution of few channels first takes the pixels that it reads and then convolves them with stride 1: its own
-    weight gradient writes beyond its buffer where there are fewer channels in than a vector holds (16 with AVX-512, 8 with AVX2), so that the
-    process dies, hangs, or goes on with wrong gradients (uxlfoundation/oneDNN#6035).
+    weight gradient writes beyond its buffer where there are fewer channels in than a vector holds (16 with AVX-512, 8 with AVX2),
+    so that the process dies, hangs, or goes on with wrong gradients (uxlfoundation/oneDNN#6035).
 
     One channel in with a larger stride along the width than along the height is computed channels-first: with AVX-512 the result
     is wrong where it has one column. ``benchmarks/gradients.py`` checks every kind of layer for the like.
