@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Edge
 from search_spaces.networks.blocks import BLOCKS, build_block
+from search_spaces.networks.convolution import Conv2d
 from search_spaces.skeletons import Conventions
 
 
-class Convolution(nn.Conv2d):
+class Convolution(Conv2d):
     """A convolution without bias whose output has ``ceil(side / stride)`` pixels a side, whatever the kernel (not if ``valid``).
 
     With stride 1, odd kernels and every padding rule agree, and the padding is the convolution's own. A strided one under
@@ -58,7 +59,7 @@ class Convolution(nn.Conv2d):
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1], self.dilation[1])
         if (top, left) != (bottom, right):
             x = F.pad(x, (0, right - left, 0, bottom - top))
-        return F.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+        return self.convolve(x, (top, left))
 
 
 def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:

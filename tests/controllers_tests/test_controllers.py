@@ -50,7 +50,7 @@ def proposals(name: str, seed: int) -> list[dict]:
 @pytest.mark.parametrize("name", sorted(CONTROLLERS))
 def test_same_seed_same_proposals_in_another_process(name):
     program = f"import json, test_controllers as t; print(json.dumps(t.proposals({name!r}, 3)))"
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0])
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0], env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
     assert json.loads(output.stdout) == json.loads(json.dumps(proposals(name, 3)))
     assert proposals(name, 4) != proposals(name, 3)
 

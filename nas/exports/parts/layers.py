@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.exports.parts.strided import Strided
 from nas.exports.parts.symmetric import conv
 
 NORM_EPS = 1e-5
@@ -24,7 +25,8 @@ class Projection(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.relu = relu
-        self.layers = nn.Sequential(conv(channels_in, channels_out, 1, stride), norm(channels_out))
+        layers = conv(channels_in, channels_out, 1), norm(channels_out)
+        self.layers = Strided(stride, *layers) if stride > 1 else nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(F.relu(x) if self.relu else x)
