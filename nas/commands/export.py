@@ -42,12 +42,13 @@ def export(
     from nas.export.formats import export_files, export_text, format_named
     from nas.export.handover import gather, is_trained
     from nas.genotypes import resolve_genotype
+    from search_spaces.notations import is_notation
 
     chosen_format = format_named(format_)
     if output is None and not chosen_format.text:
         raise ConfigError(f"--format {format_} writes a file; name it with --output, such as network{chosen_format.suffix}")
     settings: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
-    if weights is None and is_trained(Path(source)):  # weights that say which network they belong to need no other name
+    if weights is None and not is_notation(source) and is_trained(Path(source)):  # they say which network they belong to
         genotype, weights = None, Path(source)
     else:
         genotype = resolve_genotype(source, rank)
