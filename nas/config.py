@@ -1,9 +1,10 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 import os
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from nas.halving import rung_epochs
 
@@ -19,6 +20,14 @@ def _number(value: object) -> object:
 
 
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+
+
+def _whole(value: object) -> object:
+    """A run folder keeps the keys of a mapping as texts."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+
+
+Epochs = Annotated[int, BeforeValidator(_whole)]
 
 
 class Settings(BaseModel):
@@ -87,6 +96,22 @@ class SyntheticSettings(Settings):
     )
 
 
+FilePath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
+"""A file, absolute, so that a run finds it wherever it is resumed."""
+
+
+class TableSettings(Settings):
+    """The table of trained architectures that the table evaluator answers from; accuracies are shares or per cent."""
+
+    path: FilePath = Field(description="CSV file (.csv or .csv.gz) with a row for every architecture")
+    more: list[FilePath] = Field(default_factory=list, description="further files with the same rows in the same order")
+    architecture: str = Field("arch", description="column with the architecture: the space's own notation, a JSON genotype, or actions")
+    column: str | list[str] = Field(description="column with the validation accuracy; several are several trainings, one drawn by the seed")
+    report: str | None = Field(None, description="column recorded beside the reward, say the test accuracy; the search never sees it")
+    seconds: str | None = Field(None, description="column with the seconds that a training took")
+    fidelities: dict[Epochs, str] = Field(default_factory=dict, description="epochs: column with the validation accuracy after them")
+
+
 class ControllerSettings(Settings):
     """Which controller proposes, and its own options."""
 
@@ -144,8 +169,11 @@ class SearchConfig(Settings):
     space: str = "nasnet"
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
-    evaluator: Literal["train", "synthetic"] = Field("train", description="synthetic scores genotypes by formula, to try the engine")
+    evaluator: Literal["train", "synthetic", "table"] = Field(
+        "train", description="synthetic scores genotypes by formula, to try the engine; table looks them up among trained ones"
+    )
     synthetic: SyntheticSettings = SyntheticSettings()
+    table: TableSettings | None = Field(None, description="where evaluator=table looks up")
     data: DataSettings = DataSettings()
     fidelity: Fidelity = Fidelity()
     training: TrainingSettings = TrainingSettings()
@@ -153,6 +181,12 @@ class SearchConfig(Settings):
     halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
     finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")
     runner: RunnerSettings = RunnerSettings()
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.evaluator == "table" and self.table is None:
+            raise ValueError("evaluator=table needs table.path (a CSV file) and table.column (its validation accuracies)")
+        return self
 
     def rungs(self) -> tuple[int, ...]:
         """The epochs at which children are compared; none without early stopping."""

@@ -64,6 +64,7 @@ def start(config: SearchConfig, path: Path | None, console: Console) -> SearchRe
 
     space = load_space(config.space)
     data = prepare(config) if config.evaluator == "train" else None
+    _check_table(config)
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
         shutil.copyfile(config.space, folder.space_file)
@@ -88,7 +89,22 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
         config = config.model_copy(update={"budget": budget})
     space = folder.space(config)
     data = prepare(config) if config.evaluator == "train" and spent < config.budget else None
+    if spent < config.budget:
+        _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, console)
+
+
+def _check_table(config: SearchConfig) -> None:
+    """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
+    if config.evaluator == "table":
+        from nas.evaluators import build_evaluator
+
+        build_evaluator(config, None)
+
+
+def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
+    """The configuration with the run's own copy of a declared space, which is there wherever the run is resumed."""
+    return config.model_copy(update={"space": str(folder.space_file.absolute())}) if folder.space_file.is_file() else config
 
 
 def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", console: Console) -> SearchResult:
@@ -130,7 +146,7 @@ def _search(
 
     with (
         EventFile(folder.path, ledger.state) as events,
-        open_runner(config, data) as runner,
+        open_runner(_for_workers(folder, config), data) as runner,
         SearchProgress(console, ledger.state, config.budget) as progress,
     ):
         limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)

@@ -1,4 +1,4 @@
-"""Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
+"""Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch at import."""
 
 import json
 import math
@@ -13,6 +13,7 @@ from nas.errors import ConfigError
 from nas.evaluation import FRESH, Attempt, Evaluation, Evaluator, Report
 from nas.synthetic import noisy_reward
 from search_spaces.genotype import Genotype
+from search_spaces.registry import load_space
 
 SLICE_SECONDS = 0.05
 """The synthetic child looks at its time limit this often."""
@@ -27,9 +28,14 @@ def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
 
     Raises:
         ConfigError: the evaluator trains, and there are no data.
+        DataError: the table cannot be used.
     """
     if config.evaluator == "synthetic":
         return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
+    if config.table is not None and config.evaluator == "table":
+        from nas.tables import TableEvaluator
+
+        return TableEvaluator.from_settings(config.table, load_space(config.space))
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
     import torch

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controllers.controller import Completed, Failed, random_for
+from nas.config import TableSettings
 from nas.errors import DataError
 from nas.evaluation import FRESH, Attempt, Evaluation, Report
 from search_spaces.errors import GenotypeError
@@ -149,6 +150,13 @@ class TableEvaluator:
 
     def __init__(self, table: Table) -> None:
         self.table = table
+
+    @classmethod
+    def from_settings(cls, settings: TableSettings, space: SearchSpace) -> "TableEvaluator":
+        """The evaluator that a search with ``evaluator=table`` asks for. Raises DataError where the table cannot be used."""
+        rewards = (settings.column,) if isinstance(settings.column, str) else tuple(settings.column)
+        columns = Columns(settings.architecture, rewards, settings.report, settings.seconds, settings.fidelities)
+        return cls(read_table([Path(path) for path in (settings.path, *settings.more)], space, columns))
 
     def evaluate(
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
