@@ -23,6 +23,7 @@ from nas.train_folder import TrainFolder, differences
 from nas.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from nas.weights.described import load_into, write_described
 from nas.weights.files import read_weights
+from nas.weights.layouts import in_our_names
 from search_spaces.cost import count_macs, count_parameters
 from search_spaces.genotype import Genotype
 from search_spaces.network import Network, build_network
@@ -193,10 +194,11 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: TrainingDa
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
     if config.weights is not None:
-        weights, own = read_weights(Path(config.weights)), network.state_dict()
+        path, own = Path(config.weights), network.state_dict()
+        weights = in_our_names(network, read_weights(path), path)
         heads = tuple(name for name, value in weights.items() if "classifier" in name and name in own and own[name].shape != value.shape)
         kept = {name: value for name, value in weights.items() if name not in heads}
-        load_into(network, kept, Path(config.weights), without=("auxiliary.", "progress", *heads))
+        load_into(network, kept, path, without=("auxiliary.", "progress", *heads))
     return network
 
 

@@ -7,6 +7,8 @@ from nas.recipe import Recipe
 from nas.train import TrainResult, build_for_training, make_trainer, train_steps_seconds
 from nas.train_config import TrainConfig, skeleton_of, trained_skeleton
 from nas.trainer import Trainer, image_side
+from nas.weights.files import read_weights
+from nas.weights.layouts import recognise
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import network_name
 
@@ -27,6 +29,8 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, tim
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
     ]
+    if config.weights is not None:
+        lines.append(f"start:  {_starting_weights(Path(config.weights))}")
     if timed:
         lines += _timed(genotype, config)
     return lines
@@ -50,6 +54,11 @@ def describe_recipe(recipe: Recipe) -> str:
     extras += [f"weights averaged at {recipe.ema.decay:g}" if recipe.ema else ""]
     extras += [f"images from {recipe.resolution.start:.0%} of their side" if recipe.resolution.start < 1 else ""]
     return "; ".join([*parts, *filter(None, extras)])
+
+
+def _starting_weights(path: Path) -> str:
+    layout = recognise(read_weights(path))
+    return f"{path}" + (f" (weights of {layout.title}, converted)" if layout is not None else "")
 
 
 def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:

@@ -16,15 +16,15 @@ from nas.commands.shared import (
     console,
 )
 
+FORMATS_HELP = "yaml, json, dot, svg; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm or python."
+
 
 def export(
     source: Annotated[
         str,
         typer.Argument(metavar="RUN|GENOTYPE|TRAINED", help="Run, reference genotype, genotype file; or a training's folder or weights."),
     ],
-    format_: Annotated[
-        str, typer.Option("--format", "-f", help="yaml, json, dot, svg, safetensors, torch-export, onnx, timm or python.")
-    ] = "yaml",
+    format_: Annotated[str, typer.Option("--format", "-f", help=FORMATS_HELP)] = "yaml",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default prints it, where it is text.")] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE|FOLDER", help="Trained weights, or the folder of a training; default: untrained.")
@@ -59,6 +59,8 @@ def export(
     files, found = export_files(handover, chosen_format, output)
     if chosen_format.takes == "network":
         console.print(f"{handover.architecture.name}{'' if handover.weights else ', untrained (random weights)'}", highlight=False)
+    if "weights" in handover.facts:
+        console.print(f"from weights of {handover.facts['weights']}, converted", highlight=False)
     for path in files:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
     console.print(found, highlight=False)

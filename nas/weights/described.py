@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nas.description import NetworkDescription, from_metadata, to_metadata
 from nas.weights.files import WeightsError, read_metadata, read_weights, write_weights
+from nas.weights.layouts import in_our_names
 from search_spaces.network import Network
 from search_spaces.skeletons import NASNetSkeleton
 
@@ -55,11 +56,12 @@ def load_described(path: Path) -> tuple[Network, NetworkDescription]:
 def load_into(
     network: Network, weights: Mapping[str, Tensor], path: Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
 ) -> None:
-    """Copy weights into a network; names that start with one of ``without`` may be missing.
+    """Copy weights into a network, whatever layout they are in; names that start with one of ``without`` may be missing.
 
     Raises:
         WeightsError: a name or a shape does not fit.
     """
+    weights = in_our_names(network, weights, path)
     own = network.state_dict()
     missing = [name for name in own if name not in weights and not name.startswith(without)]
     unknown = [name for name in weights if name not in own and not name.startswith(without)]

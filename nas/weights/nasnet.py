@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nas.weights.files import WeightsError
+from nas.weights.files import WeightsError, with_counters
 from search_spaces.cell_networks import CellNetwork
 from search_spaces.network import Network
 from search_spaces.reference import load_reference
@@ -55,6 +55,21 @@ def from_timm(network: Network, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for ours, value in taken.items():
             state[ours].copy_(value)
+
+
+def in_our_names(network: Network, weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
+    """A timm state dict by the network's own names; a tensor that has no place keeps its name.
+
+    Raises:
+        WeightsError: the network is not of the ``family``, nasnet or pnasnet.
+    """
+    names = _names(network)
+    in_place = isinstance(network, CellNetwork) and network.skeleton.reductions == "in_place"
+    if in_place != (family == "pnasnet"):
+        raise WeightsError(f"the network is {'PNASNet-5' if in_place else 'NASNet-A'}")
+    own = network.state_dict()
+    fitting = {key: _without_background(value, own[names[key]], key) if key in names else value for key, value in weights.items()}
+    return with_counters(own, {names.get(key, key): value for key, value in fitting.items()})
 
 
 def to_timm(network: Network) -> dict[str, Tensor]:
