@@ -14,6 +14,8 @@ from search_spaces.skeletons import NASNetSkeleton
 
 TRAINING_ONLY = "auxiliary."
 """Start of the names of weights that only training uses: they are not written."""
+CLASSIFIERS = ("classifier.", "head.classifier.")
+"""Starts of the names of classifiers' weights, which a network built as a backbone lacks."""
 
 
 def write_described(path: Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:

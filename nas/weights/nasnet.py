@@ -63,12 +63,12 @@ def in_our_names(network: Network, weights: Mapping[str, Tensor], family: str) -
     Raises:
         WeightsError: the network is not of the ``family``, nasnet or pnasnet.
     """
-    names = _names(network)
+    names = _names(network) | {f"last_linear.{part}": f"classifier.{part}" for part in ("weight", "bias")}  # a backbone lacks them
     in_place = isinstance(network, CellNetwork) and network.skeleton.reductions == "in_place"
     if in_place != (family == "pnasnet"):
         raise WeightsError(f"the network is {'PNASNet-5' if in_place else 'NASNet-A'}")
     own = network.state_dict()
-    fitting = {key: _without_background(value, own[names[key]], key) if key in names else value for key, value in weights.items()}
+    fitting = {key: _without_background(value, own.get(names.get(key, "")), key) for key, value in weights.items()}
     return with_counters(own, {names.get(key, key): value for key, value in fitting.items()})
 
 
@@ -123,6 +123,6 @@ def _part(name: str) -> str:
     raise AssertionError(name)
 
 
-def _without_background(value: Tensor, ours: Tensor, name: str) -> Tensor:
-    background = name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
+def _without_background(value: Tensor, ours: Tensor | None, name: str) -> Tensor:
+    background = ours is not None and name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
     return value[1:] if background else value
