@@ -81,7 +81,7 @@ def read_darts(text: str) -> Genotype:
     fields = dict(zip(_DARTS_FIELDS, call.args, strict=False))
     for keyword in call.keywords:
         if keyword.arg not in _DARTS_FIELDS or keyword.arg in fields:
-            raise GenotypeError(f"DARTS genotype: the fields must be {', '.join(_DARTS_FIELDS)}, each once, but got {keyword.arg!r}")
+            raise GenotypeError(f"DARTS genotype: the fields must be {', '.join(_DARTS_FIELDS)}, each once, but got {_some(keyword.arg)}")
         fields[keyword.arg] = keyword.value
     if len(call.args) > len(_DARTS_FIELDS) or len(fields) < len(_DARTS_FIELDS):
         raise GenotypeError(f"DARTS genotype: the fields must be {', '.join(_DARTS_FIELDS)}, but got {', '.join(fields) or 'none'}")

@@ -1,5 +1,6 @@
 """Genotypes in DARTS', ENAS' and NAS-Bench-201's notations are those that were published, and a fault is named."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from nas.architectures import choose_architecture
 from nas.cli import app
 from nas.genotypes import is_genotype, resolve_genotype
 from search_spaces.errors import GenotypeError
-from search_spaces.genotype import Edge, read_genotype
+from search_spaces.genotype import Edge, read_genotype, validate
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.notations import DARTS_OPERATIONS, ENAS_OPERATIONS, MAX_LENGTH, is_notation, read_notation
 from search_spaces.reference import load_reference
@@ -153,6 +154,23 @@ def test_every_name_has_a_buildable_operation() -> None:
 def test_faults_are_named(text: str, message: str) -> None:
     with pytest.raises(GenotypeError, match=message):
         read_notation(text)
+
+
+PIECES = ["[", "]", "(", ")", ",", "'", "0", "-", "range(", "**", "*", "lambda: x", "None", "{", "=", "Genotype(", "\n", "\0", "😀", "|", "~", "+"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_damaged_text_is_refused_or_read_as_a_valid_genotype(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(300):
+        text = rng.choice([DARTS_V1, DARTS_NASNET, ENAS, NASBENCH, SMALL.format("reduce_concat=range(2, 3)")])
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(len(text) + 1)
+            text = text[:start] + rng.choice(PIECES) * rng.choice((0, 1, 1, 200)) + text[start + rng.choice((0, 1, 10)) :]
+        try:
+            validate(read_notation(text))
+        except GenotypeError as problem:
+            assert len(str(problem)) < 3000
 
 
 def test_names_and_paths_are_no_notation() -> None:
