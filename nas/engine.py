@@ -114,7 +114,7 @@ def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: 
 
     with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, console) as mirror:
         state = ledger.state
-        fingerprint = check_data(state, data)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
@@ -154,6 +154,21 @@ def _search(
         keeper = _Keeper(folder, space, search, progress, events)
         with stop_on_signal(search, console):
             return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
+
+
+def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+    """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
+    if config.table is None or state.spent >= config.budget:
+        return state.data
+    from nas.tables import checksum
+
+    found = checksum(config.table)
+    if state.data is not None and state.data != found:
+        raise DataError(
+            f"{config.table.path}: a run must go on with the table it began with (checksum {state.data}), but this one has {found}; "
+            "rewards of different tables cannot be compared"
+        )
+    return found
 
 
 def check_data(state: RunState, data: "ProxyData | None") -> str | None:

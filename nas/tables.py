@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -177,6 +178,18 @@ class TableEvaluator:
             yield Report(epochs, float(values[row]))
         trainings = table.rewards[row][~np.isnan(table.rewards[row])]
         return Evaluation(Completed(float(trainings[random_for(seed, "training").randrange(len(trainings))])), metrics)
+
+
+def checksum(settings: TableSettings) -> str:
+    """64 bits that tell whether two searches look up the same: files and columns. Raises DataError where a file cannot be read."""
+    digest = hashlib.blake2b(settings.model_dump_json(exclude={"path", "more"}).encode(), digest_size=8)
+    for path in (settings.path, *settings.more):
+        try:
+            with Path(path).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+        except OSError as problem:
+            raise DataError(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    return digest.hexdigest()
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:

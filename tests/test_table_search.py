@@ -74,6 +74,17 @@ def test_a_search_finds_the_best_of_the_table_and_resumes_elsewhere(folder: Path
     assert best.evaluation.metrics == {"seconds": 8.0, "report": pytest.approx(0.75)}
 
 
+def test_a_run_does_not_go_on_with_another_table(folder: Path) -> None:
+    assert nas([*SEARCH, *TABLE, "--set", "table.column=valid", "--budget", "2", "--run", "found"], folder).returncode == 0
+    shown = nas(["search", "--resume", "found", "--budget", "2"], folder)
+    assert shown.returncode == 0, shown.stderr
+    text = gzip.decompress((folder / "table.csv.gz").read_bytes()).decode()
+    (folder / "table.csv.gz").write_bytes(gzip.compress(text.replace("80", "81").encode()))
+    done = nas(["search", "--resume", "found", "--budget", "4"], folder)
+    assert done.returncode == 2
+    assert "a run must go on with the table it began with" in done.stderr
+
+
 def test_several_columns_are_trainings_of_which_the_seed_draws_one(folder: Path) -> None:
     settings = TableSettings(path=str(folder / "table.csv.gz"), architecture="net", column=["valid", "second"])
     evaluator = build_evaluator(SearchConfig(space=str(folder / "tiny.yaml"), evaluator="table", table=settings), None)
