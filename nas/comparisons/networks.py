@@ -92,8 +92,8 @@ def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) 
 
 
 def _label(name: str) -> str:
-    """A genotype's name as a folder may have it."""
-    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name.lower()).strip(".") or "unnamed"
+    """A genotype's name as a folder may have it; a text in its place is cut short."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name.lower())[:80].strip(".") or "unnamed"
 
 
 def run_comparison(

@@ -5,6 +5,7 @@ from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.runs.config import SearchConfig
+from search_spaces.registry import load_space
 
 
 def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluator:
@@ -16,9 +17,14 @@ def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluato
 
     Raises:
         ConfigError: the evaluator trains, and there are no data.
+        DataError: the table cannot be used.
     """
     if config.evaluator == "synthetic":
         return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
+    if config.table is not None and config.evaluator == "table":
+        from nas.evaluators.table import TableEvaluator
+
+        return TableEvaluator.from_settings(config.table, load_space(config.space))
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
     import torch

@@ -3,9 +3,10 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nas.data.settings import DataSettings, Preparation
 from nas.settings.base import Float, Settings
@@ -83,14 +84,47 @@ class SyntheticSettings(Settings):
     )
 
 
+def _whole(value: object) -> object:
+    """A run folder keeps the keys of a mapping as texts."""
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 10 else value
+
+
+Epochs = Annotated[int, BeforeValidator(_whole)]
+
+
+FilePath = Annotated[str, AfterValidator(lambda path: str(Path(path).expanduser().absolute()))]
+"""A file, absolute, so that a run finds it wherever it is resumed."""
+
+
+class TableSettings(Settings):
+    """The table of trained architectures that the table evaluator answers from; accuracies are shares or per cent."""
+
+    path: FilePath = Field(description="CSV file (.csv or .csv.gz) with a row for every architecture")
+    more: list[FilePath] = Field(default_factory=list, description="further files with the same rows in the same order")
+    architecture: str = Field("arch", description="column with the architecture: the space's own notation, a JSON genotype, or actions")
+    column: str | list[str] = Field(description="column with the validation accuracy; several are several trainings, one drawn by the seed")
+    report: str | None = Field(None, description="column recorded beside the reward, say the test accuracy; the search never sees it")
+    seconds: str | None = Field(None, description="column with the seconds that a training took")
+    fidelities: dict[Epochs, str] = Field(default_factory=dict, description="epochs: column with the validation accuracy after them")
+
+
 class EvaluationConfig(Settings):
     """What an evaluator is told: how children are scored, on which images, at which fidelity."""
 
-    evaluator: Literal["train", "synthetic"] = Field("train", description="synthetic scores genotypes by formula, to try the engine")
+    evaluator: Literal["train", "synthetic", "table"] = Field(
+        "train", description="synthetic scores genotypes by formula, to try the engine; table looks them up among trained ones"
+    )
     synthetic: SyntheticSettings = SyntheticSettings()
+    table: TableSettings | None = Field(None, description="where evaluator=table looks up")
     data: DataSettings = DataSettings()
     fidelity: Fidelity = Fidelity()
     training: ChildTraining = Field(default_factory=lambda: TrainingSettings.model_validate(CHILD_DEFAULTS))
+
+    @model_validator(mode="after")
+    def _check_table(self) -> Self:
+        if self.evaluator == "table" and self.table is None:
+            raise ValueError("evaluator=table needs table.path (a CSV file) and table.column (its validation accuracies)")
+        return self
 
     def recipe(self) -> Recipe:
         """How a child is trained."""

@@ -33,6 +33,9 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
             f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
+    if config.table is not None and config.evaluator == "table":
+        column = config.table.column
+        lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
     where = (
         "this process"
         if config.runner.kind == "local"

@@ -15,6 +15,7 @@ from nas.networks.architecture import choose_architecture
 from nas.networks.description import METADATA_KEY, NetworkDescription
 from nas.networks.weights.described import load_described, load_into
 from nas.networks.weights.files import CHECKPOINT_SUFFIXES, WeightsError, read_metadata, read_weights
+from nas.networks.weights.layouts import describe_weights, recognise
 from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.hardware import detect
@@ -42,12 +43,15 @@ class Measured:
     threads: int
     scores: Scores
     with_reading: float
+    converted: str = ""
+    """Which published layout the weights had, and how such a network's images were prepared; empty for our own."""
 
     def lines(self) -> list[str]:
         """For a person."""
         found = self.scores
         return [
             f"{self.name}, weights {self.weights}",
+            *([f"converted:  {self.converted}"] if self.converted else []),
             f"data:       {self.data}, {self.part} part, {found.images:,} images at {self.side}×{self.side}",
             f"accuracy:   {100 * found.top1:.2f} % top-1, {100 * found.top5:.2f} % top-5, loss {found.loss:.4f}",
             f"throughput: {found.images_per_second:,.0f} images/s by the network alone, "
@@ -124,7 +128,15 @@ def evaluate_weights(
     with flushed_denormals(place_device):
         scores = score(network, batches)
     seconds = time.perf_counter() - started
-    return Measured(description.architecture.name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds)
+    name, converted = description.architecture.name, _converted(description)
+    return Measured(name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds, converted)
+
+
+def _converted(description: NetworkDescription) -> str:
+    layout = description.facts.get("weights")
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (description.mean, description.std))
+    seen = f"{description.crop_fraction:.1%} of the shorter side, {description.interpolation}"
+    return f"weights of {layout}; images prepared by mean {mean}, deviation {std}, {seen}" if layout else ""
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
@@ -168,11 +180,19 @@ def _check_classes(description: NetworkDescription, data: PreparedData) -> None:
 def _from_parts(
     file: Path, genotype: str, skeleton: str | None, cells: int | None, filters: int | None, image_size: int | None, settings: DataSettings
 ) -> tuple[Network, NetworkDescription, PreparedData]:
-    """Weights, genotype and data named apart: images are normalised as measured on the training part."""
+    """Weights, genotype and data named apart: images as published weights want them, else normalised as measured in training."""
     if file.suffix.lower() not in CHECKPOINT_SUFFIXES and METADATA_KEY in read_metadata(file):
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
-    loaded = prepare(settings, Recipe().preparation(image_size=image_size))
-    chosen = choose_architecture(resolve_genotype(genotype), skeleton, cells, filters, loaded.classes, loaded.channels, loaded.image_size)
-    network = chosen.build()
-    load_into(network, read_weights(file), file)
-    return network.eval(), NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names), loaded
+    weights, named = read_weights(file), resolve_genotype(genotype)
+    sizes = {"skeleton": skeleton, "cells": cells, "filters": filters}
+    if recognise(weights) is not None:
+        description = describe_weights(weights, named, {**sizes, "image_size": image_size})
+        loaded = _prepared(settings, description, image_size, None)
+    else:
+        loaded = prepare(settings, Recipe().preparation(image_size=image_size))
+        sizes |= {"classes": loaded.classes, "channels": loaded.channels, "image_size": loaded.image_size}
+        chosen = choose_architecture(named, **sizes)  # type: ignore[arg-type]
+        description = NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names)
+    network = description.architecture.build()
+    load_into(network, weights, file)
+    return network.eval(), description, loaded

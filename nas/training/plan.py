@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from nas.networks.weights.files import read_weights
+from nas.networks.weights.layouts import recognise
 from nas.tools.words import duration
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.recipe import Recipe
@@ -27,6 +29,8 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, tim
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
     ]
+    if config.weights is not None:
+        lines.append(f"start:  {_starting_weights(Path(config.weights))}")
     if timed:
         lines += _timed(genotype, config)
     return lines
@@ -50,6 +54,11 @@ def describe_recipe(recipe: Recipe) -> str:
     extras += [f"weights averaged at {recipe.ema.decay:g}" if recipe.ema else ""]
     extras += [f"images from {recipe.resolution.start:.0%} of their side" if recipe.resolution.start < 1 else ""]
     return "; ".join([*parts, *filter(None, extras)])
+
+
+def _starting_weights(path: Path) -> str:
+    layout = recognise(read_weights(path))
+    return f"{path}" + (f" (weights of {layout.title}, converted)" if layout is not None else "")
 
 
 def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:

@@ -16,6 +16,7 @@ from nas.networks.architecture import Architecture
 from nas.networks.description import NetworkDescription
 from nas.networks.weights.described import load_into, write_described
 from nas.networks.weights.files import read_weights
+from nas.networks.weights.layouts import in_our_names
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
@@ -194,10 +195,11 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: PreparedDa
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
     if config.weights is not None:
-        weights, own = read_weights(Path(config.weights)), network.state_dict()
+        path, own = Path(config.weights), network.state_dict()
+        weights = in_our_names(network, read_weights(path), path)
         heads = tuple(name for name, value in weights.items() if "classifier" in name and name in own and own[name].shape != value.shape)
         kept = {name: value for name, value in weights.items() if name not in heads}
-        load_into(network, kept, Path(config.weights), without=("auxiliary.", "progress", *heads))
+        load_into(network, kept, path, without=("auxiliary.", "progress", *heads))
     return network
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nas.networks.weights.files import WeightsError
+from nas.networks.weights.files import WeightsError, with_counters
 from search_spaces.networks.cell_network import CellNetwork
 from search_spaces.networks.network import Network
 from search_spaces.reference import load_reference
@@ -55,6 +55,21 @@ def from_timm(network: Network, weights: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for ours, value in taken.items():
             state[ours].copy_(value)
+
+
+def in_our_names(network: Network, weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
+    """A timm state dict by the network's own names; a tensor that has no place keeps its name.
+
+    Raises:
+        WeightsError: the network is not of the ``family``, nasnet or pnasnet.
+    """
+    names = _names(network) | {f"last_linear.{part}": f"classifier.{part}" for part in ("weight", "bias")}  # a backbone lacks them
+    in_place = isinstance(network, CellNetwork) and network.skeleton.reductions == "in_place"
+    if in_place != (family == "pnasnet"):
+        raise WeightsError(f"the network is {'PNASNet-5' if in_place else 'NASNet-A'}")
+    own = network.state_dict()
+    fitting = {key: _without_background(value, own.get(names.get(key, "")), key) for key, value in weights.items()}
+    return with_counters(own, {names.get(key, key): value for key, value in fitting.items()})
 
 
 def to_timm(network: Network) -> dict[str, Tensor]:
@@ -108,6 +123,6 @@ def _part(name: str) -> str:
     raise AssertionError(name)
 
 
-def _without_background(value: Tensor, ours: Tensor, name: str) -> Tensor:
-    background = name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
+def _without_background(value: Tensor, ours: Tensor | None, name: str) -> Tensor:
+    background = ours is not None and name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
     return value[1:] if background else value

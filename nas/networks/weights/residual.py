@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nas.networks.weights.files import WeightsError
+from nas.networks.weights.files import WeightsError, with_counters
 from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, MultiPathBottleneck, merge_paths, split_paths
 from search_spaces.networks.residual_network import ResidualNetwork
 
@@ -36,6 +36,8 @@ _RESNET: tuple[Rule, ...] = (
     (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.shortcut\.(?P<rest>.+)", _stage("layer{stage}.{block}.downsample.{rest}", first=1)),
     (r"head\.classifier\.(?P<rest>.+)", r"fc.\g<rest>"),
 )
+_HEAD = ("head.classifier.weight", "head.classifier.bias")
+"""Our names of a classifier, which a network of no classes lacks."""
 _BLOCK = r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?:1\.)?"
 _DOWNSAMPLE = r"stages\.(?P<stage>\d+)\.0\.0\.(?P<rest>.+)"
 
@@ -158,6 +160,33 @@ def import_weights(network: ResidualNetwork, weights: Mapping[str, Tensor], layo
     load_grouped_state(network, state)
 
 
+def in_our_names(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Published weights by the network's own names and shapes; a tensor that has no place keeps its name, one that does not fit its shape.
+
+    Raises:
+        WeightsError: the layout is unknown, or has no name for a part of the network.
+    """
+    chosen = _layout(network, layout)
+    ours = grouped_state(network)
+    names = {_translate(name, chosen.rules, layout): name for name in (*ours, *_HEAD) if name != "progress"}
+    state = with_counters(ours, {names.get(key, key): value.detach() for key, value in weights.items()})
+    for name, like in ours.items():
+        if name in state and _sides(state[name]) == _sides(like):
+            state[name] = state[name].reshape(like.shape)
+    for prefix, block in _multi_path_blocks(network):
+        keys = [key for key in ours if key.startswith(prefix)]
+        if all(key in state and state[key].shape == ours[key].shape for key in keys):
+            parts = {key.removeprefix(prefix): state.pop(key) for key in keys}
+            state |= {prefix + key: value for key, value in split_paths(parts, len(block.paths), block.form).items()}
+    return state
+
+
+def family(network: ResidualNetwork) -> str:
+    """Resnet (ResNeXt too), convnext, or other."""
+    kinds = {type(module) for module in network.modules()}
+    return "convnext" if ConvNeXtBlock in kinds else "resnet" if kinds & {Bottleneck, MultiPathBottleneck} else "other"
+
+
 def grouped_state(network: ResidualNetwork) -> dict[str, Tensor]:
     """The network's state dict as if every ResNeXt block had form (c)."""
     state = dict(network.state_dict())
@@ -183,11 +212,9 @@ def _multi_path_blocks(network: ResidualNetwork) -> list[tuple[str, MultiPathBot
 def _layout(network: ResidualNetwork, layout: str) -> _Layout:
     if layout not in LAYOUTS:
         raise WeightsError(f"the layout of weights must be one of {', '.join(LAYOUTS)}, but got {layout!r}")
-    kinds = {type(module) for module in network.modules()}
-    family = "convnext" if ConvNeXtBlock in kinds else "resnet" if kinds & {Bottleneck, MultiPathBottleneck} else "other"
-    if (family, layout) not in _LAYOUTS:
+    if (family(network), layout) not in _LAYOUTS:
         raise WeightsError(f"there are {layout} weights of ResNet and ResNeXt (not facebook) and of ConvNeXt, but the network is neither")
-    return _LAYOUTS[family, layout]
+    return _LAYOUTS[family(network), layout]
 
 
 def _translate(name: str, rules: tuple[Rule, ...], layout: str) -> str:
@@ -202,9 +229,14 @@ def _is_layer_scale(name: str) -> bool:
     return name.endswith(".scale")
 
 
+def _sides(tensor: Tensor) -> list[int]:
+    """The axes that say something of its shape."""
+    return [side for side in tensor.shape if side != 1]
+
+
 def _fit(value: Tensor, like: Tensor, name: str, is_classifier: bool) -> Tensor:
     """A published tensor in our shape; only axes of length 1 may differ (a 1×1 convolution for a linear layer, a layer scale)."""
-    if [side for side in value.shape if side != 1] != [side for side in like.shape if side != 1]:
+    if _sides(value) != _sides(like):
         hint = "; build the network with that many classes, or with 0 to leave the classifier out" if is_classifier else ""
         raise WeightsError(f"{name!r} must have the shape {tuple(like.shape)}, but got {tuple(value.shape)}{hint}")
     return value.detach().reshape(like.shape)
