@@ -14,6 +14,8 @@ import numpy as np
 from nas.data.dataset import Dataset, ImageFiles
 from nas.data.folder import FolderFiles, check_classes, find_files
 from nas.data.pixels import GREY_MODES, READING_ERRORS, decode, digest_of, to_rgb
+from nas.data.settings import DataSettings
+from nas.data.split import split
 from nas.errors import DataError
 from nas.tools.files import write_atomically
 
@@ -52,6 +54,8 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     dataset = _dataset(found, files)
     if before is not None:
         _check_same(before, dataset, index_file)
+        if before["schema"] == FIRST_SCHEMA:
+            _check_same_test(before, dataset)
     if index_file is not None and (before is None or before["schema"] != SCHEMA or before["root"] != root):
         index_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(index_file, json.dumps(_document(root, dataset, files)))
@@ -186,6 +190,17 @@ def _names(document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
 
 def _known(before: Mapping[str, Any] | None) -> Mapping[str, CheckedFile]:
     return before["files"] if before is not None else {}
+
+
+def _check_same_test(before: Mapping[str, Any], now: Dataset) -> None:
+    """Raise DataError where a training of version 0.1 drew its test part with another seed: others trained on those images."""
+    test = split(now, DataSettings()).test
+    assert isinstance(test, ImageFiles)
+    if set(test.names) != set(before["test"]):
+        raise DataError(
+            f"{test.root}: this training was begun by version 0.1, which drew the test part with data.split_seed; it is the same in all "
+            "commands now, so that no test image is ever trained on: begin the training again"
+        )
 
 
 def _check_same(before: Mapping[str, Any], now: Dataset, index_file: Path | None) -> None:

@@ -11,6 +11,8 @@ from nas.data.settings import DataSettings
 from nas.errors import DataError
 
 TEST_SHARE = 0.2
+TEST_SEED = 0
+"""The test part is drawn with this and no other seed: whatever command with whatever settings follows, it meets the same one."""
 VALIDATION_FLOOR = 500
 MOST_VALIDATION = 50_000
 
@@ -26,7 +28,7 @@ class Split:
 
 
 def split(dataset: Dataset, settings: DataSettings) -> Split:
-    """Split a data set, as a function of its images and ``settings.split_seed`` alone: every command splits it alike.
+    """Split a data set: its test part as a function of its images alone, the other two also of ``settings``.
 
     A data set without a test part gives a fifth of its images to it, drawn stratified. Of the training images a tenth is held
     out for validation (5,000 of CIFAR-10's 50,000, as in Zoph et al. 2018), at most 50,000, in small sets up to a third and at
@@ -36,7 +38,6 @@ def split(dataset: Dataset, settings: DataSettings) -> Split:
     Raises:
         DataError: there are too few images.
     """
-    seed = settings.split_seed
     notes = []
     if dataset.test is None:
         count = int(len(dataset.train) * TEST_SHARE)
@@ -44,13 +45,14 @@ def split(dataset: Dataset, settings: DataSettings) -> Split:
             raise DataError(
                 f"a folder without test/ must hold at least {int(1 / TEST_SHARE)} images to split, but it has {len(dataset.train)}"
             )
-        train, test = _divide(dataset.train, count, np.random.default_rng(seed))
-        notes.append(f"no test/ or val/ folder: a fifth ({len(test):,} images), drawn stratified with the split's seed, is the test part")
+        train, test = _divide(dataset.train, count, np.random.default_rng(TEST_SEED))
+        notes.append(f"no test/ or val/ folder: a fifth ({len(test):,} images), the same in every command, is the test part")
     else:
         train, test = _without_copies(dataset.train, dataset.test), dataset.test
         if left_out := len(dataset.train) - len(train):
             notes.append(f"{left_out:,} training images are left out: the test part has copies of them")
-    train, validation = _divide(train, validation_count(len(train), dataset.classes, settings), np.random.default_rng([seed, 0]))
+    held_out = validation_count(len(train), dataset.classes, settings)
+    train, validation = _divide(train, held_out, np.random.default_rng([settings.split_seed, 0]))
     return Split(train, validation, test, tuple(notes))
 
 
