@@ -8,7 +8,6 @@ timm's to rounding, use the skeleton ``nasnet-large-timm``.
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from nas.networks.weights.files import WeightsError, with_counters
@@ -28,33 +27,6 @@ _PARTS = (
     (r"^(project\.)?layers\.1", "bn"),
 )
 """A part of an operation in our name, and in timm's."""
-
-
-def from_timm(network: Network, weights: Mapping[str, Tensor]) -> None:
-    """Copy a timm state dict into a NASNet-A or PNASNet-5. All must fit; nothing is changed where one does not.
-
-    A network without a classifier takes the weights without theirs. An auxiliary head, which timm has not, stays as it is.
-
-    Raises:
-        WeightsError: the network is neither, or a tensor is missing, unknown or of another shape.
-    """
-    names = _names(network)
-    state = network.state_dict()
-    skipped = () if "last_linear.weight" in names else ("last_linear.weight", "last_linear.bias")
-    missing = [key for key in names if key not in weights and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in weights if key not in names and key not in skipped]
-    for problem, keys in (("are missing", missing), ("have no place in the network", unknown)):
-        if keys:
-            some = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
-            raise WeightsError(f"the weights do not fit as timm weights: {len(keys)} tensors {problem}: {some}")
-    taken = {ours: _without_background(weights[theirs], state[ours], theirs) for theirs, ours in names.items() if theirs in weights}
-    for ours, value in taken.items():
-        expected = tuple(state[ours].shape)
-        if tuple(value.shape) != expected:
-            raise WeightsError(f"the weights do not fit: {ours} must have the shape {expected}, but got {tuple(value.shape)}")
-    with torch.no_grad():
-        for ours, value in taken.items():
-            state[ours].copy_(value)
 
 
 def in_our_names(network: Network, weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:

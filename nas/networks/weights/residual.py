@@ -100,26 +100,6 @@ LAYOUTS: tuple[str, ...] = ("torchvision", "timm", "facebook")
 """Whose names and shapes: ``facebook`` is the code released with the ConvNeXt paper."""
 
 
-def from_torchvision(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Load a torchvision state dict (resnet50, resnext50_32x4d, resnext101_*, convnext_*). Raises WeightsError where it does not fit."""
-    import_weights(network, weights, "torchvision")
-
-
-def from_timm(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Load a timm state dict (resnet50, resnext*, convnext_*). Raises WeightsError where it does not fit."""
-    import_weights(network, weights, "timm")
-
-
-def to_torchvision(network: ResidualNetwork) -> dict[str, Tensor]:
-    """The weights as torchvision names them. Raises WeightsError where torchvision has no such network."""
-    return export_weights(network, "torchvision")
-
-
-def to_timm(network: ResidualNetwork) -> dict[str, Tensor]:
-    """The weights as timm names them. Raises WeightsError where timm has no such network."""
-    return export_weights(network, "timm")
-
-
 def export_weights(network: ResidualNetwork, layout: str) -> dict[str, Tensor]:
     """The network's weights with the names and shapes of a layout, sharing memory where nothing had to be rearranged.
 
@@ -132,32 +112,6 @@ def export_weights(network: ResidualNetwork, layout: str) -> dict[str, Tensor]:
         for name, value in grouped_state(network).items()
         if name != "progress"
     }
-
-
-def import_weights(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> None:
-    """Copy published weights into the network. All must fit; nothing is changed where one does not.
-
-    A network built with ``classes=0`` takes the weights without their classifier. Counters of BatchNorm's batches may be
-    missing, as they are in old checkpoints.
-
-    Raises:
-        WeightsError: the layout is unknown, a tensor is missing, unknown or of another shape.
-    """
-    chosen = _layout(network, layout)
-    ours = grouped_state(network)
-    names = {_translate(name, chosen.rules, layout): name for name in ours if name != "progress"}
-    head = re.sub(r"weight$", "", _translate("head.classifier.weight", chosen.rules, layout))
-    skipped = () if "head.classifier.weight" in ours else (f"{head}weight", f"{head}bias")
-    unknown = [key for key in weights if key not in names and key not in skipped]
-    missing = [key for key in names if key not in weights and not key.endswith("num_batches_tracked")]
-    for problem, keys in (("are missing", missing), ("have no place in the network", unknown)):
-        if keys:
-            raise WeightsError(f"the weights do not fit as {layout} weights: {len(keys)} tensors {problem}: {_some(keys)}")
-    state = dict(ours)
-    for theirs, name in names.items():
-        if theirs in weights:
-            state[name] = _fit(weights[theirs], ours[name], theirs, theirs.startswith(head))
-    load_grouped_state(network, state)
 
 
 def in_our_names(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
@@ -196,15 +150,6 @@ def grouped_state(network: ResidualNetwork) -> dict[str, Tensor]:
     return state
 
 
-def load_grouped_state(network: ResidualNetwork, state: Mapping[str, Tensor]) -> None:
-    """Load what ``grouped_state`` returned, whatever the forms of the two networks' ResNeXt blocks."""
-    fitted = dict(state)
-    for prefix, block in _multi_path_blocks(network):
-        parts = {key.removeprefix(prefix): fitted.pop(key) for key in list(fitted) if key.startswith(prefix)}
-        fitted |= {prefix + key: value for key, value in split_paths(parts, len(block.paths), block.form).items()}
-    network.load_state_dict(fitted)
-
-
 def _multi_path_blocks(network: ResidualNetwork) -> list[tuple[str, MultiPathBottleneck]]:
     return [(f"{name}.", module) for name, module in network.named_modules() if isinstance(module, MultiPathBottleneck)]
 
@@ -232,15 +177,3 @@ def _is_layer_scale(name: str) -> bool:
 def _sides(tensor: Tensor) -> list[int]:
     """The axes that say something of its shape."""
     return [side for side in tensor.shape if side != 1]
-
-
-def _fit(value: Tensor, like: Tensor, name: str, is_classifier: bool) -> Tensor:
-    """A published tensor in our shape; only axes of length 1 may differ (a 1×1 convolution for a linear layer, a layer scale)."""
-    if _sides(value) != _sides(like):
-        hint = "; build the network with that many classes, or with 0 to leave the classifier out" if is_classifier else ""
-        raise WeightsError(f"{name!r} must have the shape {tuple(like.shape)}, but got {tuple(value.shape)}{hint}")
-    return value.detach().reshape(like.shape)
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
