@@ -53,11 +53,7 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
         UserError: a name or a value breaks a rule.
     """
     genotype = resolve_genotype(request.source, request.rank)
-    assigned = parse_assignments(request.assignments)
-    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
-    for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
-    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
-    data = data_settings(request.source, request.data, for_data)
+    recipe, data = recipe_and_data(request)
     settings = _given(request.settings)
     name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or planned_side(data, recipe))
     document = {
@@ -68,6 +64,15 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
         **settings,
     }
     return genotype, validated(TrainConfig, document)
+
+
+def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
+    """How is trained and on what: flags and ``--set`` assignments each in their place. Raises UserError."""
+    assigned = parse_assignments(request.assignments)
+    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
+    for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
+    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
+    return recipe, data_settings(request.source, request.data, for_data)
 
 
 def data_settings(source: str, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
