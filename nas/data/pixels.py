@@ -1,6 +1,7 @@
 """From an image file to pixels, the same way for everybody: train, score, predict and what is handed over. No torch."""
 
 import hashlib
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 READING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 """What Pillow's decoders raise."""
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "F"})
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "box": Image.Resampling.BOX}
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "box": Image.Resampling.BOX}
 
 
 def read_image(path: Path) -> Image.Image:
@@ -51,11 +52,12 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
 def middle(image: Image.Image, side: int, fraction: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
     """The shorter side scaled to ``side / fraction`` pixels, then the middle ``side`` × ``side`` cut out.
 
-    The arithmetic is torchvision's (``Resize`` and ``CenterCrop``), so that its transforms, and timm's, give the same pixels.
+    The arithmetic is torchvision's (``Resize`` and ``CenterCrop``) and timm's (rounding down), so that their transforms give the
+    same pixels.
     """
-    short, (width, height) = max(side, round(side / fraction)), image.size
+    short, (width, height) = math.floor(side / fraction), image.size
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-    resized = image if scaled == image.size else image.resize(scaled, _RESAMPLING[interpolation])
+    resized = image if scaled == image.size else image.resize(scaled, RESAMPLING[interpolation])
     left, top = (round((length - side) / 2.0) for length in resized.size)
     return resized.crop((left, top, left + side, top + side))
 
