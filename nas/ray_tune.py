@@ -13,13 +13,12 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.search import Searcher
-from safetensors import SafetensorError
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
-from nas.data.proxy import ProxyData, prepare
+from nas.data.prepared import PreparedData, prepare
 from nas.errors import GenotypeError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation
 from nas.evaluators.registry import build_evaluator
@@ -196,7 +195,7 @@ class ControllerSearcher(Searcher):
             passed_on = {str(trial_id): int(iteration) for trial_id, iteration in state["passed_on"].items()}
             asked = int(state["asked"])
             self.controller.load_state_dict(state["controller"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise RunError(f"{checkpoint_path}: not the state of this searcher: {problem}") from None
         self.asked, self.pending, self._passed_on = asked, pending, passed_on
 
@@ -265,14 +264,14 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     Raises:
         UserError: the data cannot be used, or the resources do not exist.
     """
-    data = prepare(config) if config.evaluator == "train" else None
+    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
     with_data = tune.with_parameters(child, search=config, data=data, checkpoint_every=checkpoint_every)
     asked = actor_options(config.runner, ray.cluster_resources())  # type: ignore[no-untyped-call]
     trainable: Callable[[dict[str, Any]], None] = tune.with_resources(with_data, {"cpu": asked["num_cpus"], "gpu": asked["num_gpus"]})
     return trainable
 
 
-def child(config: dict[str, Any], search: SearchConfig, data: ProxyData | None, checkpoint_every: int) -> None:
+def child(config: dict[str, Any], search: SearchConfig, data: PreparedData | None, checkpoint_every: int) -> None:
     """Train the child of one trial; runs in Tune's worker."""
     epochs = search.fidelity.epochs
     job = Job(0, 1, genotype_of(config), int(config.get(SEED, search.seed)))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from nas.api.wishes import DATA_SETS
 from nas.errors import ConfigError
 
 
@@ -28,6 +27,7 @@ def available(kind: str) -> tuple[str, ...]:
 
 def _kinds() -> Mapping[str, Callable[[], Iterable[str]]]:
     from controllers.registry import CONTROLLERS
+    from nas.data.registry import DATASETS
     from nas.exports.formats import FORMATS
     from nas.runs import folder
     from nas.runs.config import preset_names
@@ -43,7 +43,7 @@ def _kinds() -> Mapping[str, Callable[[], Iterable[str]]]:
         "presets": preset_names,
         "recipes": recipe_names,
         "controllers": lambda: CONTROLLERS,
-        "data": lambda: DATA_SETS,
+        "data": lambda: (name for name in DATASETS if name != "folder"),
         "formats": lambda: FORMATS,
         "runs": lambda: (run.path.name for run in folder.all_runs(Path("runs"))),
     }

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from nas.api.run import Run
 from nas.api.shown import Shown, as_svg
@@ -15,6 +16,7 @@ from nas.runs.genotypes import resolve_genotype
 from search_spaces.genotype import Genotype
 
 if TYPE_CHECKING:
+    from nas.networks.detection import DetectorCost
     from nas.networks.latency import Latency
 
 Source = Place | Genotype | Run
@@ -35,6 +37,7 @@ class NetworkCost(Shown):
     memory: int | None = None
     conditions: str = ""
     chosen: str = ""
+    detector: "DetectorCost | None" = None
 
     def lines(self) -> list[str]:
         """Name, input, parameters, MACs, and what was measured."""
@@ -47,6 +50,8 @@ class NetworkCost(Shown):
             f"parameters: {self.parameters:,} (trainable)",
             f"MACs:       {self.macs:,} (convolutions and linear layers, one image)",
         ]
+        if self.detector is not None:
+            lines.append(f"detector:   {self.detector}")
         if self.latency is not None:
             lines.append(f"latency:    {self.latency}")
         if self.memory is not None:
@@ -67,6 +72,7 @@ def cost(
     channels: int = 3,
     image_size: int | None = None,
     latency: bool = False,
+    detection: int | None = None,
     memory: bool = False,
     batch_size: int = 1,
     device: str = "cpu",
@@ -90,6 +96,7 @@ def cost(
         channels: of an image.
         image_size: side in pixels; None: as published.
         latency: measure latency and throughput on this machine.
+        detection: count Faster R-CNN on it, for so many classes.
         memory: measure the peak memory of a training step.
         batch_size: images a batch, for both.
         device: cpu, cuda or cuda:N.
@@ -109,7 +116,15 @@ def cost(
     counted = architecture.cost()
     measured = _latency(architecture, batch_size, device, dtype) if latency else None
     peak = _training_memory(architecture, batch_size, device) if memory else None
-    return NetworkCost(architecture, counted.parameters, counted.macs, measured, peak, f"{batch_size} images, on {device}", chosen)
+    conditions = f"{batch_size} images, on {device}"
+    found = _detector(architecture, detection) if detection is not None else None
+    return NetworkCost(architecture, counted.parameters, counted.macs, measured, peak, conditions, chosen, found)
+
+
+def _detector(architecture: Architecture, classes: int) -> "DetectorCost":
+    from nas.networks.detection import detector_cost
+
+    return detector_cost(architecture, classes)
 
 
 def _latency(architecture: Architecture, batch_size: int, device: str, dtype: str) -> "Latency":
@@ -218,7 +233,7 @@ class Exported(Shown):
         if self.text:
             return self.text.splitlines()
         wrote = [f"wrote {path} ({path.stat().st_size:,} bytes)" for path in self.files]
-        return [*([self.network] if self.network else []), *wrote, self.checked]
+        return [*filter(None, self.network.split("\n")), *wrote, self.checked]
 
     def __str__(self) -> str:
         return self.text or repr(self)
@@ -269,7 +284,7 @@ def export(
         raise ConfigError(f"--format {format} writes a file; name it with --output, such as network{chosen.suffix}")
     place = source.path if isinstance(source, Training) else source
     genotype, file = None, None if weights is None else Path(weights)
-    if weights is None and isinstance(place, str | Path) and is_trained(Path(place)):
+    if weights is None and _is_path(place) and is_trained(Path(place)):
         file = Path(place)  # weights that say which network they belong to need no other name
     else:
         genotype = genotype_of(place, rank)
@@ -280,7 +295,15 @@ def export(
     files, found = export_files(handover, chosen, Path(output))
     untrained = "" if handover.weights else ", untrained (random weights)"
     network = f"{handover.architecture.name}{untrained}" if chosen.takes == "network" else ""
+    if "weights" in handover.facts:
+        network += f"\nfrom weights of {handover.facts['weights']}, converted"
     return Exported(format, tuple(files), found, network)
+
+
+def _is_path(source: "Source") -> "TypeGuard[Place]":
+    from search_spaces.notations import is_notation
+
+    return isinstance(source, str | PathLike) and not is_notation(str(source))
 
 
 def genotype_of(source: Source, rank: int = 1) -> Genotype:

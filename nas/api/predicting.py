@@ -168,7 +168,7 @@ def _as_image(image: Any) -> "Image":  # noqa: ANN401 - see ``predict``
     import numpy as np
     from PIL import Image
 
-    from nas.data.image_files import READING_ERRORS, read_image
+    from nas.data.pixels import READING_ERRORS, from_array, read_image
 
     if isinstance(image, Image.Image):
         return image
@@ -178,7 +178,7 @@ def _as_image(image: Any) -> "Image":  # noqa: ANN401 - see ``predict``
         array = np.asarray(image)
         if array.dtype != np.uint8:
             raise TypeError(f"an array of pixels must be uint8, 0..255, but got {array.dtype}")
-        return Image.fromarray(array.squeeze(-1) if array.ndim == 3 and array.shape[-1] == 1 else array)
+        return from_array(array) if array.ndim == 3 else Image.fromarray(array)
     except (*READING_ERRORS, TypeError) as problem:
         what = str(image) if isinstance(image, str | PathLike) else type(image).__name__
         raise DataError(f"{what[:200]}: cannot be used as an image: {problem}") from None
@@ -186,6 +186,7 @@ def _as_image(image: Any) -> "Image":  # noqa: ANN401 - see ``predict``
 
 def prepared(image: "Image", description: "NetworkDescription") -> "npt.NDArray[np.uint8]":
     """(side, side, channels): the pixels that scoring would show the network, before they are normalised."""
-    from nas.data.image_files import fit
+    from nas.data.pixels import fit
 
-    return fit(image, description.architecture.channels, description.architecture.image_size)
+    expected = description.architecture
+    return fit(image, expected.channels, expected.image_size, description.crop_fraction, description.interpolation)

@@ -400,21 +400,18 @@ def compare(
         UserError: something cannot be used as asked.
     """
     from nas.comparisons.networks import Plan, choose_members, run_comparison
-    from nas.data.settings import DataSettings
     from nas.networks.scaling import read_target
-    from nas.settings.reading import parse_assignments, validated
     from nas.training.config import TrainConfig
-    from nas.training.recipe import load_recipe
+    from nas.training.setup import Request, recipe_and_data
 
     target = read_target(macs, params)
     if target is None:
         raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
     members = choose_members([named(source) for source in sources], random, space, seed=0)
-    overrides = {**parse_assignments(settings or ()), **({} if epochs is None else {"epochs": epochs})}
-    images = {key.removeprefix("data."): value for key, value in data_settings(data or "cifar10", data_dir).items() if value is not None}
-    base = TrainConfig(
-        skeleton={}, data=validated(DataSettings, images), recipe=load_recipe(recipe, overrides), threads=threads, device=device
-    )
+    images = data_settings(data or "cifar10", data_dir)
+    wanted = Request("", data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
+    chosen, trained_on = recipe_and_data(wanted)
+    base = TrainConfig(skeleton={}, data=trained_on, recipe=chosen, threads=threads, device=device)
     folder = Path(output)
     rows, whole = run_comparison(members, Plan(target, base, seeds, folder), tell, stop)
     return Comparison(folder, tuple(rows), whole)

@@ -9,6 +9,7 @@ from nas.errors import ConfigError
 from nas.runs.config import GIVEN, SearchConfig, build_config
 from nas.tools.hardware import auto_preset, detect
 from search_spaces.genotype import Genotype
+from search_spaces.plugins import is_code
 
 if TYPE_CHECKING:
     from nas.runners.distributed import Group
@@ -36,7 +37,6 @@ SEARCH_SETTINGS = {
     "sync": "runner.sync",
 }
 """Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
-DATA_SETS = ("cifar10", "cifar100", "digits", "synthetic")
 EXECUTION = ("device", "threads", "loader_workers")
 """What may be said anew when a training goes on."""
 FIXED = (
@@ -65,11 +65,14 @@ def absolute(folder: Place | None) -> str | None:
 
 def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
     """``data``, a name or a folder of images, and ``data_dir`` as dotted settings; None where nothing was said. Raises ConfigError."""
-    if data is None or data in DATA_SETS:
+    from nas.data.registry import DATASETS  # here: it loads numpy
+
+    named = [name for name in DATASETS if name != "folder"]
+    if data is None or data in named or is_code(str(data)):
         return {"data.name": data, "data.root": absolute(data_dir)}
     if Path(data).expanduser().is_dir():
         return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
-    raise ConfigError(f"--data must be one of {', '.join(DATA_SETS)}, or an existing folder of images, but got {str(data)!r}")
+    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {str(data)!r}")
 
 
 def choose_preset(preset: str) -> tuple[str, str | None]:

@@ -10,7 +10,11 @@ console = Console()
 errors = Console(stderr=True)
 
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+    str,
+    typer.Argument(
+        metavar="RUN|GENOTYPE",
+        help="Run folder, `last`, a reference genotype's name, a genotype file, or a text in DARTS', ENAS' or NAS-Bench-201's notation.",
+    ),
 ]
 RankOption = Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")]
 SetOption = Annotated[

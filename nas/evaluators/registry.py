@@ -1,13 +1,14 @@
 """Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
 
-from nas.data.proxy import ProxyData
+from nas.data.prepared import PreparedData
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.runs.config import SearchConfig
+from search_spaces.registry import load_space
 
 
-def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
+def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluator:
     """The evaluator of a search, for one worker: it sets the worker's CPU threads and takes a GPU where there is one for it.
 
     Args:
@@ -16,9 +17,14 @@ def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
 
     Raises:
         ConfigError: the evaluator trains, and there are no data.
+        DataError: the table cannot be used.
     """
     if config.evaluator == "synthetic":
         return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
+    if config.table is not None and config.evaluator == "table":
+        from nas.evaluators.table import TableEvaluator
+
+        return TableEvaluator.from_settings(config.table, load_space(config.space))
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
     import torch

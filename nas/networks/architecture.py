@@ -21,6 +21,8 @@ _FAMILIES = (
     ("amoebanet", "amoebanet-cifar"),
 )
 """The skeleton a family of reference genotypes is known in, by the start of the genotype's name; None is its own name."""
+_SPACES = {"nasbench201": "nasbench201", "darts": "darts-cifar"}
+"""The skeleton that the cells of a space are known in."""
 _LARGE = ("nasnet-large", "nasnet-large-timm", "pnasnet-large", "amoebanet-large")
 
 LIMITS = {
@@ -68,8 +70,8 @@ class Architecture:
 
 def default_skeleton(genotype: Genotype) -> str:
     """The name of the skeleton that the genotype's family is known in; ``nasnet-cifar`` for cells found by a search."""
-    if genotype.space == "nasbench201":
-        return genotype.space
+    if genotype.space in _SPACES:
+        return _SPACES[genotype.space]
     name = genotype.name.lower()
     for start, skeleton in _FAMILIES:
         if name.startswith(start):

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field
 
 from controllers.registry import check_options
-from nas.data.settings import DataSettings
 from nas.errors import ConfigError
-from nas.evaluators.settings import Fidelity, SyntheticSettings, TrainingSettings
+from nas.evaluators.settings import EvaluationConfig
 from nas.runners.settings import RunnerSettings
 from nas.runs.halving import rung_epochs
 from nas.settings.base import Settings
@@ -48,20 +47,13 @@ class FinalistSettings(Settings):
     train_examples: int | None = Field(None, ge=1, description="training images used at most; null uses all")
 
 
-class SearchConfig(Settings):
+class SearchConfig(EvaluationConfig):
     """The effective configuration of a search; a run folder keeps it as config.yaml."""
 
     preset: str = "custom"
     space: str = "nasnet"
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
-    evaluator: Literal["train", "synthetic", "given"] = Field(
-        "train", description="synthetic scores genotypes by formula, to try the engine; given: an object, or a loop of one's own, in Python"
-    )
-    synthetic: SyntheticSettings = SyntheticSettings()
-    data: DataSettings = DataSettings()
-    fidelity: Fidelity = Fidelity()
-    training: TrainingSettings = TrainingSettings()
     controller: ControllerSettings = ControllerSettings()
     halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
     finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")

@@ -10,8 +10,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from controllers.controller import Outcome, Proposal
-from nas.data.settings import DataSettings
-from nas.errors import ConfigError, RunError
+from nas.errors import RunError
 from nas.evaluators.settings import Fidelity
 from nas.runs import records
 from nas.runs import session as engine
@@ -24,12 +23,10 @@ from nas.runs.state import RunState
 from nas.settings.reading import validated
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig
-from nas.training.recipe import Recipe
 
 SCHEMA = "nas.finalists/1"
 FOLDER = "finalists"
 """Name of the second stage's folder inside the run's."""
-_CROPS = {"none": "none", "shift_flip": "shift", "paper": "upsample"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
     Raises:
         UserError: the run has nothing to train again, or its second stage was begun with other settings.
     """
-    from nas.data.proxy import prepare
+    from nas.data.prepared import prepare
 
     state, config = folder.state(), stage_config(folder.config(), settings)
     lineup = _lineup(folder, state, settings)
@@ -136,7 +133,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
     stage = RunFolder(folder.path / FOLDER)
     stage.write_config(config)
     space = folder.space(folder.config())
-    data = prepare(config) if config.evaluator == "train" else None
+    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
     with Ledger(stage.ledger_file) as ledger:
         fingerprint = engine.check_data(ledger.state, data)
         ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
@@ -238,42 +235,17 @@ def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing) -> 
 
 
 def winner_config(inputs: int, config: SearchConfig) -> TrainConfig:
-    """A search's settings of training as those of ``nas train``: the same skeleton, data, optimiser, schedule and augmentation."""
+    """A search's settings of training as those of ``nas train``: the same skeleton, images and recipe."""
     from nas.networks.description import skeleton_document
     from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton
 
-    fidelity, training = config.fidelity, config.training
     kind = NASBench201Skeleton if inputs == 1 else NASNetSkeleton
-    recipe = {
-        "name": "search",
-        "epochs": fidelity.epochs,
-        "batch_size": training.batch_size,
-        "precision": training.precision,
-        "optimizer": {
-            "learning_rate": training.learning_rate,
-            "momentum": training.momentum,
-            "nesterov": training.nesterov,
-            "weight_decay": training.weight_decay,
-            "clip_norm": training.clip_norm,
-        },
-        "augmentation": {
-            "crop": _CROPS[training.augmentation],
-            "flip": training.flip and training.augmentation != "none",
-            "cutout": training.cutout,
-        },
-        "regularisation": {
-            "auxiliary_weight": training.auxiliary_weight,
-            "drop_path_keep": training.drop_path_keep,
-            "label_smoothing": training.label_smoothing,
-        },
-    }
-    if config.data.name not in ("cifar10", "cifar100", "digits", "synthetic", "folder"):
-        raise ConfigError(f"the winner cannot be trained on {config.data.name!r}")
     return TrainConfig(
-        skeleton=skeleton_document(kind(cells=fidelity.cells, filters=fidelity.filters), "searched"),
-        data=DataSettings(**config.data.model_dump()),
-        recipe=validated(Recipe, recipe),
-        image_size=fidelity.image_size,
+        skeleton=skeleton_document(kind(cells=config.fidelity.cells, filters=config.fidelity.filters), "searched"),
+        data=config.data,
+        recipe=config.recipe(),
+        image_size=config.fidelity.image_size,
+        train_examples=config.fidelity.train_examples,
         seed=config.seed,
         threads=config.runner.threads_per_child,
     )

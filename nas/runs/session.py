@@ -28,7 +28,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from controllers.deduplicated import Deduplicated
-    from nas.data.proxy import ProxyData
+    from nas.data.prepared import PreparedData
     from nas.runs.mirror import Mirror
     from nas.runs.telemetry import EventFile
 
@@ -72,6 +72,7 @@ def start(config: SearchConfig, path: Path | None, watcher: Watcher = QUIET, par
     check_parts(config, parts)
     space = load_space(config.space)
     data = _data(config)
+    _check_table(config)
     return _session(create(config, path), config, space, data, watcher, parts)
 
 
@@ -101,6 +102,8 @@ def resume(
     check_parts(config, parts)
     space = folder.space(config)
     data = _data(config) if spent < config.budget else None
+    if spent < config.budget:
+        _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
 
 
@@ -146,12 +149,25 @@ def check_controller(config: SearchConfig, controller: Controller | None) -> Non
         )
 
 
-def _data(config: SearchConfig) -> "ProxyData | None":
+def _data(config: SearchConfig) -> "PreparedData | None":
     if config.evaluator != "train":
         return None
-    from nas.data.proxy import prepare
+    from nas.data.prepared import prepare
 
-    return prepare(config)
+    return prepare(config.data, config.preparation())
+
+
+def _check_table(config: SearchConfig) -> None:
+    """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
+    if config.evaluator == "table":
+        from nas.evaluators.registry import build_evaluator
+
+        build_evaluator(config, None)
+
+
+def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
+    """The configuration with the run's own copy of a declared space, which is there wherever the run is resumed."""
+    return config.model_copy(update={"space": str(folder.space_file.absolute())}) if folder.space_file.is_file() else config
 
 
 def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object]) -> tuple[SearchConfig, int]:
@@ -179,7 +195,7 @@ class _Run:
 
 @contextmanager
 def _opened(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
     from controllers.deduplicated import Deduplicated
@@ -188,7 +204,7 @@ def _opened(
 
     with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, watcher) as mirror:
         state = ledger.state
-        fingerprint = check_data(state, data)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         controller = Deduplicated(inner, space, config.seed)
@@ -202,7 +218,7 @@ def _opened(
 
 
 def _session(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
 ) -> SearchResult:
     with _opened(folder, config, space, data, watcher, parts) as run:
         state = run.ledger.state
@@ -214,10 +230,10 @@ def _session(
     return SearchResult(folder, config, space, state, ending, run.mirror.status() if run.mirror is not None else None)
 
 
-def _search(run: _Run, data: "ProxyData | None", watcher: Watcher, parts: Parts) -> Ending:
+def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Parts) -> Ending:
     with (
         _exchange(run, watcher) as children,
-        open_runner(run.config, data, parts.evaluator) as runner,
+        open_runner(_for_workers(run.folder, run.config), data, parts.evaluator) as runner,
         watcher.during(run.ledger.state, run.config.budget),
     ):
         return Search(children, runner).run()
@@ -240,13 +256,26 @@ def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
     run.folder.write_best(run.space, state.ranked()[:BEST_KEPT])
 
 
-def check_data(state: RunState, data: "ProxyData | None") -> str | None:
+def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+    """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
+    if config.table is None or state.spent >= config.budget:
+        return state.data
+    from nas.evaluators.table import checksum
+
+    found = checksum(config.table)
+    if state.data is not None and state.data != found:
+        raise DataError(
+            f"{config.table.path}: a run must go on with the table it began with (checksum {state.data}), but this one has {found}; "
+            "rewards of different tables cannot be compared"
+        )
+    return found
+
+
+def check_data(state: RunState, data: "PreparedData | None") -> str | None:
     """The checksum of what is trained on. Raises DataError where the run began with something else."""
     if data is None:
         return None
-    from nas.data.proxy import checksum
-
-    found = checksum(data)
+    found = data.fingerprint()
     if state.data is not None and state.data != found:
         raise DataError(
             f"data set {data.name}: a run must go on with the images it began with (checksum {state.data}), but here they have {found}; "
@@ -315,7 +344,7 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_runner(config: SearchConfig, data: "ProxyData | None", evaluator: Evaluator | None = None) -> Iterator[Runner]:
+def open_runner(config: SearchConfig, data: "PreparedData | None", evaluator: Evaluator | None = None) -> Iterator[Runner]:
     """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had.
 
     An ``evaluator`` that is an object scores in this process, one child after the other: it need not survive a journey.

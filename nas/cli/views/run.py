@@ -141,6 +141,10 @@ def policy_line(state: RunState) -> str | None:
     return f"policy after update {len(state.updates)} (trial {trial}): " + ", ".join(parts)
 
 
+def _source(config: SearchConfig) -> str:
+    return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {config.data.name}"
+
+
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
     from nas.runs.finalists import read_standings
@@ -150,9 +154,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         console.print(ranking(state, space, top, standings))
     if standings is not None:
         print_standings(console, standings, top)
-    console.print(
-        f"{folder.path}: {config.controller.name} on {config.space}, {_rewards(config)}, preset {config.preset}", highlight=False
-    )
+    console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
     if state.halving.rungs:
         console.print(f"  early stopping: {rungs(state)}", highlight=False)
@@ -165,11 +167,6 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         if isinstance(outcome, Failed) and outcome.reason not in shown:
             shown.add(outcome.reason)
             console.print(f"  {outcome.reason}, for example trial {trial.number}: {outcome.detail}", markup=False, highlight=False)
-
-
-def _rewards(config: SearchConfig) -> str:
-    """Where the rewards come from."""
-    return f"data {config.data.name}" if config.evaluator == "train" else f"evaluator {config.evaluator}"
 
 
 def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:
