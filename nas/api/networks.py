@@ -165,7 +165,7 @@ class Drawing:
     @cached_property
     def svg(self) -> str:
         """The picture as the text of an ``<svg>`` element."""
-        return as_svg(lambda path: self.save(path))
+        return as_svg(self.save)
 
     def _repr_svg_(self) -> str:
         return self.svg

@@ -30,7 +30,7 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return f"<table><thead>{line('th', heads)}</thead><tbody>{body}</tbody></table>"
 
 
-def as_svg(draw: Callable[[Path], None]) -> str:
+def as_svg(draw: Callable[[Path], object]) -> str:
     """The picture that a function draws into a file, as the text of an ``<svg>`` element."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.svg"

@@ -232,3 +232,12 @@ def test_the_second_stage_is_reached_from_a_run(tmp_path: Path) -> None:
     assert run.standings is None
     standings = run.finalists(top=2, seeds=2)
     assert [len(standing.rewards) for standing in standings.ranked] == [2, 2] and run.standings == standings
+
+
+def test_searches_begun_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [nas.new_run("nasnet", budget=3) for _ in range(3)]
+    for run in runs:
+        run.ask()
+        run.close()
+    assert len({run.path for run in runs}) == 3
