@@ -196,7 +196,7 @@ def carry_out(
     from nas.runners.distributed import train_distributed
 
     told = watcher or Watcher()
-    return train_distributed(genotype, config, folder, group, told.on_epoch, told.on_files)
+    return train_distributed(genotype, config, folder, group, told.on_epoch, told.on_files, told.stop)
 
 
 def divergence(result: "TrainResult") -> str:

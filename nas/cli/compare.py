@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DataDirOption, DataOption, MacsOption, ParamsOption, SetOption, console, say
+from nas.cli.options import STOPPING, DataDirOption, DataOption, MacsOption, ParamsOption, SetOption, console, say
 
 
 def compare(
@@ -33,7 +33,7 @@ def compare(
     from nas.tools.interrupts import Stopper
 
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
-    with Stopper(console.print, "stopping after this step, writing a checkpoint") as stopper:
+    with Stopper(console.print, STOPPING) as stopper:
         compared = nas.compare(**given, tell=say, stop=stopper.asked)
     for line in compared.lines():
         say(line)

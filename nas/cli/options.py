@@ -59,6 +59,10 @@ SyncOption = Annotated[
 ]
 
 
+STOPPING = "stopping after this step, writing a checkpoint"
+"""What a training says to the first Ctrl-C."""
+
+
 def escape(text: str) -> str:
     """Text that rich prints as it is, brackets included."""
     from rich.markup import escape as escape_markup

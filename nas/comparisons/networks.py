@@ -146,6 +146,8 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
     tell(f"{member.label}: {scaled}")
     test, validation, seconds, reasons = [], [], 0.0, []
     for seed in range(plan.seeds):
+        if stop():  # asked after the last step of the training before, which finished
+            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
         config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
         try:
             result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)

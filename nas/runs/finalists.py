@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -147,7 +147,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
                 return _read(folder)
     standings = _read(folder)
     if config.evaluator == "train" and standings.ranked and standings.ranked[0].rewards and standings.test is None:
-        _train_winner(folder, config, standings.ranked[0])
+        _train_winner(folder, config, standings.ranked[0], watcher.stop)
         standings = _read(folder)
     return standings
 
@@ -226,12 +226,14 @@ def _test_reading(place: Path) -> dict[str, Any] | None:
     return test if isinstance(test, dict) else None
 
 
-def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing) -> None:
-    """Train the winner as the finalists were trained, keep its weights and read the test set, once."""
+def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, stop: Callable[[], bool]) -> None:
+    """Train the winner as the finalists were trained, keep its weights and read the test set, once; or stop where somebody wishes."""
+    from nas.training.session import Watcher as TrainingWatcher
     from nas.training.session import train_network
 
     genotype = found_genotype(folder.space(folder.config()), folder.state().trials[winner.trial], folder.path.name)
-    train_network(genotype, winner_config(genotype.normal.inputs, config), folder.path / FOLDER / "winner")
+    place = folder.path / FOLDER / "winner"
+    train_network(genotype, winner_config(genotype.normal.inputs, config), place, TrainingWatcher(stop=stop))
 
 
 def winner_config(inputs: int, config: SearchConfig) -> TrainConfig:

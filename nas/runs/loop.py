@@ -188,7 +188,7 @@ class Search:
         children = self.children
         if children.checkpoints is not None:
             children.checkpoints.drop_others(set(self.state.pending))
-        for trial in list(self.state.pending.values()):
+        for trial in [] if children.watcher.stop() else list(self.state.pending.values()):
             if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
                 self.runner.submit(children.begin(trial))
         ending = self._loop()

@@ -251,8 +251,7 @@ class _Session:
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
             self._draw()
-            if ending is not Ending.INTERRUPTED:
-                write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
+            write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
 

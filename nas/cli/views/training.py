@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import console, errors, escape, say
+from nas.cli.options import STOPPING, console, errors, escape, say
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group
 from nas.tools.interrupts import Stopper
@@ -41,7 +41,7 @@ def announce_and_train(genotype: Genotype, config: TrainConfig, folder: Path, dr
 
 
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:
-    stopper = Stopper(console.print, "stopping after this step, writing a checkpoint")
+    stopper = Stopper(console.print, STOPPING)
     with stopper, TrainProgress(console, config.recipe.epochs) as progress:
         watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
         return carry_out(genotype, config, folder, watcher)
@@ -49,5 +49,7 @@ def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainR
 
 def _train_together(genotype: Genotype, config: TrainConfig, folder: Path, group: Group) -> TrainResult:
     console.print(f"workers: {group.workers}, {'a GPU each' if group.gpu else f'{config.threads} CPU threads each'}; starting Ray …")
-    with TrainProgress(console, config.recipe.epochs) as progress:
-        return carry_out(genotype, config, folder, Watcher(on_epoch=progress.on_epoch, on_files=progress.on_files), group)
+    stopper = Stopper(console.print, STOPPING)
+    with stopper, TrainProgress(console, config.recipe.epochs) as progress:
+        watcher = Watcher(on_epoch=progress.on_epoch, on_files=progress.on_files, stop=stopper.asked)
+        return carry_out(genotype, config, folder, watcher, group)
