@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -79,6 +80,18 @@ def test_a_lost_worker_is_tried_three_times_and_costs_no_budget(tmp_path: Path, 
     result = search_with(Scripted(answer), monkeypatch, tmp_path / "run")
     assert outcomes(result) == [Failed("worker_lost", "3 attempts; last: the node is gone"), *[Completed(0.5)] * 3]
     assert result.state.spent == 3
+
+
+def test_whoever_stops_before_there_is_a_worker_begins_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: object) -> Scripted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return runner
+
+    runner = Scripted(lambda job: Ended(job.trial, job.attempt, Evaluation(Completed(0.5))))
+    monkeypatch.setattr("nas.runners.local.LocalRunner", start)
+    result = engine.start(config(3), tmp_path / "run", QUIET)
+    assert result.ending is Ending.INTERRUPTED
+    assert runner.jobs == [] and not result.state.trials
 
 
 def test_too_little_memory_is_tried_once_more_at_half_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
