@@ -14,7 +14,7 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
+from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, as_number, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
@@ -153,7 +153,7 @@ class ControllerSearcher(Searcher):
             return Failed(result[FAILURE], str(result.get(DETAIL, "")))
         if self._learns_from not in result:
             return Failed("exception", f"the last result has no {self._learns_from!r}")
-        value = _number(result[self._learns_from])
+        value = as_number(result[self._learns_from])
         if not math.isfinite(value):
             return Failed("diverged", f"{self._learns_from} is {result[self._learns_from]!r}")
         if self._minimises:
@@ -223,14 +223,6 @@ class ControllerSearcher(Searcher):
 
 def _iteration(result: Mapping[str, Any]) -> int:
     return int(result.get("training_iteration", 0))
-
-
-def _number(value: object) -> float:
-    """The value as a float (numpy's and torch's scalars too); NaN where it is no number."""
-    try:
-        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
 
 
 def genotype_of(config: Mapping[str, Any]) -> Genotype:

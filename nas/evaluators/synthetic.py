@@ -1,7 +1,6 @@
 """Scores genotypes by formula, with chosen durations and failures: the whole engine can be tried without training."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -51,7 +50,7 @@ class SyntheticEvaluator:
                 seconds -= pause
                 spent += pause
             if epoch == failing_epoch and failure == "diverged":
-                return Evaluation(Completed(math.nan), {"train_seconds": spent})
+                return Evaluation(Failed("diverged", "synthetic: the loss is nan"), {"train_seconds": spent})
             kept = json.dumps([epoch, spent]).encode() if epoch < self._epochs and attempt.keep(epoch) else None
             yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent}, kept)
         return Evaluation(Completed(reward), {"train_seconds": spent})
