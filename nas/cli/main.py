@@ -34,7 +34,11 @@ app.command(name="list")(list_)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
+    """Run the command line.
+
+    Exit codes: 0 when all went well; 1 for a training that diverged; 2 for bad input, a full disk, and a search that gave up; 3 for
+    a search of whose children fewer than half survived; 130 when interrupted.
+    """
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     SHOWN.set(bar)
@@ -42,7 +46,7 @@ def main() -> None:
         app()
     except UserError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from nas.cli.options import AddressOption, DataDirOption, DataOption, SeedOption, SyncOption, WorkersOption, console, escape, say
-from nas.errors import ConfigError
+from nas.errors import ConfigError, LossesError
 
 
 def search(
@@ -120,3 +120,5 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
         second_stage(result.folder, settings)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)
+    if result.state.losses():  # the table has said so
+        raise typer.Exit(LossesError.exit_code)

@@ -145,6 +145,8 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
                 ending = Search(children, runner).run()
             if ending is Ending.INTERRUPTED:
                 return _read(folder)
+            if ending is Ending.FAILING:
+                raise engine.gave_up(config, ledger.state, "the same command")
     standings = _read(folder)
     if config.evaluator == "train" and standings.ranked and standings.ranked[0].rewards and standings.test is None:
         _train_winner(folder, config, standings.ranked[0], watcher.stop)

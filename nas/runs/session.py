@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controllers.controller import Controller
-from nas.errors import ConfigError, DataError, RunError
+from nas.errors import ConfigError, DataError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
@@ -227,6 +227,8 @@ def _session(
             ending = Ending.FINISHED
         else:
             ending = _search(run, data, watcher, parts)
+        if losses := state.losses():
+            folder.log(f"warning: {losses}")
     return SearchResult(folder, config, space, state, ending, run.mirror.status() if run.mirror is not None else None)
 
 
@@ -371,10 +373,15 @@ def open_runner(config: SearchConfig, data: "PreparedData | None", evaluator: Ev
 
 
 def check_failing(result: SearchResult) -> None:
-    """Raise RunError where a session gave up because children failed one after the other."""
+    """Raise RunError where a session gave up because children failed one after the other: LossesError where few survived."""
     if result.ending is Ending.FAILING:
-        last = next(t.evaluation.outcome for t in reversed(result.state.trials.values()) if t.evaluation is not None)
-        raise RunError(
-            f"{result.config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
-            f"correct the cause and go on with `nas resume {result.folder.path}`"
-        )
+        raise gave_up(result.config, result.state, f"`nas resume {result.folder.path}`")
+
+
+def gave_up(config: SearchConfig, state: RunState, again: str) -> RunError:
+    """The error of a search that gave up; ``again`` is the command that goes on with it."""
+    last = next(t.evaluation.outcome for t in reversed(state.trials.values()) if t.evaluation is not None)
+    return (LossesError if state.losses() else RunError)(
+        f"{config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
+        f"correct the cause and go on with {again}"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controllers.controller import Completed
-from nas.errors import RunError
+from nas.errors import LossesError, RunError
 from nas.runs import finalists
 from nas.runs import session as engine
 from nas.runs.config import FinalistSettings, SearchConfig, build_config
@@ -42,6 +42,13 @@ def test_a_stage_cut_off_anywhere_ends_the_same(tmp_path: Path) -> None:
     for kept in (1, 4, len(lines) // 2, len(lines) - 2):
         ledger.write_bytes(b"".join(lines[:kept]) + b'{"torn')
         assert run_finalists(folder, settings, QUIET).ranked == whole
+
+
+def test_a_stage_whose_trainings_all_fail_gives_up_and_elects_nobody(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run")
+    folder.write_config(folder.config().model_copy(update={"synthetic": folder.config().synthetic.model_copy(update={"failures": {"exception": 1.0}})}))
+    with pytest.raises(LossesError, match="20 children failed one after the other.*go on with the same command"):
+        run_finalists(folder, FinalistSettings(top=5, seeds=6), QUIET)
 
 
 def test_kendalls_tau_is_that_of_the_pairs() -> None:

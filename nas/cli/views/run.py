@@ -81,15 +81,6 @@ def operations_summary(cell: CellGenotype, most: int = 2) -> str:
     return ", ".join(parts) + (", …" if len(counts) > most else "")
 
 
-def failures(state: RunState) -> Counter[str]:
-    """How many trials failed, by reason."""
-    return Counter(
-        trial.evaluation.outcome.reason
-        for trial in state.trials.values()
-        if trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
-    )
-
-
 def setbacks(state: RunState) -> Counter[str]:
     """How many attempts came to nothing and were followed by another, by reason."""
     return sum((trial.setbacks for trial in state.trials.values()), Counter[str]())
@@ -105,7 +96,7 @@ def summary(state: RunState) -> str:
     """One line on what happened."""
     repeats = sum(trial.repeats is not None for trial in state.trials.values())
     parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
-    failed = failures(state)
+    failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
     if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
@@ -161,6 +152,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     policy = policy_line(state)
     if policy is not None:
         console.print(policy, highlight=False)
+    if losses := state.losses():
+        console.print(f"[bold yellow]warning:[/] {losses}", highlight=False, soft_wrap=True)
     shown: set[str] = set()
     for trial in state.trials.values():
         outcome = trial.evaluation.outcome if trial.evaluation else None
