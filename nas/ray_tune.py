@@ -23,11 +23,13 @@ from nas.errors import GenotypeError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation
 from nas.evaluators.registry import build_evaluator
 from nas.runners.ray_pool import actor_options
+from nas.runners.ray_start import start_ray
 from nas.runners.runner import Job, run_child
 from nas.runs import controller_state as snapshot
 from nas.runs.config import SearchConfig
 from nas.runs.loop import MAX_REPEATS_IN_A_ROW
 from nas.tools.files import write_atomically
+from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype, from_document, to_json
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -246,7 +248,7 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     It reports after every epoch: ``reward``, ``epoch`` of ``epochs`` (the time attribute for schedulers), and what was
     measured; with the last epoch also ``params``, ``macs`` and ``train_seconds``. A child that diverges or runs out of memory
     or time ends with the reward NaN and its reason as ``failure``. The data set is read once, here, and shared through
-    Ray's object store.
+    Ray's object store; so Ray is started here, on this machine or with the cluster that ``config.runner`` names, unless it was.
 
     Args:
         config: the search whose children are trained; its controller and runner's workers mean nothing here.
@@ -257,6 +259,8 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
         UserError: the data cannot be used, or the resources do not exist.
     """
     data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
+    if not ray.is_initialized():
+        start_ray(config.runner, detect().cores)
     with_data = tune.with_parameters(child, search=config, data=data, checkpoint_every=checkpoint_every)
     asked = actor_options(config.runner, ray.cluster_resources())  # type: ignore[no-untyped-call]
     trainable: Callable[[dict[str, Any]], None] = tune.with_resources(with_data, {"cpu": asked["num_cpus"], "gpu": asked["num_gpus"]})

@@ -135,7 +135,7 @@ def to_json(genotype: Genotype, indent: int | None = 2) -> str:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def read_genotype(path: Path) -> Genotype:
+def read_genotype(path: str | Path) -> Genotype:
     """Read a genotype from a YAML or JSON file.
 
     Raises:

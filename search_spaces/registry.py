@@ -16,17 +16,17 @@ SPACE_SCHEMA = "nas.space/1"
 _KEYS = ("schema", "name", "operations", "nodes", "combine", "cells", "outputs")
 
 
-def load_space(name_or_path: str) -> SearchSpace:
+def load_space(name_or_path: str | Path) -> SearchSpace:
     """The built-in space of that name, or the space declared in that YAML file.
 
     Raises:
         SpaceError: there is no such space or file, or the declaration breaks a rule.
     """
-    if name_or_path in SPACES:
-        return SPACES[name_or_path]
     path = Path(name_or_path)
+    if str(path) in SPACES:
+        return SPACES[str(path)]
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
-        raise SpaceError(f"unknown search space {name_or_path!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
+        raise SpaceError(f"unknown search space {str(name_or_path)!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
     try:
         return space_from_document(load_document(path, SpaceError))
     except SpaceError as error:

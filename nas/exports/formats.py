@@ -41,7 +41,7 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
-def export_files(handover: Handover, format_: Format, output: Path) -> tuple[list[Path], str]:
+def export_files(handover: Handover, format_: Format, output: str | Path) -> tuple[list[Path], str]:
     """Write a handover in a format; nothing appears under its name before it was read back and compared.
 
     Returns:
@@ -50,6 +50,7 @@ def export_files(handover: Handover, format_: Format, output: Path) -> tuple[lis
     Raises:
         UserError: the name ends otherwise, a package is missing, the network does not fit the format, or the file cannot be written.
     """
+    output = Path(output)
     if output.suffix.lower() != format_.suffix:
         raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
     try:

@@ -69,7 +69,7 @@ TRAINING_ONLY = ("progress", "auxiliary.")
 """Beginnings of the names of tensors that only training uses."""
 
 
-def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str, int | str | None]) -> Handover:
+def gather(genotype: Genotype | None, weights: str | Path | None, chosen: Mapping[str, int | str | None]) -> Handover:
     """What is to be handed over.
 
     Args:
@@ -87,6 +87,7 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
         description = describe_untrained(choose_architecture(genotype, **chosen))  # type: ignore[arg-type]
         return Handover(description.architecture, description.mean, description.std)
     facts: dict[str, str | int | float] = {}
+    weights = Path(weights)
     if weights.is_dir():
         weights, facts = _of_training(weights)
     described = _described(weights, genotype, chosen)
@@ -103,8 +104,9 @@ def gather(genotype: Genotype | None, weights: Path | None, chosen: Mapping[str,
     )
 
 
-def is_trained(path: Path) -> bool:
+def is_trained(path: str | Path) -> bool:
     """Whether the path is a safetensors file or the folder of a training, which say by themselves which network they hold."""
+    path = Path(path)
     return path.suffix.lower() == ".safetensors" or ((path / "genotype.yaml").is_file() and (path / "config.yaml").is_file())
 
 

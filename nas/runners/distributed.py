@@ -54,7 +54,7 @@ class Group:
 def train_distributed(
     genotype: Genotype,
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     group: Group,
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None,
     on_files: Callable[[int, int], None] = lambda done, total: None,
@@ -68,7 +68,7 @@ def train_distributed(
     Raises:
         UserError: something cannot be used as asked, or the workers died ``MOST_FAILURES`` times.
     """
-    place = TrainFolder(folder.expanduser().resolve())
+    place = TrainFolder(Path(folder).expanduser().resolve())
     with held(place, genotype, config):
         done = finished(place)
         if done is not None:

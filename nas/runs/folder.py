@@ -107,9 +107,9 @@ def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
     return Genotype(cells.normal, cells.reduction, name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 
-def create(path: Path | None, config: SearchConfig) -> RunFolder:
+def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
-    folder = path or _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
+    folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
     if (folder / "ledger.jsonl").exists():
         raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
     try:

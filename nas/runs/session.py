@@ -63,7 +63,7 @@ BUILT = Parts()
 """All parts as the configuration says."""
 
 
-def start(config: SearchConfig, path: Path | None, watcher: Watcher = QUIET, parts: Parts = BUILT) -> SearchResult:
+def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIET, parts: Parts = BUILT) -> SearchResult:
     """Run a new search in a new folder.
 
     Raises:

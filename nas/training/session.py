@@ -73,7 +73,7 @@ class TrainResult:
 def train_network(
     genotype: Genotype,
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     watcher: Watcher | None = None,
     *,
     workers: Workers | None = None,
@@ -103,7 +103,7 @@ def train_network(
     Raises:
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
-    place = TrainFolder(folder)
+    place = TrainFolder(Path(folder))
     if workers is not None:  # whoever started the workers holds the folder
         with _threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()

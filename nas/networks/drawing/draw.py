@@ -73,7 +73,7 @@ def _quoted(text: str) -> str:
 # ------------------------------------------------------------------------------------------------ cells
 
 
-def draw_genotype(genotype: Genotype, path: Path, title: str = "") -> None:
+def draw_genotype(genotype: Genotype, path: str | Path, title: str = "") -> None:
     """Draw the cells of a genotype side by side into a file; see ``genotype_figure``.
 
     Args:
@@ -84,7 +84,7 @@ def draw_genotype(genotype: Genotype, path: Path, title: str = "") -> None:
     Raises:
         DrawError: the ending is another, or the file cannot be written.
     """
-    _check(path)
+    path = _picture(path)
     _save(genotype_figure(genotype, title), path)
 
 
@@ -271,7 +271,7 @@ def _colour(state: int) -> str:
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: Path, *, classes: int, channels: int = 3, image_size: int) -> None:
+def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: str | Path, *, classes: int, channels: int = 3, image_size: int) -> None:
     """Draw a whole network into a file; see ``skeleton_figure``.
 
     Args:
@@ -286,7 +286,7 @@ def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: Path, *, classes
         DrawError: the ending is another, or the file cannot be written.
         UserError: the genotype does not fit the skeleton.
     """
-    _check(path)
+    path = _picture(path)
     _save(skeleton_figure(genotype, skeleton, classes=classes, channels=channels, image_size=image_size), path)
 
 
@@ -438,9 +438,11 @@ def _shapes(genotype: Genotype, skeleton: Skeleton, classes: int, channels: int,
 # ------------------------------------------------------------------------------------------------ matplotlib
 
 
-def _check(path: Path) -> None:
+def _picture(path: str | Path) -> Path:
+    path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise DrawError(f"{path}: a picture's name must end in one of {', '.join(SUFFIXES)}, but got {path.suffix!r}")
+    return path
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -18,7 +18,7 @@ CLASSIFIERS = ("classifier.", "head.classifier.")
 """Starts of the names of classifiers' weights, which a network built as a backbone lacks."""
 
 
-def write_described(path: Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:
+def write_described(path: str | Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:
     """Write the weights with their description; those of an auxiliary head are left out.
 
     Raises:
@@ -31,19 +31,20 @@ def write_described(path: Path, weights: Mapping[str, Tensor], description: Netw
     write_weights(path, kept, to_metadata(replace(description, architecture=architecture)))
 
 
-def read_description(path: Path) -> NetworkDescription:
+def read_description(path: str | Path) -> NetworkDescription:
     """The description in a weight file's header.
 
     Raises:
         UserError: the file has none, or it is damaged.
     """
+    path = Path(path)
     found = from_metadata(read_metadata(path), str(path)) if path.suffix.lower() == ".safetensors" else None
     if found is None:
         raise WeightsError(f"{path}: it does not say which network it belongs to: name it with --genotype and --skeleton")
     return found
 
 
-def load_described(path: Path) -> tuple[Network, NetworkDescription]:
+def load_described(path: str | Path) -> tuple[Network, NetworkDescription]:
     """The network of a weight file, with its weights, in evaluation mode.
 
     Raises:
@@ -56,7 +57,7 @@ def load_described(path: Path) -> tuple[Network, NetworkDescription]:
 
 
 def load_into(
-    network: Network, weights: Mapping[str, Tensor], path: Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
+    network: Network, weights: Mapping[str, Tensor], path: str | Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
 ) -> None:
     """Copy weights into a network, whatever layout they are in; names that start with one of ``without`` may be missing.
 
