@@ -26,7 +26,7 @@ def load_space(name_or_path: str | Path) -> SearchSpace:
     if str(path) in SPACES:
         return SPACES[str(path)]
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
-        raise SpaceError(f"unknown search space {str(name_or_path)!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
+        raise SpaceError(f"unknown search space {str(path)!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
     try:
         return space_from_document(load_document(path, SpaceError))
     except SpaceError as error:

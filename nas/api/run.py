@@ -24,7 +24,7 @@ from search_spaces.space import SearchSpace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nas.runs.finalists import Standings
+    from nas.runs.standings import Standings
 
 SHOWN = 10
 """Trials in a run's table."""
@@ -144,7 +144,7 @@ class Run:
     @property
     def standings(self) -> "Standings | None":
         """The second stage (``finalists``) as far as it has come; None where there is none."""
-        from nas.runs.finalists import read_standings
+        from nas.runs.standings import read_standings
 
         return read_standings(self._folder)
 

@@ -1,6 +1,7 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import logging
 import os
 import sys
 
@@ -33,6 +34,13 @@ for command in (search, resume, show, finalists, train, transfer, evaluate, comp
 app.command(name="list")(list_)
 
 
+class _Notes(logging.Handler):
+    """Shows a person what the library logs of its choices; on the error stream, since it is no part of what a command prints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command line.
 
@@ -42,6 +50,9 @@ def main() -> None:
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     SHOWN.set(bar)
+    chosen = logging.getLogger("nas.runs.genotypes")
+    chosen.addHandler(_Notes(logging.INFO))
+    chosen.setLevel(logging.INFO)
     try:
         app()
     except UserError as error:

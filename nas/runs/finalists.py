@@ -1,12 +1,8 @@
 """The second stage of a search: its best cells trained again at a higher fidelity, several seeds each, by the same runner."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from controllers.controller import Outcome, Proposal
@@ -19,26 +15,10 @@ from nas.runs.config import FinalistSettings, SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.standings import FOLDER, SCHEMA, Lineup, Standing, Standings, best_known, read_lineup, read_standings
 from nas.runs.state import RunState
-from nas.settings.reading import validated
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig
-
-SCHEMA = "nas.finalists/1"
-FOLDER = "finalists"
-"""Name of the second stage's folder inside the run's."""
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """Which trials of the run are trained again, best first, and with how many seeds each. Fixed when the stage begins."""
-
-    trials: tuple[int, ...]
-    seeds: int
-
-    def entry(self, number: int) -> tuple[int, int]:
-        """The run's trial and the seed's number that trial ``number`` of the second stage stands for: first one seed for everybody."""
-        return self.trials[number % len(self.trials)], number // len(self.trials)
 
 
 class _Roll:
@@ -58,53 +38,6 @@ class _Roll:
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> dict[str, float] | None:
         return None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One finalist: its trial in the run, the proxy task's reward, and the rewards of its retrainings (accuracies in [0, 1])."""
-
-    trial: int
-    proxy: float
-    proxy_rank: int
-    rewards: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Of the retrained rewards; −1 where none has ended well."""
-        return fmean(self.rewards) if self.rewards else -1.0
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation over the seeds; None with fewer than two."""
-        return stdev(self.rewards) if len(self.rewards) > 1 else None
-
-
-@dataclass(frozen=True)
-class Standings:
-    """The second stage as its ledger has it, best mean first; ``test`` is the winner's one reading of the test set."""
-
-    folder: Path
-    settings: FinalistSettings
-    ranked: tuple[Standing, ...]
-    spent: int
-    test: dict[str, Any] | None
-
-    @property
-    def trainings(self) -> int:
-        """How many trainings the stage has, done or not."""
-        return len(self.ranked) * self.settings.seeds
-
-    @property
-    def tau(self) -> tuple[float, float] | None:
-        """Kendall's tau-b between proxy and retrained rewards, and its p-value; None with fewer than three finalists."""
-        from scipy.stats import kendalltau
-
-        done = [standing for standing in self.ranked if standing.rewards]
-        if len(done) < 3:
-            return None
-        found = kendalltau([standing.proxy for standing in done], [standing.mean for standing in done])
-        return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
 
 
 def stage_config(config: SearchConfig, settings: FinalistSettings) -> SearchConfig:
@@ -148,6 +81,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
             if ending is Ending.FAILING:
                 raise engine.gave_up(config, ledger.state, "the same command")
     standings = _read(folder)
+    folder.write_best(space, best_known(folder, state).trials[: engine.BEST_KEPT])
     if config.evaluator == "train" and standings.ranked and standings.ranked[0].rewards and standings.test is None:
         _train_winner(folder, config, standings.ranked[0], watcher.stop)
         standings = _read(folder)
@@ -171,7 +105,7 @@ def _lineup(folder: RunFolder, state: RunState, settings: FinalistSettings) -> L
     """The lineup that the stage began with, else that of the run as it is now."""
     file = folder.path / FOLDER / "lineup.json"
     if file.is_file():
-        lineup, begun = _read_lineup(file)
+        lineup, begun = read_lineup(file)
         if begun != settings:
             rule = f"the second stage was begun with {_named(begun)}; go on with the same, or move that folder away to begin anew"
             raise RunError(f"{file.parent}: {rule}")
@@ -188,44 +122,6 @@ def _lineup(folder: RunFolder, state: RunState, settings: FinalistSettings) -> L
 
 def _named(settings: FinalistSettings) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.model_dump(exclude_none=True).items())
-
-
-def _read_lineup(file: Path) -> tuple[Lineup, FinalistSettings]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or not all(type(number) is int for number in document["trials"]) or not document["trials"]:
-            raise ValueError("it is not")
-        settings = validated(FinalistSettings, document["settings"])
-        return Lineup(tuple(document["trials"]), settings.seeds), settings
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{file}: must be as the second stage wrote it, but {error}; move its folder away to begin anew") from None
-
-
-def read_standings(folder: RunFolder) -> Standings | None:
-    """The second stage of a run as far as it has come; None where there is none. Raises RunError where it is damaged."""
-    place = folder.path / FOLDER
-    if not (place / "lineup.json").is_file() or not (place / "ledger.jsonl").is_file():
-        return None
-    lineup, settings = _read_lineup(place / "lineup.json")
-    state, stage = folder.state(), RunFolder(place).state()
-    ranks = {trial.number: rank for rank, trial in enumerate(state.ranked(), start=1)}
-    rewards: dict[int, list[float]] = {number: [] for number in lineup.trials}
-    for trial in stage.trials.values():
-        if trial.reward is not None:
-            rewards[lineup.entry(trial.number)[0]].append(trial.reward)
-    if missing := [number for number in lineup.trials if number not in ranks]:
-        raise RunError(f"{place}: the lineup names trial {missing[0]}, which the run has not completed")
-    standings = [Standing(n, state.trials[n].reward or 0.0, ranks[n], tuple(rewards[n])) for n in lineup.trials]
-    standings.sort(key=lambda standing: (-standing.mean, standing.proxy_rank))
-    return Standings(place, settings, tuple(standings), stage.spent, _test_reading(place))
-
-
-def _test_reading(place: Path) -> dict[str, Any] | None:
-    from nas.training.folder import TrainFolder
-
-    result = TrainFolder(place / "winner").result()
-    test = result.get("test") if result else None
-    return test if isinstance(test, dict) else None
 
 
 def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, stop: Callable[[], bool]) -> None:

@@ -21,6 +21,7 @@ from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.standings import best_known
 from nas.runs.state import RunState, Trial
 from nas.tools.hardware import detect
 from search_spaces.registry import load_space
@@ -76,7 +77,7 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     return _session(create(config, path), config, space, data, watcher, parts)
 
 
-def create(config: SearchConfig, path: Path | None) -> RunFolder:
+def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
     """Make the folder of a run, and nothing more. Raises RunError where it holds a run already or cannot be made."""
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
@@ -255,7 +256,7 @@ def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
         told = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
         yield AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, told)
     snapshot.write(run.folder, run.controller, state)
-    run.folder.write_best(run.space, state.ranked()[:BEST_KEPT])
+    run.folder.write_best(run.space, best_known(run.folder, state).trials[:BEST_KEPT])
 
 
 def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
@@ -308,6 +309,7 @@ class _Keeper:
         self._run, self._watcher, self._events = run, watcher, events
         self._best = max((trial.reward or 0.0 for trial in run.ledger.state.ranked()[:1]), default=-1.0)
         self._saved = time.monotonic()
+        self._elected = best_known(run.folder, run.ledger.state).elected
 
     def on_end(self, trial: Trial) -> None:
         from nas.runs import controller_state as snapshot
@@ -320,7 +322,8 @@ class _Keeper:
             folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif trial.reward > self._best:
             self._best = trial.reward
-            folder.write_best(self._run.space, [trial])
+            if not self._elected:
+                folder.write_best(self._run.space, [trial])
             folder.log(f"trial {trial.number} is the incumbent: {trial.reward:.4f} ({state.spent} trained)")
         if time.monotonic() - self._saved >= SNAPSHOT_EVERY:
             snapshot.write(folder, self._run.controller, state)

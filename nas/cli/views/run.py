@@ -16,10 +16,10 @@ from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.runs.finalists import Standing, Standings
+    from nas.runs.standings import Known, Standing, Standings
 
 
-def ranking(state: RunState, space: SearchSpace, top: int = 10, standings: "Standings | None" = None) -> Table:
+def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, standings: "Standings | None" = None) -> Table:
     """The best trials with their rewards and costs; and, apart, what those came to that were trained again."""
     again = {standing.trial: standing for standing in standings.ranked} if standings is not None else {}
     table = Table(
@@ -28,7 +28,7 @@ def ranking(state: RunState, space: SearchSpace, top: int = 10, standings: "Stan
     for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), "params", "MACs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
-    for rank, trial in enumerate(state.ranked()[:top], start=1):
+    for rank, trial in enumerate(known.trials[:top], start=1):
         metrics = trial.evaluation.metrics if trial.evaluation else {}
         table.add_row(
             str(rank),
@@ -138,11 +138,13 @@ def _source(config: SearchConfig) -> str:
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
-    from nas.runs.finalists import read_standings
+    from nas.runs.standings import best_known, read_standings
 
-    standings = read_standings(folder)
-    if state.ranked():
-        console.print(ranking(state, space, top, standings))
+    standings, known = read_standings(folder), best_known(folder, state)
+    if known.trials:
+        console.print(ranking(state, space, known, top, standings))
+    if known.elected:
+        console.print(f"ranks 1 to {known.elected} were elected by the finalists stage, the others are by reward", highlight=False)
     if standings is not None:
         print_standings(console, standings, top)
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
