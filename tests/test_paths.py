@@ -15,14 +15,7 @@ from search_spaces.reference import load_reference
 from search_spaces.registry import SPACES, load_space
 
 VERBS = ("read_", "load_", "write_", "draw_", "export_", "evaluate_", "train_")
-INSIDE = (
-    "nas/data/",
-    "nas/training/checkpoint.py",
-    "nas/training/curves.py",
-    "nas/cli/",
-    "nas/tools/",
-    "nas/exports/formats.py:write_weights",
-)
+INSIDE = ("nas/data/", "nas/training/checkpoint", "nas/training/curves", "nas/cli/", "nas/tools/", "nas/exports/formats.py:write_weights")
 """Reached through settings or folders, never called by a person."""
 
 

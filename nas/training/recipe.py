@@ -161,7 +161,7 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
     schedule, epochs = document.get("schedule"), document.get("epochs")
     if isinstance(schedule, dict) and isinstance(epochs, int) and "schedule.warmup_epochs" not in given and "epochs" in given:
         warmup = schedule.get("warmup_epochs", 0)
-        if isinstance(warmup, int | float) and warmup > epochs / 2:
+        if isinstance(warmup, int | float) and warmup > epochs / 2 > 0:  # epochs below 1 break a rule, and nothing follows from them
             schedule["warmup_epochs"] = epochs / 10
     return validated(Recipe, document)
 

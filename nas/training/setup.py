@@ -95,7 +95,8 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
             name = swap[name]
     skeleton = load_skeleton(name)
     if isinstance(skeleton, NASNetSkeleton | NASBench201Skeleton):
-        skeleton = replace(skeleton, cells=request.cells or skeleton.cells, filters=request.filters or skeleton.filters)
+        cells = skeleton.cells if request.cells is None else request.cells
+        skeleton = replace(skeleton, cells=cells, filters=skeleton.filters if request.filters is None else request.filters)
     elif request.cells is not None or request.filters is not None:
         raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
     return name, skeleton
