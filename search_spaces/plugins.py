@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
+Text = TypeVar("Text", str, str | None)
 
 TRUST_VARIABLE = "NAS_TRUST"
 """Environment variable: modules, separated by commas, that names found in files may import (see SECURITY.md)."""
@@ -41,6 +42,17 @@ def trust(names: Iterable[object]) -> None:
     module only if the user named it in this session, or in the environment variable NAS_TRUST.
     """
     _trusted.update(name.partition(":")[0] for name in names if isinstance(name, str) and is_code(name))
+
+
+def as_written(name: Text) -> Text:
+    """The name, which the user wrote, and so may import what it names: for flags of commands."""
+    trust([name])
+    return name
+
+
+def trust_modules(modules: Iterable[str]) -> None:
+    """Allow the import of these modules: in a worker, what its driver was allowed."""
+    _trusted.update(modules)
 
 
 def trusted() -> tuple[str, ...]:
@@ -132,7 +144,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is a row's or an installed package's. ``module:attr`` is only known to be right when it is asked for."""
-        return isinstance(name, str) and (name in self.built_in or name in _installed(self.group))
+        return isinstance(name, str) and (name in self.built_in or name in self._loaded or name in _installed(self.group))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.built_in

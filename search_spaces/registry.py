@@ -1,32 +1,49 @@
 """Finds a search space by its name or in a YAML file. No torch; the controllers and the engine may import it."""
 
 from pathlib import Path
+from typing import cast
 
 from search_spaces.errors import SpaceError
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET, NASNET_PAPER
+from search_spaces.plugins import Registry, is_code
 from search_spaces.space import CellSpace, SearchSpace
 from search_spaces.strict_yaml import load_document
 from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS
 
-SPACES: dict[str, SearchSpace] = {space.name: space for space in (NASNET, NASNET_PAPER, NASBENCH201)}
-"""The built-in spaces: a new one is a file in this package and a name here."""
+
+def _row(found: object) -> SearchSpace:
+    missing = [part for part in ("name", "decisions", "decode", "encode", "canonical") if not hasattr(found, part)]
+    if missing or isinstance(found, type):
+        lacks = f"without {', '.join(missing)}" if missing else "a class"
+        raise TypeError(f"must be a search space (search_spaces.space.SearchSpace), but got {found!r:.200}, which is {lacks}")
+    return cast(SearchSpace, found)
+
+
+SPACES: Registry[SearchSpace] = Registry(
+    "search space",
+    "nas.spaces",
+    {space.name: space for space in (NASNET, NASNET_PAPER, NASBENCH201)},
+    _row,
+    SpaceError,
+    "or give a YAML file that declares one",
+)
+"""The search spaces by name: a new one is a file in this package and a name here."""
 
 SPACE_SCHEMA = "nas.space/1"
 _KEYS = ("schema", "name", "operations", "nodes", "combine", "cells", "outputs")
 
 
 def load_space(name_or_path: str) -> SearchSpace:
-    """The built-in space of that name, or the space declared in that YAML file.
+    """The space of that name (or ``module:attr``), or the space declared in that YAML file.
 
     Raises:
         SpaceError: there is no such space or file, or the declaration breaks a rule.
+        PluginError: a space from outside cannot be imported.
     """
-    if name_or_path in SPACES:
-        return SPACES[name_or_path]
     path = Path(name_or_path)
-    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
-        raise SpaceError(f"unknown search space {name_or_path!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
+    if path.suffix.lower() not in (".yaml", ".yml", ".json") or is_code(name_or_path):
+        return SPACES[name_or_path]
     try:
         return space_from_document(load_document(path, SpaceError))
     except SpaceError as error:

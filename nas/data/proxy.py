@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ from nas.data.dataset import Dataset, Images, Labels, balanced_choice, stratifie
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.errors import DataError
-from nas.runs.config import SearchConfig
+
+if TYPE_CHECKING:
+    from nas.runs.config import SearchConfig
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -83,7 +85,7 @@ def split_validation(dataset: Dataset, settings: DataSettings) -> tuple[npt.NDAr
     return np.setdiff1d(np.arange(total), validation), validation
 
 
-def prepare(config: SearchConfig) -> ProxyData:
+def prepare(config: "SearchConfig") -> ProxyData:
     """Load the data set and bring it to the fidelity of the search: once, in the driver.
 
     Raises:
@@ -92,7 +94,7 @@ def prepare(config: SearchConfig) -> ProxyData:
     return proxy_data(load_dataset(config.data, config.fidelity.image_size), config)
 
 
-def proxy_data(dataset: Dataset, config: SearchConfig) -> ProxyData:
+def proxy_data(dataset: Dataset, config: "SearchConfig") -> ProxyData:
     """The part of ``prepare`` after loading: split, subset, resize (area averaging when shrinking), measure.
 
     The subset of the training images is balanced over the classes, that of the validation images stratified; both are

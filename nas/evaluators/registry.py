@@ -1,24 +1,76 @@
-"""Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
+"""The table of evaluators: who scores a search's children, what its workers share, and which options it takes. No torch."""
 
-from nas.data.proxy import ProxyData
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from controllers.controller import Completed
 from nas.errors import ConfigError
-from nas.evaluators.evaluator import Evaluator
+from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report
 from nas.evaluators.synthetic import SyntheticEvaluator
-from nas.runs.config import SearchConfig
+from nas.settings.reading import validated
+from search_spaces.genotype import Genotype
+from search_spaces.plugins import Registry
+
+if TYPE_CHECKING:
+    from nas.data.proxy import ProxyData
+    from nas.runs.config import SearchConfig
 
 
-def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
-    """The evaluator of a search, for one worker: it sets the worker's CPU threads and takes a GPU where there is one for it.
+def _the_data(config: SearchConfig, data: ProxyData | None) -> object:
+    return data
 
-    Args:
-        config: the search.
-        data: what ``prepare`` made; None for evaluators that train nothing.
 
-    Raises:
-        ConfigError: the evaluator trains, and there are no data.
+@dataclass(frozen=True)
+class EvaluatorRow:
+    """An evaluator as a search finds it.
+
+    Attributes:
+        build: makes the evaluator of one worker, from the configuration and what the workers share.
+        needs_data: whether the data set of the configuration is read and prepared, once, in the driver.
+        prepare: makes what the workers share, once, in the driver, from the configuration and the data (None without
+            ``needs_data``); by default the data themselves. Every worker gets the same: on Ray it lies once in the object store
+            of each machine, where arrays are read without a copy. What workers shall *change* together (the weights of a
+            supernet, say) is an actor of Ray's own, whose handle can be shared this way.
+        options: the settings of ``evaluator_options``; None takes none.
+        about: what it is, for a person.
     """
-    if config.evaluator == "synthetic":
-        return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
+
+    build: Callable[[SearchConfig, Any], Evaluator]
+    needs_data: bool = False
+    prepare: Callable[[SearchConfig, ProxyData | None], object] = _the_data
+    options: type[BaseModel] | None = None
+    about: str = ""
+
+
+class FunctionEvaluator:
+    """Scores genotypes by a function that returns the reward, in [0, 1]."""
+
+    def __init__(self, function: Callable[[Genotype], float]) -> None:
+        self._function = function
+
+    def evaluate(
+        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+    ) -> Generator[Report, None, Evaluation]:
+        """Return the function's value; there is nothing to report on the way."""
+        yield from ()
+        return Evaluation(Completed(float(self._function(genotype))))
+
+
+def _row(found: object) -> EvaluatorRow:
+    if isinstance(found, EvaluatorRow):
+        return found
+    if callable(found) and not isinstance(found, type):
+        return EvaluatorRow(lambda config, shared: FunctionEvaluator(found), about=(found.__doc__ or "").partition("\n")[0])
+    raise TypeError(f"must be a nas.evaluators.registry.EvaluatorRow, or a function from genotype to reward, but got {found!r:.200}")
+
+
+def _training(config: SearchConfig, data: ProxyData | None) -> Evaluator:
+    """Sets the worker's CPU threads and takes a GPU where there is one for it."""
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
     import torch
@@ -34,3 +86,63 @@ def build_evaluator(config: SearchConfig, data: ProxyData | None) -> Evaluator:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # a child's shapes never change
     return TrainingEvaluator(data, config, "cuda")
+
+
+EVALUATORS: Registry[EvaluatorRow] = Registry(
+    "evaluator",
+    "nas.evaluators",
+    {
+        "train": EvaluatorRow(_training, needs_data=True, about="trains the child's network and scores it on the validation split"),
+        "synthetic": EvaluatorRow(
+            lambda config, shared: SyntheticEvaluator(config.synthetic, config.fidelity.epochs), about="a formula, to try the engine"
+        ),
+    },
+    _row,
+    ConfigError,
+)
+"""Every evaluator: a new one is a file in this package and a row here."""
+
+
+def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel | None:
+    """The options of an evaluator, complete and valid; None where it takes none.
+
+    Raises:
+        ConfigError: the name or an option breaks a rule.
+        PluginError: an evaluator from outside cannot be imported.
+    """
+    model = EVALUATORS[name].options
+    if model is None:
+        if options:
+            raise ConfigError(f"evaluator {name!r} takes no evaluator_options, but got {', '.join(options)}")
+        return None
+    try:
+        return validated(model, dict(options))
+    except ConfigError as problem:
+        raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
+
+
+def prepare_data(config: SearchConfig) -> ProxyData | None:
+    """The data of a search, where its evaluator needs them. Raises UserError."""
+    if not EVALUATORS[config.evaluator].needs_data:
+        return None
+    from nas.data.proxy import prepare
+
+    return prepare(config)
+
+
+def prepare_shared(config: SearchConfig, data: ProxyData | None) -> object:
+    """What all workers of a search share: made once, in the driver. Raises UserError."""
+    return EVALUATORS[config.evaluator].prepare(config, data)
+
+
+def build_evaluator(config: SearchConfig, shared: object) -> Evaluator:
+    """The evaluator of a search, for one worker.
+
+    Args:
+        config: the search.
+        shared: what ``prepare_shared`` made.
+
+    Raises:
+        UserError: the evaluator or its options cannot be used.
+    """
+    return EVALUATORS[config.evaluator].build(config, shared)

@@ -15,6 +15,7 @@ from controllers.controller import Outcome, Proposal
 from nas.cli.views.search_progress import SearchProgress
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, RunError
+from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.evaluators.settings import Fidelity
 from nas.runs import records
 from nas.runs import session as engine
@@ -125,20 +126,21 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, console: Consol
     Raises:
         UserError: the run has nothing to train again, or its second stage was begun with other settings.
     """
-    from nas.data.proxy import prepare
-
     state, config = folder.state(), stage_config(folder.config(), settings)
     lineup = _lineup(folder, state, settings)
     config = config.model_copy(update={"budget": len(lineup.trials) * lineup.seeds})
     stage = RunFolder(folder.path / FOLDER)
     stage.write_config(config)
     space = folder.space(folder.config())
-    data = prepare(config) if config.evaluator == "train" else None
+    data = prepare_data(config)
     with Ledger(stage.ledger_file) as ledger:
         fingerprint = engine.check_data(ledger.state, data)
         ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
         if ledger.state.spent < config.budget:
-            with engine.open_runner(config, data) as runner, SearchProgress(console, ledger.state, config.budget) as progress:
+            with (
+                engine.open_runner(config, prepare_shared(config, data)) as runner,
+                SearchProgress(console, ledger.state, config.budget) as progress,
+            ):
                 limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
                 roll: Any = _Roll(lineup, state)
                 search = Search(space, roll, runner, ledger, config.seed, limits, Checkpoints(stage.checkpoint_folder))

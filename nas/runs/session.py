@@ -16,6 +16,7 @@ from rich.console import Console
 
 from nas.cli.views.search_progress import SearchProgress
 from nas.errors import ConfigError, DataError, RunError
+from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
@@ -60,10 +61,8 @@ def start(config: SearchConfig, path: Path | None, console: Console) -> SearchRe
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
     """
-    from nas.data.proxy import prepare
-
     space = load_space(config.space)
-    data = prepare(config) if config.evaluator == "train" else None
+    data = prepare_data(config)
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
         shutil.copyfile(config.space, folder.space_file)
@@ -78,8 +77,6 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
-    from nas.data.proxy import prepare
-
     config = with_overrides(folder.config(), places or {})
     spent = folder.state().spent if folder.ledger_file.is_file() else 0
     if budget is not None:
@@ -87,7 +84,7 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
             raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
         config = config.model_copy(update={"budget": budget})
     space = folder.space(config)
-    data = prepare(config) if config.evaluator == "train" and spent < config.budget else None
+    data = prepare_data(config) if spent < config.budget else None
     return _session(folder, config, space, data, console)
 
 
@@ -130,7 +127,7 @@ def _search(
 
     with (
         EventFile(folder.path, ledger.state) as events,
-        open_runner(config, data) as runner,
+        open_runner(config, prepare_shared(config, data)) as runner,
         SearchProgress(console, ledger.state, config.budget) as progress,
     ):
         limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
@@ -213,20 +210,23 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_runner(config: SearchConfig, data: "ProxyData | None") -> Iterator[Runner]:
-    """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had."""
+def open_runner(config: SearchConfig, shared: object) -> Iterator[Runner]:
+    """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had.
+
+    ``shared`` is what the evaluators of all workers share, see ``nas.evaluators.registry.EvaluatorRow``.
+    """
     runner: Runner
     if config.runner.kind == "local":
         from nas.evaluators.registry import build_evaluator
         from nas.runners.local import LocalRunner
 
-        runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
+        runner = LocalRunner(build_evaluator(config, shared), config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
         from nas.runners.ray_pool import RayRunner
 
-        runner = RayRunner(config, data, detect().cores)
+        runner = RayRunner(config, shared, detect().cores)
     try:
         yield runner
     finally:
