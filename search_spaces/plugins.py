@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -152,6 +153,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def known(self) -> Iterator[tuple[str, T]]:
+        """The rows that can be had, first those that need no import; a plug-in that cannot be used is passed over."""
+        yield from self.built_in.items()
+        yield from list(self._loaded.items())
+        for name in self:
+            if name not in self.built_in and name not in self._loaded:
+                with suppress(PluginError):
+                    yield name, self[name]
 
     def check(self, name: str) -> None:
         """Raise UserError where there is no such name, without importing what it stands for."""

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import cast
 
 from search_spaces.errors import SpaceError
+from search_spaces.genotype import MAX_NAME
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET, NASNET_PAPER
 from search_spaces.plugins import Registry, is_code
 from search_spaces.space import CellSpace, SearchSpace
 from search_spaces.strict_yaml import load_document
-from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS
+from search_spaces.vocabulary import COMBINES, OPERATIONS
 
 
 def _row(found: object) -> SearchSpace:
@@ -72,18 +73,25 @@ def space_from_document(document: object) -> CellSpace:
     outputs = document.get("outputs", "loose_ends")
     if outputs not in ("loose_ends", "all"):
         raise SpaceError(f"`outputs` must be loose_ends or all, but got {outputs!r}")
-    buildable = tuple(op for op, options in OPERATION_OPTIONS.items() if not options)
     cells = _names(document.get("cells", ["normal", "reduction"]), "cells", ("normal", "reduction"))
     if cells not in (("normal", "reduction"), ("normal",)):
         raise SpaceError(f"`cells` must be [normal, reduction], or [normal] for one cell in both places, but got {list(cells)}")
     return CellSpace(
         name=name,
-        operations=_names(document.get("operations"), "operations", buildable),
+        operations=_operations(document.get("operations")),
         nodes=nodes,
         combine=_names(document.get("combine", ["add"]), "combine", COMBINES),
         cells=cells,
         outputs=outputs,
     )
+
+
+def _operations(value: object) -> tuple[str, ...]:
+    """Operations without options: built-in ones, and those from outside that are named."""
+    built_in = tuple(name for name, row in OPERATIONS.built_in.items() if not row.options)
+    named = [name for name in value if isinstance(name, str) and len(name) <= MAX_NAME] if isinstance(value, list) else []
+    from_outside = [name for name in named if name not in OPERATIONS.built_in and (name in OPERATIONS or is_code(name))]
+    return _names(value, "operations", (*built_in, *(name for name in from_outside if not OPERATIONS[name].options)))
 
 
 def _names(value: object, key: str, valid: tuple[str, ...]) -> tuple[str, ...]:

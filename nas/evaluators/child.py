@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from controllers.controller import Completed, Failed, random_for
 from nas.data.augmentation import Augmentation, Draws, augment, augmentation, draw, normalise
 from nas.data.proxy import ProxyData
+from nas.errors import ConfigError
 from nas.evaluators.child_state import Position, pack_state, unpack_state
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
-from nas.evaluators.settings import TrainingSettings
+from nas.evaluators.settings import Fidelity, TrainingSettings
+from nas.networks.architecture import searched_skeleton
 from nas.runs.config import SearchConfig
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton
+from search_spaces.skeletons import Skeleton
 
 EVALUATION_PIXELS = {"cpu": 1 << 17, "cuda": 1 << 20}
 """Pixels of a validation batch, by device: 512 images of 16×16 on a CPU, where 64 at once take 1.4 times as long (at 8×8, 3 times)."""
@@ -89,12 +91,13 @@ class TrainingEvaluator:
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
+        config = at_fidelity(self._config, attempt.fidelity)
         torch.manual_seed(seed)
         network: Network | None = None
         try:
             network = build_network(
                 genotype,
-                child_skeleton(genotype, self._config),
+                child_skeleton(genotype, config),
                 classes=self._classes,
                 channels=self._channels,
                 image_size=self._data.image_size,
@@ -108,22 +111,35 @@ class TrainingEvaluator:
             "params": float(count_parameters(network)),
             "macs": float(count_macs(network, channels=self._channels, image_size=self._data.image_size)),
         }
-        training, epochs = smaller_batch(self._config.training, attempt.batch_divisor), self._config.fidelity.epochs
+        training, epochs = smaller_batch(config.training, attempt.batch_divisor), config.fidelity.epochs
         evaluation = yield from train_child(network, self._data, training, epochs, seed, time_limit, attempt)
         return replace(evaluation, metrics=costs | evaluation.metrics)
 
 
-def child_skeleton(genotype: Genotype, config: SearchConfig) -> NASNetSkeleton | NASBench201Skeleton:
-    """The macro network of a search's children: NASNet's, or NAS-Bench-201's for cells with one input.
-
-    The latter has neither auxiliary head nor drop path, whatever the settings say.
-    """
+def child_skeleton(genotype: Genotype, config: SearchConfig) -> Skeleton:
+    """The macro network of a search's children, with the fidelity's N and F, and the recipe's auxiliary head and drop path."""
     fidelity, training = config.fidelity, config.training
-    if genotype.normal.inputs == 1:
-        return NASBench201Skeleton(cells=fidelity.cells, filters=fidelity.filters)
-    return NASNetSkeleton(
-        cells=fidelity.cells, filters=fidelity.filters, auxiliary=training.auxiliary_weight > 0, drop_path_keep=training.drop_path_keep
+    return searched_skeleton(
+        genotype,
+        cells=fidelity.cells,
+        filters=fidelity.filters,
+        auxiliary=training.auxiliary_weight > 0,
+        drop_path_keep=training.drop_path_keep,
     )
+
+
+def at_fidelity(config: SearchConfig, fidelity: Fidelity | None) -> SearchConfig:
+    """The configuration at a child's own fidelity, which may differ in epochs, N and F: the images are prepared once for all children.
+
+    Raises:
+        ConfigError: it asks for other images.
+    """
+    if fidelity is None:
+        return config
+    for name in ("image_size", "train_examples", "validation_examples"):
+        if getattr(fidelity, name) != getattr(config.fidelity, name):
+            raise ConfigError(f"fidelity.{name} must be the search's, {getattr(config.fidelity, name)}, but got {getattr(fidelity, name)}")
+    return config.model_copy(update={"fidelity": fidelity})
 
 
 def smaller_batch(training: TrainingSettings, divisor: int) -> TrainingSettings:

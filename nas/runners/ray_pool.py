@@ -68,7 +68,7 @@ class Worker:
         """Stream the child's reports, and its evaluation last."""
         self._current = job.trial, job.attempt
         rule = checkpoint_rule(self._config.rungs(), self._config.runner.checkpoint_seconds)
-        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat)
+        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat, job.fidelity)
         child = run_child(self._evaluator, job, self._config.runner.time_limit, attempt)
         try:
             while True:

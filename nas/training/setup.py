@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.data.settings import DataSettings
 from nas.data.training_data import peek_side
-from nas.errors import ConfigError, UserError
-from nas.networks.architecture import default_skeleton
+from nas.errors import UserError
+from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
@@ -19,7 +19,7 @@ from nas.training.config import TrainConfig
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton
+from search_spaces.skeletons import Skeleton, load_skeleton
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
@@ -88,11 +88,7 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
         if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
             name = swap[name]
     skeleton = load_skeleton(name)
-    if isinstance(skeleton, NASNetSkeleton | NASBench201Skeleton):
-        skeleton = replace(skeleton, cells=request.cells or skeleton.cells, filters=request.filters or skeleton.filters)
-    elif request.cells is not None or request.filters is not None:
-        raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
-    return name, skeleton
+    return name, with_size(skeleton, name, request.cells, request.filters)
 
 
 def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:
