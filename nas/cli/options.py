@@ -6,12 +6,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nas.errors import ConfigError
+from search_spaces.plugins import as_written
 
 console = Console()
 errors = Console(stderr=True)
 
-SkeletonOption = Annotated[str | None, typer.Option(help="Macro network, see `nas list`; default: the one the genotype is known in.")]
+SkeletonOption = Annotated[
+    str | None, typer.Option(callback=as_written, help="Macro network, see `nas list`; default: the one the genotype is known in.")
+]
 CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
 FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
 ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
@@ -37,10 +39,12 @@ def absolute(folder: Path | None) -> str | None:
 
 
 def data_flags(data: str | None) -> dict[str, Any]:
-    """``--data``: a name, or a folder of images."""
-    named = ("cifar10", "cifar100", "digits", "synthetic")
-    if data is None or data in named:
-        return {"data.name": data}
+    """``--data``: a data set's name (or ``module:attr``), or a folder of images."""
+    if data is None:
+        return {"data.name": None}
     if Path(data).expanduser().is_dir():
         return {"data.name": "folder", "data.root": absolute(Path(data))}
-    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {data!r}")
+    from nas.data.registry import DATASETS
+
+    DATASETS.check(as_written(data))
+    return {"data.name": data}

@@ -17,7 +17,7 @@ from search_spaces.networks.nasbench201_network import CONVENTIONS as NASBENCH20
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import FactorizedReduction, Sequential
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import FAMILIES, NASNetSkeleton, kind_of, plan_cells
+from search_spaces.skeletons import FAMILIES, NASBench201Skeleton, NASNetSkeleton, kind_of, plan_cells
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.data.registry import DATASETS, DatasetEntry
 from nas.errors import ConfigError, UserError
 from nas.evaluators.registry import EVALUATORS, EvaluatorRow
 from nas.exports.formats import FORMATS, Format
@@ -21,8 +22,9 @@ from search_spaces.genotype import Genotype, to_yaml
 from search_spaces.plugins import Registry
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACES
-from search_spaces.skeletons import SKELETONS
+from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
 from search_spaces.space import SearchSpace, size
+from search_spaces.vocabulary import OPERATIONS, OperationRow
 
 T = TypeVar("T")
 
@@ -43,6 +45,8 @@ def tables(root: Path, what: str | None = None) -> Iterator[Table]:
         "controllers": _controllers,
         "evaluators": _evaluators,
         "exports": _exports,
+        "operations": _operations,
+        "datasets": _datasets,
     }
     if what is not None and what not in kinds:
         raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}")
@@ -82,6 +86,9 @@ def _cost_line(architecture: Architecture) -> str:
 
 def _known_genotype(skeleton: str) -> Genotype:
     """The genotype that a skeleton is known for, to give its cost by."""
+    own = family_of(SKELETONS[skeleton]).genotype
+    if own is not None:
+        return own
     if skeleton == "nasbench201":
         return SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions))  # its densest cell: a 3×3 convolution on every edge
     for start, genotype in _KNOWN_FOR:
@@ -113,10 +120,16 @@ def _genotypes() -> Table:
 
 
 def _skeletons() -> Table:
-    table = _table("skeletons", "name", "with", "input", "parameters", "MACs")
+    table = _table("skeletons", "name", "with", "input", "parameters", "MACs", "from")
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
-        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture))
+        origin = FAMILIES.origin(kind_of(SKELETONS[name]))
+        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture), origin)
+    for kind in FAMILIES:
+        try:
+            FAMILIES[kind]
+        except UserError as problem:
+            table.add_row(kind, f"cannot be used: {problem}", "", "", "", FAMILIES.origin(kind))
     return table
 
 
@@ -205,6 +218,21 @@ def _evaluators() -> Table:
         return row.about, "yes" if row.needs_data else "no", options
 
     return _registered("evaluators", EVALUATORS, ("what scores a child", "needs data", "evaluator_options"), cells)
+
+
+def _operations() -> Table:
+    def cells(name: str, row: OperationRow) -> tuple[object, ...]:
+        return (", ".join(f"{option}={rule.default}" for option, rule in row.options.items()) or "none",)
+
+    return _registered("operations", OPERATIONS, ("options with their defaults",), cells)
+
+
+def _datasets() -> Table:
+    def cells(name: str, entry: DatasetEntry) -> tuple[object, ...]:
+        shape = entry.shape
+        return entry.text, "" if shape is None else f"{shape.images:,} of {shape.side}²×{shape.channels}, {shape.classes} classes"
+
+    return _registered("data sets", DATASETS, ("what it is", "training images"), cells)
 
 
 def _exports() -> Table:
