@@ -141,7 +141,7 @@ def _cost_cells(architecture: Architecture) -> tuple[str, str]:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, no_wrap=column in ("name", "run", "parameters", "MACs"))
+        table.add_column(column, overflow="fold", no_wrap=column in ("name", "run", "parameters", "MACs"))
     return table
 
 
