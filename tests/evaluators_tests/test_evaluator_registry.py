@@ -1,5 +1,6 @@
 """Evaluators from outside: a function or a row by module:attr, its options, what its workers share; in this process and on Ray."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +9,17 @@ from typer.testing import CliRunner
 
 from nas.cli.main import app
 from nas.errors import ConfigError, UserError
+from nas.evaluators.child import at_fidelity
+from nas.evaluators.evaluator import Attempt
 from nas.evaluators.registry import EVALUATORS, build_evaluator, prepare_data, prepare_shared
+from nas.runners.local import LocalRunner
+from nas.runners.runner import Job
 from nas.runs.config import build_config
 from nas.runs.folder import RunFolder
 from search_spaces import plugins
 from search_spaces.plugins import PluginError
+from search_spaces.registry import load_space
+from search_spaces.space import sample_actions
 
 MODULE = '''
 from collections.abc import Generator
@@ -120,3 +127,25 @@ def test_data_are_shared_where_an_evaluator_needs_them() -> None:
     formula = build_config("laptop", ["evaluator=synthetic"])
     assert prepare_data(formula) is None and prepare_shared(formula, None) is None
     assert build_evaluator(formula, None) is not None
+
+
+@pytest.mark.parametrize("name", ["train", "synthetic"])
+def test_a_child_can_have_a_fidelity_of_its_own(name: str) -> None:
+    config = build_config("laptop", [f"evaluator={name}", "fidelity.train_examples=32", "fidelity.epochs=1"])
+    evaluator = build_evaluator(config, prepare_shared(config, prepare_data(config)))
+    genotype = load_space("nasnet").decode(sample_actions(load_space("nasnet"), random.Random(0)))
+    longer = config.fidelity.model_copy(update={"epochs": 3})
+
+    def epochs(attempt: Attempt) -> list[int]:
+        return [report.epoch for report in evaluator.evaluate(genotype, 0, None, attempt)]
+
+    assert epochs(Attempt()) == [1] and epochs(Attempt(fidelity=longer)) == [1, 2, 3]
+    runner = LocalRunner(evaluator)
+    runner.submit(Job(0, 1, genotype, 0, fidelity=longer))
+    assert [type(event).__name__ for _ in range(4) for event in runner.poll(0)] == ["Reported"] * 3 + ["Ended"]
+
+
+def test_a_fidelity_with_other_images_is_refused() -> None:
+    config = build_config("laptop", ["fidelity.train_examples=32", "fidelity.epochs=1"])
+    with pytest.raises(ConfigError, match="fidelity.image_size must be the search's, None, but got 16"):
+        at_fidelity(config, config.fidelity.model_copy(update={"image_size": 16}))
