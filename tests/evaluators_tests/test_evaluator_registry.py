@@ -147,5 +147,5 @@ def test_a_child_can_have_a_fidelity_of_its_own(name: str) -> None:
 
 def test_a_fidelity_with_other_images_is_refused() -> None:
     config = build_config("laptop", ["fidelity.train_examples=32", "fidelity.epochs=1"])
-    with pytest.raises(ConfigError, match="fidelity.image_size must be the search's, None, but got 16"):
+    with pytest.raises(ConfigError, match=r"fidelity.image_size must be the search's, None, but got 16"):
         at_fidelity(config, config.fidelity.model_copy(update={"image_size": 16}))

@@ -32,7 +32,7 @@ def test_what_a_class_uses_of_its_file_comes_before_it(tmp_path: Path, monkeypat
     [
         ("class Mine(nn.Module):\n    rate = math.pi\n", "operation 'mine' uses 'math', and so cannot be copied"),
         ("def conv(x):\n    return x\n\n\nclass Mine(nn.Module):\n    f = conv\n", "its 'conv' has a name that is taken"),
-        ("def make():\n    class Inner(nn.Module):\n        pass\n    return Inner\n\n\nMine = make()\n", "the text of 'Inner' is not found"),
+        ("def make():\n    class Inner(nn.Module):\n        pass\n    return Inner\n\n\nMine = make()\n", "of 'Inner' is not found"),
     ],
 )
 def test_what_cannot_be_copied_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
