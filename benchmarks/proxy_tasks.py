@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from nas.data.proxy import proxy_data
 from scipy.stats import spearmanr
 
 from controllers.controller import Completed
 from nas.data import Dataset, load_dataset
-from nas.data.proxy import proxy_data
 from nas.evaluators.child import TrainingEvaluator
 from nas.runs.config import SearchConfig
 from search_spaces.nasnet import NASNET

@@ -13,7 +13,6 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.search import Searcher
-from safetensors import SafetensorError
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
 from controllers.deduplicated import Deduplicated
@@ -196,7 +195,7 @@ class ControllerSearcher(Searcher):
             passed_on = {str(trial_id): int(iteration) for trial_id, iteration in state["passed_on"].items()}
             asked = int(state["asked"])
             self.controller.load_state_dict(state["controller"])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise RunError(f"{checkpoint_path}: not the state of this searcher: {problem}") from None
         self.asked, self.pending, self._passed_on = asked, pending, passed_on
 

@@ -29,7 +29,7 @@ class Conventions:
 
     Attributes:
         padding: ``same`` is TensorFlow's, with the odd pixel at the bottom and right; ``symmetric`` is PyTorch's.
-        bottleneck: the 3×3, dilated 3×3, 1×7–7×1 (1×3–3×1) convolutions run in a quarter (three eighths) of the filters
+        bottleneck: the 3×3, 5×5, dilated, 1×7–7×1 (1×3–3×1) convolutions run in a quarter (three eighths) of the filters
             between two 1×1 convolutions, unless that is less than one, and a pair has batch norm and ReLU in between;
             else they are ReLU, convolution(s), batch norm.
         dilated: ``plain`` convolves as above with rate 2; ``separable`` is depthwise with rate 2, then 1×1.

@@ -49,16 +49,24 @@ def load_document(path: Path, error: type[UserError]) -> object:
     Raises:
         UserError: (the class given) the file is missing, too large, not UTF-8, or not plain YAML/JSON.
     """
+    return parse_document(load_text(path, error), error, str(path))
+
+
+def load_text(path: Path, error: type[UserError]) -> str:
+    """Read a short text that a stranger wrote.
+
+    Raises:
+        UserError: (the class given) the file is missing, too large or not UTF-8.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise error(f"{path}: a document must be at most {MAX_BYTES:,} bytes, but it has {size:,}")
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
     except UnicodeDecodeError as problem:
         raise error(f"{path}: must be UTF-8 text, but byte {problem.start} is not") from None
-    return parse_document(text, error, str(path))
 
 
 def parse_document(text: str, error: type[UserError], source: str) -> object:

@@ -57,6 +57,17 @@ NASNET_PAPER_OPERATIONS: tuple[str, ...] = (
 NASNET_OPERATIONS: tuple[str, ...] = (*NASNET_PAPER_OPERATIONS[:5], "avg_pool_5x5", *NASNET_PAPER_OPERATIONS[5:])
 """The paper's 13 operations and 5×5 average pooling."""
 
+OTHER_OPERATIONS: tuple[str, ...] = (
+    "zero",
+    "dil_conv_5x5",
+    "conv_5x5",
+    "max_pool_2x2",
+    "conv_1x1_bn_relu",
+    "conv_3x3_bn_relu",
+)
+"""What other published spaces have beside them: DARTS' 5×5 dilated convolution and its (and NAS-Bench-201's) zero, the 5×5
+convolution of ENAS' macro space, AmoebaNet-B's and -D's 2×2 pooling, NAS-Bench-101's convolutions with the ReLU at the end."""
+
 BLOCK_OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "resnext_block": {
         "cardinality": IntOption(1, 1024, 32),
@@ -82,7 +93,7 @@ BLOCK_OPTIONS: Mapping[str, Mapping[str, Option]] = {
 
 OPERATION_OPTIONS: Mapping[str, Mapping[str, Option]] = {
     **{name: {} for name in NASNET_OPERATIONS},
-    "zero": {},
+    **{name: {} for name in OTHER_OPERATIONS},
     **BLOCK_OPTIONS,
 }
 """Every built-in operation and the options it takes."""

@@ -30,6 +30,9 @@ def cost(
     channels: ChannelsOption = 3,
     image_size: SizeOption = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure latency and throughput on this machine.")] = False,
+    detection: Annotated[
+        int | None, typer.Option(min=2, max=100_000, metavar="CLASSES", help="Count Faster R-CNN on it, for so many classes.")
+    ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Measure the peak memory of a training step.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images a batch, for --latency and --memory.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
@@ -52,6 +55,10 @@ def cost(
     console.print(f"input:      {architecture.channels}×{side}×{side}, {architecture.classes} classes", highlight=False)
     console.print(f"parameters: {counted.parameters:,} (trainable)", highlight=False)
     console.print(f"MACs:       {counted.macs:,} (convolutions and linear layers, one image)", highlight=False)
+    if detection is not None:
+        from nas.networks.detection import detector_cost
+
+        console.print(f"detector:   {detector_cost(architecture, detection)}", highlight=False, soft_wrap=True)
     if latency:
         from nas.networks.latency import measure_latency
 

@@ -36,18 +36,15 @@ def compare(
     if target is None:
         raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
     from nas.comparisons.networks import Plan, choose_members, run_comparison
-    from nas.settings.reading import parse_assignments
     from nas.tools.interrupts import Stopper
     from nas.training.config import TrainConfig
-    from nas.training.recipe import load_recipe
-    from nas.training.setup import data_settings
+    from nas.training.setup import Request, recipe_and_data
 
     members = choose_members(sources or [], randoms, space, seed=0)
-    overrides = {**parse_assignments(assign or ()), **({} if epochs is None else {"epochs": epochs})}
     flags = {**data_flags(data or "cifar10"), "data.root": absolute(data_dir) or data_flags(data).get("data.root")}
-    base = TrainConfig(
-        skeleton={}, data=data_settings("", flags, {}), recipe=load_recipe(recipe, overrides), threads=threads, device=device
-    )
+    wanted = Request("", data=flags, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=tuple(assign or ()))
+    chosen, images = recipe_and_data(wanted)
+    base = TrainConfig(skeleton={}, data=images, recipe=chosen, threads=threads, device=device)
 
     def tell(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

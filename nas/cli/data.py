@@ -5,28 +5,32 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import absolute, console
-from nas.errors import ConfigError, DataError
+from nas.cli.options import absolute, console, data_flags
+from nas.errors import DataError
 
 
 def data(
-    name: Annotated[str, typer.Argument(help="cifar10, cifar100 or digits.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help="A data set (`nas list datasets`), or a folder of images.")] = "cifar10",
     data_dir: Annotated[Path | None, typer.Option(help="Folder to keep the data in; default $NAS_DATA or ~/.cache/nas/data.")] = None,
 ) -> None:
-    """Fetch a data set where it is missing, and verify it."""
+    """Fetch a data set where it is missing, verify it, and say what it holds."""
     from nas.data.cifar import SPECS, unofficial_files
     from nas.data.registry import load_dataset
     from nas.data.settings import DataSettings
+    from nas.data.split import split
 
-    if name not in ("cifar10", "cifar100", "digits"):
-        raise ConfigError(f"a data set to fetch must be one of cifar10, cifar100, digits, but got {name!r}")
-    dataset = load_dataset(DataSettings(name=name, root=absolute(data_dir)))
+    flags = {key.removeprefix("data."): value for key, value in data_flags(name).items()}
+    settings = DataSettings(**{"root": absolute(data_dir), **flags})
+    dataset = load_dataset(settings)
     if name in SPECS and (altered := unofficial_files(SPECS[name], str(data_dir) if data_dir else None)):
         raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")
-    height, width, channels = dataset.train_images.shape[1:]
+    parts = split(dataset, settings)
+    for note in (*dataset.notes, *parts.notes):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{name}: {len(dataset.train_images):,} training and {len(dataset.test_images):,} test images, "
-        f"{height}×{width}×{channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}"
+        f"{dataset.name}: {len(parts.train) + len(parts.validation):,} training and {len(parts.test):,} test images, "
+        f"{dataset.side}×{dataset.side}×{dataset.channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}"
         f"{', …' if dataset.classes > 10 else ''}",
         highlight=False,
+        markup=False,
     )

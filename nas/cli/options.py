@@ -22,7 +22,11 @@ MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve fo
 ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
 SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+    str,
+    typer.Argument(
+        metavar="RUN|GENOTYPE",
+        help="Run folder, `last`, a reference genotype's name, a genotype file, or a text in DARTS', ENAS' or NAS-Bench-201's notation.",
+    ),
 ]
 
 

@@ -15,7 +15,7 @@ from nas.networks.description import skeleton_document
 from nas.networks.scaling import Target, scale_to
 from nas.runs.genotypes import resolve_genotype
 from nas.tools.files import write_atomically
-from nas.training.config import TrainConfig
+from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
@@ -92,8 +92,8 @@ def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) 
 
 
 def _label(name: str) -> str:
-    """A genotype's name as a folder may have it."""
-    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name.lower()).strip(".") or "unnamed"
+    """A genotype's name as a folder may have it; a text in its place is cut short."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name.lower())[:80].strip(".") or "unnamed"
 
 
 def run_comparison(
@@ -116,9 +116,9 @@ def run_comparison(
     Raises:
         UserError: the data cannot be used, or a folder holds another training.
     """
-    from nas.data.training_data import load_training_data
+    from nas.data.prepared import prepare
 
-    data = load_training_data(plan.base.data, plan.base.recipe, plan.base.image_size)
+    data = prepare(plan.base.data, preparation(plan.base))
     plan.folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for member in members:

@@ -1,7 +1,6 @@
-"""Data sets: reading, fetching, splitting. ``load_dataset`` and ``prepare`` are the ways in. No torch (but for ``augmentation``)."""
+"""Images: one table of data sets, one split, one preparation, one source of batches. ``prepare`` is the way in."""
 
-from nas.data.dataset import Dataset
-from nas.data.proxy import ProxyData, prepare, split_validation
-from nas.data.registry import load_dataset
+from nas.data.prepared import PreparedData, prepare
+from nas.data.settings import DataSettings, Preparation
 
-__all__ = ["Dataset", "ProxyData", "load_dataset", "prepare", "split_validation"]
+__all__ = ["DataSettings", "Preparation", "PreparedData", "prepare"]

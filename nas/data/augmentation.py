@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.evaluators.settings import TrainingSettings
+from nas.data.settings import AugmentationSettings
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,28 @@ class Draws:
     cut_row: Tensor
     cut_column: Tensor
 
-    def take(self, start: int, stop: int) -> "Draws":
+    def take(self, at: slice) -> "Draws":
         """The draws of some of the examples."""
-        fields = (self.row, self.column, self.mirrored, self.cut_row, self.cut_column)
-        return Draws(*(field[start:stop] for field in fields))
+        return Draws(*(values[at] for values in self._fields()))
+
+    def to(self, device: torch.device) -> "Draws":
+        """The draws on a device."""
+        return Draws(*(values.to(device) for values in self._fields()))
+
+    def _fields(self) -> tuple[Tensor, ...]:
+        return self.row, self.column, self.mirrored, self.cut_row, self.cut_column
 
 
-def augmentation(settings: TrainingSettings, image_size: int, mirrors: bool) -> Augmentation:
-    """The augmentation that the settings name, for images of this size.
+def plan_augmentation(settings: AugmentationSettings, image_size: int, mirrors: bool) -> Augmentation:
+    """What the settings ask of whole batches, for images of this size.
 
-    ``paper``: upsampled by 5/4 (32 → 40, bilinear), then a random window of the old size (Zoph et al. 2018, appendix A.1).
-    ``shift_flip``: padded with zeros by 1/8 on every side (32 → 40), then a random window (He et al. 2016, section 4.2).
+    ``upsample``: enlarged by 5/4 (32 → 40, bilinear), then a random window of the old size (Zoph et al. 2018, appendix A.1).
+    ``shift``: padded with zeros by 1/8 on every side (32 → 40), then a random window (He et al. 2016, section 4.2).
     Images are mirrored only where the settings want it and the data set allows it (``mirrors``).
     """
-    if settings.augmentation == "none":
-        return Augmentation(image_size, image_size, upsample=False, flip=False, cutout=settings.cutout)
-    upsample = settings.augmentation == "paper"
-    canvas = round(image_size * 5 / 4) if upsample else image_size + 2 * max(1, round(image_size / 8))
-    return Augmentation(image_size, canvas, upsample, flip=settings.flip and mirrors, cutout=settings.cutout)
+    canvas = {"shift": image_size + 2 * max(1, round(image_size / 8)), "upsample": round(image_size * 5 / 4)}.get(settings.crop, image_size)
+    cutout = min(settings.cutout, image_size // 2)
+    return Augmentation(image_size, canvas, settings.crop == "upsample", flip=settings.flip and mirrors, cutout=cutout)
 
 
 def draw(plan: Augmentation, examples: int, generator: torch.Generator) -> Draws:

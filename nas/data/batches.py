@@ -5,6 +5,7 @@ So a training can begin again at any step, on any number of workers and loader p
 
 import logging
 import random
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,21 +18,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from controllers.controller import random_for
-from nas.data.augmentation import Augmentation, Draws, augment, draw, normalise
-from nas.data.image_files import READING_ERRORS, ImageFiles, to_channels
-from nas.data.training_data import ArrayPart, Part, TrainingData
+from nas.data.augmentation import Draws, augment, draw, normalise, plan_augmentation
+from nas.data.dataset import ArrayPart, ImageFiles, Part
+from nas.data.pixels import READING_ERRORS, as_array, from_array, middle, to_channels
+from nas.data.prepared import PreparedData
+from nas.data.settings import AugmentationSettings
+from nas.data.transforms import train_transform
 from nas.errors import DataError
-from nas.evaluators.child import EVALUATION_PIXELS
-from nas.training.recipe import AugmentationSettings, Recipe
 
 logger = logging.getLogger(__name__)
 
+SCORED_PIXELS = {"cpu": 1 << 17, "cuda": 1 << 20}
+"""Pixels of a scored batch, by device: 512 images of 16×16 on a CPU, where 64 at once take 1.4 times as long (at 8×8, 3 times)."""
 MOST_SUBSTITUTES = 20
 """Neighbouring files tried in place of one that has become unreadable; more in a row mean that the folder is gone."""
-LIGHTING_VALUES = (0.2175, 0.0188, 0.0045)
-LIGHTING_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
-"""Principal components of ImageNet's pixels as facebook/fb.resnet.torch has them, scaled to [0, 1]."""
-
 Batch = tuple[Tensor, Tensor]
 """Images (batch, channels, side, side), float32, normalised; labels (batch,)."""
 
@@ -59,17 +59,33 @@ class Share:
         return len(self.places(0))
 
 
-class TrainingBatches:
-    """The training part in epochs; made once, with the data on the device where they are in memory."""
+class Resident:
+    """Parts in memory as tensors on a device, each made once and used by all trainings on it. Never written to."""
 
-    def __init__(self, data: TrainingData, recipe: Recipe, seed: int, device: torch.device, loader_workers: int = 0) -> None:
-        self._data, self._recipe, self._seed, self._device = data, recipe, seed, device
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: dict[int, tuple[ArrayPart, Batch]] = {}
+
+    def tensors(self, part: ArrayPart) -> Batch:
+        """Images (number, side, side, channels), uint8, and labels; on the CPU they stay where they are, shared with other workers."""
+        if id(part) not in self._held:
+            with warnings.catch_warnings():
+                # The arrays are read-only, and so is our use of them.
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                images, labels = (torch.from_numpy(array).to(self.device) for array in (part.images, part.labels))
+            self._held[id(part)] = part, (images, labels)
+        return self._held[id(part)][1]
+
+
+class TrainingBatches:
+    """The training part in epochs; on the device where it is in memory and the augmentation works on whole batches."""
+
+    def __init__(self, data: PreparedData, settings: AugmentationSettings, seed: int, resident: Resident, loader_workers: int = 0) -> None:
+        self._data, self._settings, self._seed, self._device = data, settings, seed, resident.device
         self._loader_workers = loader_workers
-        self._plan = batch_augmentation(recipe.augmentation, data.image_size, data.mirrors)
-        self._statistics = (torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device))
-        self._arrays: Batch | None = None
-        if isinstance(data.train, ArrayPart) and recipe.augmentation.batched:
-            self._arrays = torch.from_numpy(data.train.images).to(device), torch.from_numpy(data.train.labels).to(device)
+        self._plan = plan_augmentation(settings, data.image_size, data.mirrors)
+        self._statistics = statistics(data, resident.device)
+        self._arrays = resident.tensors(data.train) if isinstance(data.train, ArrayPart) and settings.batched else None
 
     def epoch(self, epoch: int, share: Share, first_step: int, steps: int) -> Iterator[list[Batch]]:
         """The passes of every step from ``first_step`` on, on the device; ``epoch`` counts from 1."""
@@ -77,55 +93,56 @@ class TrainingBatches:
         generator = torch.Generator().manual_seed(rng.getrandbits(62))
         order = torch.randperm(len(self._data.train), generator=generator)
         if self._arrays is not None:
-            draws = draw(self._plan, steps * share.batch_size, generator)
+            # Moved once an epoch: a GPU waits for every copy.
+            draws = draw(self._plan, steps * share.batch_size, generator).to(self._device)
+            order = order.to(self._device)
             for step in range(first_step, steps):
-                yield [self._from_arrays(order, draws, places) for places in share.places(step)]
+                yield [self._from_arrays(self._arrays, order, draws, places) for places in share.places(step)]
             return
         passes = [places for step in range(first_step, steps) for places in share.places(step)]
         salt = rng.getrandbits(40)
         wanted = [[(int(order[place]), salt + place) for place in places] for places in passes]
-        loaded = _load(self._data, self._data.train, train_transform(self._recipe, self._data), wanted, self._loader_workers)
+        loaded = _load(self._data, self._data.train, train_transform(self._settings, self._data), wanted, self._loader_workers)
         for _ in range(first_step, steps):
             yield [self._to_device(next(loaded)) for _ in range(share.passes)]
 
-    def _from_arrays(self, order: Tensor, draws: Draws, places: range) -> Batch:
-        assert self._arrays is not None
-        images, labels = self._arrays
-        at = torch.arange(places.start, places.stop, places.step)
-        chosen = order[at].to(self._device)
-        mine = Draws(*(getattr(draws, name)[at].to(self._device) for name in Draws.__dataclass_fields__))
-        return augment(images.index_select(0, chosen), self._plan, mine, *self._statistics), labels.index_select(0, chosen)
+    def _from_arrays(self, arrays: Batch, order: Tensor, draws: Draws, places: range) -> Batch:
+        images, labels = arrays
+        at = slice(places.start, places.stop, places.step)
+        chosen = order[at]
+        return augment(images.index_select(0, chosen), self._plan, draws.take(at), *self._statistics), labels.index_select(0, chosen)
 
     def _to_device(self, batch: Batch) -> Batch:
         images = batch[0].to(self._device, non_blocking=True).contiguous(memory_format=torch.channels_last)
         return images, batch[1].to(self._device, non_blocking=True)
 
 
+def statistics(data: PreparedData, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every channel, each (channels,), of pixels scaled to [0, 1]."""
+    return torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
+
+
 def scoring_batches(
-    data: TrainingData, part: Part, recipe: Recipe, device: torch.device, loader_workers: int = 0, rank: int = 0, world: int = 1
+    data: PreparedData, part: Part, resident: Resident, loader_workers: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
-    """A part in order, without augmentation: every image once, every ``world``-th from ``rank`` on. From files: the middle crop."""
-    pixels = EVALUATION_PIXELS.get(device.type, EVALUATION_PIXELS["cpu"])
-    size = max(16, pixels // data.image_size**2)
+    """A part in order, without augmentation: every image once, every ``world``-th from ``rank`` on.
+
+    Files are prepared by ``nas.data.pixels.fit``, as images in memory were.
+    """
+    device = resident.device
+    mean, std = statistics(data, device)
+    size = max(16, SCORED_PIXELS.get(device.type, SCORED_PIXELS["cpu"]) // data.image_size**2)
     mine = range(rank, len(part), world)
     chunks = [mine[start : start + size] for start in range(0, len(mine), size)]
     if isinstance(part, ArrayPart):
-        mean, std = torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
+        arrays = resident.tensors(part)
         for chunk in chunks:
-            at = np.asarray(chunk)
-            labels = torch.from_numpy(part.labels[at]).to(device)
-            yield normalise(torch.from_numpy(part.images[at]).to(device), mean, std), labels
+            images, labels = (values[chunk.start : chunk.stop : chunk.step] for values in arrays)
+            yield normalise(images, mean, std), labels
         return
     wanted = [[(place, 0) for place in chunk] for chunk in chunks]
-    for images, labels in _load(data, part, scoring_transform(recipe, data), wanted, loader_workers):
-        yield images.to(device).contiguous(memory_format=torch.channels_last), labels.to(device)
-
-
-def batch_augmentation(settings: AugmentationSettings, image_size: int, mirrors: bool) -> Augmentation:
-    """The recipe's augmentation of whole batches, for images of this size."""
-    canvas = {"shift": image_size + 2 * max(1, round(image_size / 8)), "upsample": round(image_size * 5 / 4)}.get(settings.crop, image_size)
-    cutout = min(settings.cutout, image_size // 2)
-    return Augmentation(image_size, canvas, settings.crop == "upsample", flip=settings.flip and mirrors, cutout=cutout)
+    for images, labels in _load(data, part, _Fit(data), wanted, loader_workers):
+        yield normalise(images.to(device), mean, std), labels.to(device)
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
@@ -135,101 +152,14 @@ def shrink(images: Tensor, side: int) -> Tensor:
     return F.interpolate(images, size=(side, side), mode="area").contiguous(memory_format=torch.channels_last)
 
 
-# ---------------------------------------------------------------------------------------------------- image by image
+class _Fit:
+    """From a Pillow image to (side, side, channels), uint8: what scoring sees of it."""
 
+    def __init__(self, data: PreparedData) -> None:
+        self._how = {"side": data.image_size, "fraction": data.crop_fraction, "interpolation": data.interpolation}
 
-def train_transform(recipe: Recipe, data: TrainingData) -> Any:  # noqa: ANN401 - a torchvision transform
-    """From a Pillow image to a normalised tensor, by torchvision and timm, in the order that timm has."""
-    from timm.data.auto_augment import rand_augment_transform
-    from timm.data.random_erasing import RandomErasing
-    from torchvision.transforms import InterpolationMode, v2
-
-    settings, side = recipe.augmentation, data.image_size
-    interpolation = InterpolationMode(settings.interpolation)
-    steps: list[Any] = []
-    match settings.crop:
-        case "inception":
-            steps.append(v2.RandomResizedCrop(side, scale=(settings.min_area, 1.0), ratio=(3 / 4, 4 / 3), interpolation=interpolation))
-        case "shift":
-            steps += [*_middle(side, 1.0, interpolation), v2.RandomCrop(side, padding=max(1, round(side / 8)))]
-        case "upsample":
-            steps += [*_middle(round(side * 5 / 4), 1.0, interpolation), v2.RandomCrop(side)]
-        case "none":
-            steps += _middle(side, 1.0, interpolation)
-    if settings.flip and data.mirrors:
-        steps.append(v2.RandomHorizontalFlip())
-    if settings.rand_augment:
-        grey = tuple(round(255 * value) for value in data.mean) if data.channels == 3 else (round(255 * data.mean[0]),) * 3
-        options = {"translate_const": int(side * 0.45), "img_mean": grey}
-        steps += [v2.RGB(), _with_valid_bits(rand_augment_transform(settings.rand_augment, options))]
-    if settings.color_jitter:
-        steps.append(v2.ColorJitter(*(settings.color_jitter,) * 3))
-    if data.channels == 1:
-        steps.append(v2.Grayscale())
-    steps += [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
-    if settings.lighting and data.channels == 3:
-        steps.append(Lighting(settings.lighting))
-    steps.append(v2.Normalize(data.mean, data.std))
-    if settings.random_erasing:
-        steps.append(RandomErasing(settings.random_erasing, mode="pixel", max_count=1, device="cpu"))
-    if settings.cutout:
-        steps.append(Cutout(min(settings.cutout, side // 2)))
-    return v2.Compose(steps)
-
-
-def _with_valid_bits(augment: Any) -> Any:  # noqa: ANN401 - timm's RandAugment
-    """The transform with posterising to at least 1 bit: at its largest magnitudes timm asks for 0, which newer Pillows refuse."""
-    from timm.data.auto_augment import posterize
-
-    def posterize_validly(image: Image.Image, bits: int, **_: object) -> Image.Image:
-        result: Image.Image = posterize(image, max(1, bits))
-        return result
-
-    for operation in augment.ops:
-        if operation.aug_fn is posterize:
-            operation.aug_fn = posterize_validly
-    return augment
-
-
-def scoring_transform(recipe: Recipe, data: TrainingData) -> Any:  # noqa: ANN401 - a torchvision transform
-    """The middle of the image: the shorter side scaled to ``image_size / crop_fraction``, normalised."""
-    from torchvision.transforms import InterpolationMode, v2
-
-    interpolation = InterpolationMode(recipe.augmentation.interpolation)
-    fraction = recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0
-    last = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(data.mean, data.std)]
-    return v2.Compose([*_middle(data.image_size, fraction, interpolation), *last])
-
-
-def _middle(side: int, fraction: float, interpolation: Any) -> list[Any]:  # noqa: ANN401 - torchvision's enumeration
-    from torchvision.transforms import v2
-
-    return [v2.Resize(round(side / fraction), interpolation=interpolation), v2.CenterCrop(side)]
-
-
-class Lighting:
-    """AlexNet's PCA lighting: adds the principal components of ImageNet's pixels, each times its deviation times N(0, ``strength``)."""
-
-    def __init__(self, strength: float) -> None:
-        self._strength = strength
-        self._components = torch.tensor(LIGHTING_VECTORS) * torch.tensor(LIGHTING_VALUES)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """A changed copy of an image (3, height, width) with values in [0, 1]."""
-        return image + (self._components @ (torch.randn(3) * self._strength))[:, None, None]
-
-
-class Cutout:
-    """Sets a square around a random centre to 0, clipped at the borders (DeVries and Taylor, arXiv 1708.04552)."""
-
-    def __init__(self, side: int) -> None:
-        self._side = side
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """The image (channels, height, width), changed in place."""
-        row, column = (int(torch.randint(size, ())) - self._side // 2 for size in image.shape[-2:])
-        image[:, max(0, row) : max(0, row + self._side), max(0, column) : max(0, column + self._side)] = 0
-        return image
+    def __call__(self, image: Image.Image) -> Tensor:
+        return torch.from_numpy(as_array(middle(image, **self._how)).copy())  # type: ignore[arg-type]
 
 
 class _Images(Dataset[tuple[Tensor, int]]):
@@ -251,8 +181,7 @@ class _Images(Dataset[tuple[Tensor, int]]):
 
     def _image(self, index: int) -> tuple[Image.Image, int]:
         if isinstance(self._part, ArrayPart):
-            array = self._part.images[index]
-            return Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array), int(self._part.labels[index])
+            return from_array(self._part.images[index]), int(self._part.labels[index])
         return open_or_neighbour(self._part, index, self._channels)
 
 
@@ -273,7 +202,7 @@ def open_or_neighbour(files: ImageFiles, index: int, channels: int) -> tuple[Ima
     raise DataError(f"{files.root}: {MOST_SUBSTITUTES} files in a row cannot be read any more, the first {files.names[index]}")
 
 
-def _load(data: TrainingData, part: Part, transform: Any, wanted: list[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:  # noqa: ANN401
+def _load(data: PreparedData, part: Part, transform: Any, wanted: list[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:  # noqa: ANN401
     if not wanted:
         return iter(())
     images = _Images(part, transform, data.channels)

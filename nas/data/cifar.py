@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.data.dataset import Dataset, Images, Labels
+from nas.data.dataset import ArrayPart, Dataset, Images, Labels, from_arrays
 from nas.data.download import fetch, md5_of, unpack
 from nas.data.plain_pickle import Array, load_plain_pickle
 from nas.errors import DataError
@@ -262,14 +262,8 @@ def _labels(spec: CifarSpec, raw: Images, path: Path) -> Labels:
 
 
 def _dataset(spec: CifarSpec, parts: list[tuple[Images, Labels]], test: tuple[Images, Labels], names: tuple[str, ...]) -> Dataset:
-    return Dataset(
-        name=spec.name,
-        train_images=np.concatenate([images for images, _ in parts]),
-        train_labels=np.concatenate([labels for _, labels in parts]),
-        test_images=test[0],
-        test_labels=test[1],
-        class_names=names,
-    )
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return from_arrays(spec.name, ArrayPart(images, labels), ArrayPart(*test), names)
 
 
 def _listed(paths: Sequence[Path]) -> str:

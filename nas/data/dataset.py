@@ -1,47 +1,96 @@
-"""A data set as the engine holds it: all images in one uint8 array, labels, a train and a test part; how to draw from them. No torch."""
+"""A data set as it is read: a part to train on and maybe one to test on, in memory or as files; how to draw from a part. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+
+from nas.data.pixels import read_image
 
 Images = npt.NDArray[np.uint8]
 """(number, height, width, channels), 0..255."""
 Labels = npt.NDArray[np.int64]
 """(number,), 0..classes - 1."""
+Indices = npt.NDArray[np.int64] | Sequence[int]
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """Images in memory: (number, side, side, channels), and their labels."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Indices) -> "ArrayPart":
+        """Some of the images."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return ArrayPart(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files of one part, with their labels: all were readable when they were checked.
+
+    ``names`` are relative to ``root``; ``digests`` are of the files' bytes: equal ones are copies of one image.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    labels: Labels
+    digests: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: Indices) -> "ImageFiles":
+        """Some of the files."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        names, digests = (tuple(values[i] for i in chosen) for values in (self.names, self.digests))
+        return ImageFiles(self.root, names, self.labels[chosen], digests)
+
+    def open(self, index: int) -> Image.Image:
+        """The decoded image, upright. Raises one of ``READING_ERRORS`` where the file has changed since it was checked."""
+        return read_image(self.root / self.names[index])
+
+
+Part = ArrayPart | ImageFiles
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels in memory.
+    """What a loader returns. ``test`` is None where the data set brings no test part; ``nas.data.split`` then makes one.
 
-    ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not. ``skipped`` names the files that could
-    not be read as images. Where the files bring no split of their own, the train and test parts come from a fixed seed.
+    ``side`` is that of the images in pixels, of files the median of the shorter sides; ``channels`` is 1 for greyscale, 3 for
+    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not; ``notes`` tell a person what
+    was skipped or converted.
     """
 
     name: str
-    train_images: Images
-    train_labels: Labels
-    test_images: Images
-    test_labels: Labels
+    train: Part
+    test: Part | None
     class_names: tuple[str, ...]
+    side: int
+    channels: int
     mirrors: bool = True
-    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
-    @property
-    def channels(self) -> int:
-        """1 for greyscale, 3 for colour."""
-        return int(self.train_images.shape[3])
 
-    @property
-    def image_size(self) -> int:
-        """Side of the (square) images in pixels."""
-        return int(self.train_images.shape[1])
+def from_arrays(name: str, train: ArrayPart, test: ArrayPart, class_names: tuple[str, ...], mirrors: bool = True) -> Dataset:
+    """The data set of (square) images in memory."""
+    side, channels = int(train.images.shape[1]), int(train.images.shape[3])
+    return Dataset(name, train, test, class_names, side, channels, mirrors)
 
 
 def stratified_choice(labels: Labels, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -76,3 +125,11 @@ def _draw(labels: Labels, quota: dict[int, int], rng: np.random.Generator) -> np
     """The quota of every class, drawn without replacement."""
     drawn = [rng.permutation(np.flatnonzero(labels == label))[:count] for label, count in sorted(quota.items())]
     return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def facts_of(part: Part) -> list[Any]:
+    """What tells one part from another, piece by piece: bytes of arrays, or names and digests of files. For checksums."""
+    if isinstance(part, ArrayPart):
+        return [array for values in (part.images, part.labels) for array in (str(values.shape).encode(), np.ascontiguousarray(values).data)]
+    lines = (f"{name}\0{label}\0{digest}\n" for name, label, digest in zip(part.names, part.labels.tolist(), part.digests, strict=True))
+    return ["".join(lines).encode()]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas.data.dataset import Dataset, Images, Labels, stratified_choice
+from nas.data.dataset import ArrayPart, Dataset, Images, from_arrays, stratified_choice
 
 DIGITS_SPLIT_SEED = 0
 DIGITS_TEST = 360
@@ -23,7 +23,8 @@ def load_digits() -> Dataset:
     test = stratified_choice(labels, DIGITS_TEST, np.random.default_rng(DIGITS_SPLIT_SEED))
     train = np.setdiff1d(np.arange(len(labels)), test)
     names = tuple(str(digit) for digit in range(10))
-    return Dataset("digits", images[train], labels[train], images[test], labels[test], names, mirrors=False)
+    whole = ArrayPart(images, labels)
+    return from_arrays("digits", whole.take(train), whole.take(test), names, mirrors=False)
 
 
 def make_synthetic(
@@ -54,6 +55,6 @@ def make_synthetic(
     signal = 0.5 * wave[..., None] * colour[labels][:, None, None, :]
     pixels = 127.5 * (1 + signal + noise * rng.standard_normal(size=signal.shape))
     images: Images = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    first: Labels = labels[:train]
     names = tuple(f"grating {i}" for i in range(classes))
-    return Dataset("synthetic", images[:train], first, images[train:], labels[train:], names, mirrors=False)
+    first, rest = ArrayPart(images[:train], labels[:train]), ArrayPart(images[train:], labels[train:])
+    return from_arrays("synthetic", first, rest, names, mirrors=False)

@@ -1,134 +1,73 @@
-"""Trains one child network and scores it on the validation split: a report after every epoch, an outcome at the end."""
+"""Scores a genotype by training its network briefly: the trainer with limits, memory rules and an outcome around it."""
 
-import math
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from controllers.controller import Completed, Failed, random_for
-from nas.data.augmentation import Augmentation, Draws, augment, augmentation, draw, normalise
-from nas.data.proxy import ProxyData
-from nas.errors import ConfigError
-from nas.evaluators.child_state import Position, pack_state, unpack_state
+from controllers.controller import Completed, Failed
+from nas.data.batches import Resident
+from nas.data.prepared import PreparedData
+from nas.errors import ConfigError, UserError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
-from nas.evaluators.settings import Fidelity, TrainingSettings
+from nas.evaluators.settings import EvaluationConfig, Fidelity
 from nas.networks.architecture import searched_skeleton
-from nas.runs.config import SearchConfig
+from nas.training.checkpoint import checkpoint_bytes, parse_checkpoint
+from nas.training.config import trained_skeleton
+from nas.training.recipe import Recipe
+from nas.training.trainer import DivergedError, Hooks, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
 from search_spaces.skeletons import Skeleton
 
-EVALUATION_PIXELS = {"cpu": 1 << 17, "cuda": 1 << 20}
-"""Pixels of a validation batch, by device: 512 images of 16×16 on a CPU, where 64 at once take 1.4 times as long (at 8×8, 3 times)."""
-LOSS_CHECKED_EVERY = 50
-"""Steps between two looks at the loss on a GPU, where every look waits for the device. On a CPU every step is looked at."""
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 """How PyTorch says in a RuntimeError that an allocation failed, in lower case."""
-
-
-@dataclass(frozen=True)
-class ProxyTensors:
-    """The proxy data as tensors on a worker's device, made once and used for all its children. Never written to."""
-
-    train_images: Tensor
-    train_labels: Tensor
-    validation_images: Tensor
-    validation_labels: Tensor
-    mean: Tensor
-    std: Tensor
-    mirrors: bool
-
-    @property
-    def device(self) -> torch.device:
-        """Where the images are."""
-        return self.train_images.device
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images in pixels."""
-        return self.train_images.shape[1]
-
-
-def to_tensors(data: ProxyData, device: str | torch.device = "cpu") -> ProxyTensors:
-    """The data on a device; on the CPU the images stay where they are, shared with other workers of the machine."""
-
-    def shared(array: npt.NDArray[np.generic]) -> Tensor:
-        with warnings.catch_warnings():
-            # The array is read-only, and so is our use of it.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            return torch.from_numpy(array).to(device)
-
-    return ProxyTensors(
-        train_images=shared(data.train_images),
-        train_labels=shared(data.train_labels),
-        validation_images=shared(data.validation_images),
-        validation_labels=shared(data.validation_labels),
-        mean=torch.tensor(data.mean, device=device),
-        std=torch.tensor(data.std, device=device),
-        mirrors=data.mirrors,
-    )
 
 
 class TrainingEvaluator:
     """Scores a genotype by training its network: built once per worker, it keeps the data on the worker's device."""
 
-    def __init__(self, data: ProxyData, config: SearchConfig, device: str | torch.device = "cpu") -> None:
-        self._config = config
-        self._data = to_tensors(data, device)
-        self._classes, self._channels = data.classes, data.channels
+    def __init__(self, data: PreparedData, config: EvaluationConfig, device: str | torch.device = "cpu") -> None:
+        self._data, self._config = data, config
+        self._resident = Resident(torch.device(device))
 
     def evaluate(
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
         config = at_fidelity(self._config, attempt.fidelity)
+        data, device = self._data, self._resident.device
         torch.manual_seed(seed)
         network: Network | None = None
         try:
             network = build_network(
-                genotype,
-                child_skeleton(genotype, config),
-                classes=self._classes,
-                channels=self._channels,
-                image_size=self._data.image_size,
-            ).to(self._data.device)
+                genotype, child_skeleton(genotype, config), classes=data.classes, channels=data.channels, image_size=data.image_size
+            ).to(device)
         except (MemoryError, RuntimeError) as problem:
             failed = out_of_memory(problem)
         if network is None:
-            release_memory(None, self._data.device)
+            release_memory(None, device)
             return Evaluation(failed)
         costs = {
             "params": float(count_parameters(network)),
-            "macs": float(count_macs(network, channels=self._channels, image_size=self._data.image_size)),
+            "macs": float(count_macs(network, channels=data.channels, image_size=data.image_size)),
         }
-        training, epochs = smaller_batch(config.training, attempt.batch_divisor), config.fidelity.epochs
-        evaluation = yield from train_child(network, self._data, training, epochs, seed, time_limit, attempt)
+        recipe = smaller_batch(config.recipe(), attempt.batch_divisor)
+        evaluation = yield from train_child(network, data, recipe, seed, time_limit, attempt, self._resident)
         return replace(evaluation, metrics=costs | evaluation.metrics)
 
 
-def child_skeleton(genotype: Genotype, config: SearchConfig) -> Skeleton:
-    """The macro network of a search's children, with the fidelity's N and F, and the recipe's auxiliary head and drop path."""
-    fidelity, training = config.fidelity, config.training
-    return searched_skeleton(
-        genotype,
-        cells=fidelity.cells,
-        filters=fidelity.filters,
-        auxiliary=training.auxiliary_weight > 0,
-        drop_path_keep=training.drop_path_keep,
-    )
+def child_skeleton(genotype: Genotype, config: EvaluationConfig) -> Skeleton:
+    """The macro network of a search's children with the fidelity's N and F, as the recipe changes it."""
+    fidelity = config.fidelity
+    return trained_skeleton(searched_skeleton(genotype, cells=fidelity.cells, filters=fidelity.filters), config.recipe())
 
 
-def at_fidelity(config: SearchConfig, fidelity: Fidelity | None) -> SearchConfig:
+def at_fidelity(config: EvaluationConfig, fidelity: Fidelity | None) -> EvaluationConfig:
     """The configuration at a child's own fidelity, which may differ in epochs, N and F: the images are prepared once for all children.
 
     Raises:
@@ -142,20 +81,18 @@ def at_fidelity(config: SearchConfig, fidelity: Fidelity | None) -> SearchConfig
     return config.model_copy(update={"fidelity": fidelity})
 
 
-def smaller_batch(training: TrainingSettings, divisor: int) -> TrainingSettings:
+def smaller_batch(recipe: Recipe, divisor: int) -> Recipe:
     """The recipe at a fraction of the batch size, for a child that had too little memory.
 
     The learning rate shrinks with the batch (the linear rule of Goyal et al. 2017, arXiv 1706.02677), so that an epoch moves
     the weights about as far.
     """
     if divisor == 1:
-        return training
-    smaller = {"batch_size": max(1, training.batch_size // divisor), "learning_rate": training.learning_rate / divisor}
-    return training.model_copy(update=smaller)
-
-
-class _DivergedError(Exception):
-    """The loss is no longer a number."""
+        return recipe
+    optimizer = recipe.optimizer
+    if optimizer.per_images is None:  # else it follows the batch by itself
+        optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / divisor})
+    return recipe.model_copy(update={"batch_size": max(1, recipe.batch_size // divisor), "optimizer": optimizer})
 
 
 class _TimeLimitError(Exception):
@@ -184,25 +121,29 @@ class _Clock:
 
 def train_child(
     network: Network,
-    data: ProxyTensors,
-    training: TrainingSettings,
-    epochs: int,
+    data: PreparedData,
+    recipe: Recipe,
     seed: int,
     time_limit: float | None = None,
     attempt: Attempt = FRESH,
+    resident: Resident | None = None,
 ) -> Generator[Report, None, Evaluation]:
-    """Train a network, reporting after every epoch; the network is on the device of the data and is changed.
-
-    The recipe is that of Zoph et al. 2018 (appendix A.1 and the released code): SGD with momentum, one cosine from the
-    learning rate to 0 over all steps, L2 on the weights of convolutions and classifiers (not on biases and batch norms),
-    the gradient's global norm clipped, drop path growing with the share of steps done.
+    """Train a network by a recipe, reporting after every epoch; the network is changed.
 
     The reward is the validation accuracy after the *last* epoch. The best of all epochs would be higher, and the more so
     the noisier a child's training is: it would reward luck, and the last epoch, at learning rate 0, is the best in expectation.
 
-    Equal seeds give equal rewards, bit for bit on the same CPU and number of threads. An incomplete last batch is left
-    out (the next epoch's order is another one), so that batch norm never sees a single example. A child that goes on from
-    a checkpoint of ``attempt`` ends as it would have without the interruption, again bit for bit; its clock goes on as well.
+    Equal seeds give equal rewards, bit for bit on the same CPU and number of threads. A child that goes on from a checkpoint of
+    ``attempt`` ends as it would have without the interruption, again bit for bit; its clock goes on as well.
+
+    Args:
+        network: on the device where it is trained.
+        data: what it is trained and scored on.
+        recipe: how.
+        seed: of the images' order and of everything random in the network.
+        time_limit: seconds it may take; None sets none.
+        attempt: where it begins, what it keeps, and who hears its signs of life.
+        resident: the data on that device, shared with other children; None puts them there.
 
     Yields:
         One report an epoch: ``reward`` and the metrics ``train_loss`` (mean of the epoch) and ``seconds`` so far.
@@ -211,41 +152,62 @@ def train_child(
         ``Completed``, or ``Failed`` with the reason ``diverged``, ``out_of_memory`` or ``time_limit``. Metrics:
         ``train_seconds`` (validation included) and ``images_per_second`` (training images over training time alone).
     """
-    run = _Run(network, data, training, epochs, seed, _Clock(time_limit), attempt.beat)
+    device = next(network.parameters()).device
+    clock = _Clock(time_limit)
+
+    def sign_of_life() -> None:
+        clock.check()
+        attempt.beat()
+
+    trainer: Trainer | None = None
     try:
-        for epoch in range(run.restore(attempt.checkpoint) + 1, epochs + 1):
-            with flushed_denormals(data.device):
-                loss, accuracy = run.train_epoch(epoch), run.accuracy()
-            kept = run.pack(epoch) if epoch < epochs and attempt.keep(epoch) else None
-            report = Report(epoch, accuracy, {"train_loss": loss, "seconds": run.clock.seconds()}, kept)
+        trainer = Trainer(network, data, recipe, seed=seed, device=device, resident=resident)
+        _restore(trainer, clock, attempt.checkpoint)
+        while trainer.position.epoch <= recipe.epochs:
+            record = trainer.run_epoch(Hooks(on_batch=sign_of_life))
+            assert record is not None  # nobody asks it to stop: a child that shall stop is closed at its report
+            kept = _pack(trainer, clock) if record.epoch < recipe.epochs and attempt.keep(record.epoch) else None
+            report = Report(record.epoch, record.validation_top1, {"train_loss": record.train_loss, "seconds": clock.seconds()}, kept)
             waiting = time.monotonic()
             yield report
-            run.clock.skip(time.monotonic() - waiting)
-        return Evaluation(Completed(report.reward), run.metrics())
-    except _DivergedError as problem:
-        return Evaluation(Failed("diverged", str(problem)), run.metrics())
+            clock.skip(time.monotonic() - waiting)
+        return Evaluation(Completed(trainer.position.history[-1].validation_top1), _metrics(trainer, clock))
+    except DivergedError as problem:
+        return Evaluation(Failed("diverged", str(problem)), _metrics(trainer, clock))
     except _TimeLimitError:
-        return Evaluation(Failed("time_limit", f"more than {time_limit:g} s"), run.metrics())
+        return Evaluation(Failed("time_limit", f"more than {time_limit:g} s"), _metrics(trainer, clock))
     except (MemoryError, RuntimeError) as problem:
         failed = out_of_memory(problem)
     # Outside the handler: until here the exception held the child's tensors.
-    release_memory(run.network, data.device)
-    return Evaluation(failed, run.metrics())
+    release_memory(network, device)
+    return Evaluation(failed, _metrics(trainer, clock))
 
 
-@contextmanager
-def flushed_denormals(device: torch.device) -> Iterator[None]:
-    """Take numbers below 1e-38, as weights that decay to nothing have, for zero: on a CPU they cost a hundred times an ordinary one.
+def _pack(trainer: Trainer, clock: _Clock) -> bytes:
+    return checkpoint_bytes(trainer.tensors(), {**trainer.state(), "seed": trainer.seed, "seconds": clock.seconds()})
 
-    A property of the calling thread, so it is put back for whatever else the thread does between two epochs.
-    """
-    if device.type == "cpu":
-        torch.set_flush_denormal(True)
+
+def _restore(trainer: Trainer, clock: _Clock, checkpoint: bytes | None) -> None:
+    """Go on from a checkpoint where it fits; where it does not, or is damaged, begin anew: it is only a saving of time."""
+    if checkpoint is None:
+        return
     try:
-        yield
-    finally:
-        if device.type == "cpu":
-            torch.set_flush_denormal(False)
+        tensors, state = parse_checkpoint(checkpoint, "checkpoint")
+        if state.get("seed") != trainer.seed or not isinstance(state.get("seconds"), float):
+            return
+        trainer.load(tensors, state, "checkpoint")
+    except UserError:
+        return
+    clock.skip(-state["seconds"])
+
+
+def _metrics(trainer: Trainer | None, clock: _Clock) -> dict[str, float]:
+    """What was measured, for the evaluation."""
+    measured = {"train_seconds": clock.seconds()}
+    if trainer is not None and trainer.position.history:
+        epochs = trainer.position.history
+        measured["images_per_second"] = len(epochs) / sum(1 / max(1e-9, record.images_per_second) for record in epochs)
+    return measured
 
 
 def out_of_memory(problem: MemoryError | RuntimeError) -> Failed:
@@ -263,158 +225,3 @@ def release_memory(network: nn.Module | None, device: torch.device) -> None:
         network.zero_grad(set_to_none=True)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two groups for an optimiser: weights of convolutions and linear layers, which decay; vectors (biases, norms), which do not."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def learning_rate(initial: float, step: int, steps: int) -> float:
-    """The cosine at step 0 .. steps - 1: ``initial`` first, 0 after the last (Loshchilov and Hutter, arXiv 1608.03983, one period)."""
-    return initial * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of convolutions and products: ``auto`` is float32 on a CPU, on a GPU bfloat16 where it has it, else float16."""
-    if name != "auto":
-        chosen = getattr(torch, name)
-        assert isinstance(chosen, torch.dtype)
-        return chosen
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-class _Run:
-    """What one child's training needs from step to step."""
-
-    def __init__(
-        self,
-        network: Network,
-        data: ProxyTensors,
-        training: TrainingSettings,
-        epochs: int,
-        seed: int,
-        clock: _Clock,
-        beat: Callable[[], None],
-    ) -> None:
-        self.network = network.to(memory_format=torch.channels_last)
-        self.data, self.training, self.seed, self.clock, self.beat = data, training, seed, clock, beat
-        self.examples = len(data.train_images)
-        self.batch_size = min(training.batch_size, self.examples)
-        self.steps_an_epoch = self.examples // self.batch_size
-        self.steps = self.steps_an_epoch * epochs
-        self.step = 0
-        self.training_seconds = 0.0
-        self.plan: Augmentation = augmentation(training, data.image_size, data.mirrors)
-        self.precision = resolve_precision(training.precision, data.device)
-        self.scaler = torch.amp.GradScaler(data.device.type, enabled=self.precision == torch.float16 and data.device.type == "cuda")
-        self.optimizer = torch.optim.SGD(
-            parameter_groups(network, training.weight_decay),
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            nesterov=training.nesterov and training.momentum > 0,
-            fused=True,  # one kernel for all parameters: 0.3 ms instead of 1.6 ms a step for the 300 of a small child on a CPU
-        )
-
-    def pack(self, epoch: int) -> bytes:
-        """The state after an epoch."""
-        position = Position(epoch, self.step, self.steps, self.seed, self.clock.seconds(), self.training_seconds)
-        return pack_state(self.network, self.optimizer, self.scaler, position)
-
-    def restore(self, state: bytes | None) -> int:
-        """Go on from a packed state; returns the epochs done, 0 where there is no state or it does not fit."""
-        position = None if state is None else unpack_state(state, self.network, self.optimizer, self.scaler, self.steps, self.seed)
-        if position is None:
-            return 0
-        self.step, self.training_seconds = position.step, position.training_seconds
-        self.clock.skip(-position.seconds)
-        return position.epoch
-
-    def train_epoch(self, epoch: int) -> float:
-        """Train for one epoch; returns the mean loss. Raises _DivergedError and _TimeLimitError."""
-        started = self.clock.seconds()
-        self.network.train()
-        total = torch.zeros((), device=self.data.device)
-        every = 1 if self.data.device.type == "cpu" else LOSS_CHECKED_EVERY
-        for number, (indices, draws) in enumerate(self._batches(epoch), start=1):
-            self.clock.check()
-            self.beat()
-            total += self._train_step(indices, draws)
-            if number % every == 0 or number == self.steps_an_epoch:
-                mean = total.item() / number
-                if not math.isfinite(mean):
-                    raise _DivergedError(f"the loss became {mean} in epoch {epoch}")
-        self.training_seconds += self.clock.seconds() - started
-        return mean
-
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Draws]]:
-        """The epoch's batches: indices of examples, and what is drawn for each."""
-        labels = random_for(self.seed, "epoch", epoch)
-        generator = torch.Generator().manual_seed(labels.getrandbits(62))
-        # Drop path and dropout draw from the global generator; seeded here, a child does not depend on what ran before.
-        torch.manual_seed(labels.getrandbits(62))
-        used = self.steps_an_epoch * self.batch_size
-        order = torch.randperm(self.examples, generator=generator)[:used].to(self.data.device)
-        drawn = draw(self.plan, used, generator)
-        moved = Draws(*(getattr(drawn, name).to(self.data.device) for name in Draws.__dataclass_fields__))
-        for start in range(0, used, self.batch_size):
-            yield order[start : start + self.batch_size], moved.take(start, start + self.batch_size)
-
-    def _train_step(self, indices: Tensor, draws: Draws) -> Tensor:
-        """One step of gradient descent; returns the batch's loss, detached and still on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.training.learning_rate, self.step, self.steps)
-        self.network.set_progress(self.step / self.steps)
-        self.step += 1
-        images = augment(self.data.train_images.index_select(0, indices), self.plan, draws, self.data.mean, self.data.std)
-        labels = self.data.train_labels.index_select(0, indices)
-        with self._autocast():
-            logits, auxiliary = self.network.forward_with_auxiliary(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.training.label_smoothing)
-        whole = loss
-        if auxiliary is not None and self.training.auxiliary_weight:
-            extra = F.cross_entropy(auxiliary.float(), labels, label_smoothing=self.training.label_smoothing)
-            whole = loss + self.training.auxiliary_weight * extra
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(whole).backward()  # type: ignore[no-untyped-call]
-        if self.training.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.training.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return whole.detach()
-
-    def accuracy(self) -> float:
-        """Share of the validation images classified correctly. Raises _DivergedError and _TimeLimitError."""
-        images, labels = self.data.validation_images, self.data.validation_labels
-        pixels = EVALUATION_PIXELS.get(self.data.device.type, EVALUATION_PIXELS["cpu"])
-        size = max(16, pixels // self.data.image_size**2)
-        correct = torch.zeros((), dtype=torch.int64, device=self.data.device)
-        numbers = torch.ones((), dtype=torch.bool, device=self.data.device)
-        self.network.eval()
-        with torch.inference_mode(), self._autocast():
-            for start in range(0, len(images), size):
-                self.clock.check()
-                self.beat()
-                logits = self.network(normalise(images[start : start + size], self.data.mean, self.data.std))
-                correct += (logits.argmax(dim=1) == labels[start : start + size]).sum()
-                numbers &= logits.isfinite().all()
-        if not numbers:
-            raise _DivergedError("the logits of validation images are not finite")
-        return correct.item() / len(images)
-
-    def metrics(self) -> dict[str, float]:
-        """What was measured, for the evaluation."""
-        measured = {"train_seconds": self.clock.seconds()}
-        if self.training_seconds > 0:
-            epochs = self.step // self.steps_an_epoch
-            measured["images_per_second"] = epochs * self.steps_an_epoch * self.batch_size / self.training_seconds
-        return measured
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.data.device.type, dtype=self.precision) if self.precision != torch.float32 else nullcontext()

@@ -47,9 +47,7 @@ class CellObjective:
         for node in cell.nodes:
             operations = sorted(edge.operation for edge in node.edges)
             worth = sum(self.draw("worth", name) for name in operations) / len(operations)
-            fits = [
-                max(self.draw("affinity", name, edge.operation) for name in _names(cell, inputs, edge.source)) for edge in node.edges
-            ]
+            fits = [max(self.draw("affinity", name, edge.operation) for name in _names(cell, inputs, edge.source)) for edge in node.edges]
             together = (self.draw("synergy", *operations) + self.draw("merge", node.combine, *operations) + sum(fits) / len(fits)) / 3
             total += (1 - INTERACTION) * worth + INTERACTION * together
             depth.append(1 + max(depth[edge.source] for edge in node.edges))

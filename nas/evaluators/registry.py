@@ -15,13 +15,14 @@ from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.settings.reading import validated
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import Registry
+from search_spaces.registry import load_space
 
 if TYPE_CHECKING:
-    from nas.data.proxy import ProxyData
+    from nas.data.prepared import PreparedData
     from nas.runs.config import SearchConfig
 
 
-def _the_data(config: SearchConfig, data: ProxyData | None) -> object:
+def _the_data(config: SearchConfig, data: PreparedData | None) -> object:
     return data
 
 
@@ -42,7 +43,7 @@ class EvaluatorRow:
 
     build: Callable[[SearchConfig, Any], Evaluator]
     needs_data: bool = False
-    prepare: Callable[[SearchConfig, ProxyData | None], object] = _the_data
+    prepare: Callable[[SearchConfig, PreparedData | None], object] = _the_data
     options: type[BaseModel] | None = None
     about: str = ""
 
@@ -69,7 +70,7 @@ def _row(found: object) -> EvaluatorRow:
     raise TypeError(f"must be a nas.evaluators.registry.EvaluatorRow, or a function from genotype to reward, but got {found!r:.200}")
 
 
-def _training(config: SearchConfig, data: ProxyData | None) -> Evaluator:
+def _training(config: SearchConfig, data: PreparedData | None) -> Evaluator:
     """Sets the worker's CPU threads and takes a GPU where there is one for it."""
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
@@ -88,6 +89,13 @@ def _training(config: SearchConfig, data: ProxyData | None) -> Evaluator:
     return TrainingEvaluator(data, config, "cuda")
 
 
+def _table(config: SearchConfig, data: PreparedData | None) -> Evaluator:
+    from nas.evaluators.table import TableEvaluator
+
+    assert config.table is not None  # the settings say so
+    return TableEvaluator.from_settings(config.table, load_space(config.space))
+
+
 EVALUATORS: Registry[EvaluatorRow] = Registry(
     "evaluator",
     "nas.evaluators",
@@ -96,6 +104,7 @@ EVALUATORS: Registry[EvaluatorRow] = Registry(
         "synthetic": EvaluatorRow(
             lambda config, shared: SyntheticEvaluator(config.synthetic, config.fidelity.epochs), about="a formula, to try the engine"
         ),
+        "table": EvaluatorRow(lambda config, table: table, prepare=_table, about="looks up architectures that somebody has trained"),
     },
     _row,
     ConfigError,
@@ -121,16 +130,16 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
         raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
 
 
-def prepare_data(config: SearchConfig) -> ProxyData | None:
+def prepare_data(config: SearchConfig) -> PreparedData | None:
     """The data of a search, where its evaluator needs them. Raises UserError."""
     if not EVALUATORS[config.evaluator].needs_data:
         return None
-    from nas.data.proxy import prepare
+    from nas.data.prepared import prepare
 
-    return prepare(config)
+    return prepare(config.data, config.preparation())
 
 
-def prepare_shared(config: SearchConfig, data: ProxyData | None) -> object:
+def prepare_shared(config: SearchConfig, data: PreparedData | None) -> object:
     """What all workers of a search share: made once, in the driver. Raises UserError."""
     return EVALUATORS[config.evaluator].prepare(config, data)
 

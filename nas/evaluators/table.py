@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from controllers.controller import Completed, Failed, random_for
 from nas.errors import DataError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
+from nas.evaluators.settings import TableSettings
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype, from_document
 from search_spaces.space import Actions, SearchSpace, check_actions
@@ -150,6 +152,13 @@ class TableEvaluator:
     def __init__(self, table: Table) -> None:
         self.table = table
 
+    @classmethod
+    def from_settings(cls, settings: TableSettings, space: SearchSpace) -> "TableEvaluator":
+        """The evaluator that a search with ``evaluator=table`` asks for. Raises DataError where the table cannot be used."""
+        rewards = (settings.column,) if isinstance(settings.column, str) else tuple(settings.column)
+        columns = Columns(settings.architecture, rewards, settings.report, settings.seconds, settings.fidelities)
+        return cls(read_table([Path(path) for path in (settings.path, *settings.more)], space, columns))
+
     def evaluate(
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
@@ -169,6 +178,18 @@ class TableEvaluator:
             yield Report(epochs, float(values[row]))
         trainings = table.rewards[row][~np.isnan(table.rewards[row])]
         return Evaluation(Completed(float(trainings[random_for(seed, "training").randrange(len(trainings))])), metrics)
+
+
+def checksum(settings: TableSettings) -> str:
+    """64 bits that tell whether two searches look up the same: files and columns. Raises DataError where a file cannot be read."""
+    digest = hashlib.blake2b(settings.model_dump_json(exclude={"path", "more"}).encode(), digest_size=8)
+    for path in (settings.path, *settings.more):
+        try:
+            with Path(path).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+        except OSError as problem:
+            raise DataError(f"{path}: cannot be read: {problem.strerror or problem}") from None
+    return digest.hexdigest()
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:

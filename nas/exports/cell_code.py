@@ -95,12 +95,14 @@ class Code:
             return self.make("Zero", "filters", *strided)
         if name == "conv_1x1":
             return self.make("Projection", width.text, "filters", *strided)
-        if name.endswith(("pool_3x3", "pool_5x5", "pool_7x7")):
+        if "_pool_" in name:
             return self._pooling(name[:3], int(name[-1]), width, stride)
         if name.startswith("sep_conv"):
             return self.make("SeparableConvolution", width.text, "filters", name[-1], *strided)
-        if name == "dil_conv_3x3" and self.conventions.dilated == "separable":
-            return self.make("DilatedSeparableConvolution", width.text, "filters", *strided)
+        if name.endswith("_bn_relu"):
+            return self.make("ConvolutionNormReLU", width.text, "filters", name[5], *strided)
+        if name.startswith("dil_conv") and self.conventions.dilated == "separable":
+            return self.make("DilatedSeparableConvolution", width.text, "filters", name[-1], *strided)
         return self._convolution(name, width, strided, filters)
 
     def _from_outside(self, edge: Edge, width: Width, stride: int) -> str:
@@ -121,7 +123,9 @@ class Code:
         return self.make("Projection" if width.is_filters is False else "identity_or_projection", width.text, "filters")
 
     def _pooling(self, kind: str, kernel: int, width: Width, stride: int) -> str:
-        if stride > 1 and self.conventions.padding == "same":
+        if kernel == 2:
+            pool = self.make("MaxPool2x2", *([str(stride)] if stride > 1 else []))
+        elif stride > 1 and self.conventions.padding == "same":
             part = "SameMaxPool2d" if kind == "max" else "SameAvgPool2d"
             pool = self.make(part + ("WithZeros" if kind == "avg" and self.conventions.average_counts_padding else ""), str(kernel))
         elif kind == "max":
@@ -135,8 +139,8 @@ class Code:
     def _convolution(self, name: str, width: Width, strided: Sequence[str], filters: Sequence[int]) -> str:
         """A convolution or a pair, in a bottleneck where the conventions ask for one and it has a channel at least."""
         pair = name.startswith(("conv_1x3", "conv_1x7"))
-        kernel = "7" if name == "conv_1x7_7x1" else "3"
-        rate = ["dilation=2"] if name == "dil_conv_3x3" else []
+        kernel = name[len("conv_1x")] if pair else name[-1]
+        rate = ["dilation=2"] if name.startswith("dil_conv") else []
         plain = "ConvolutionPair" if pair else "Convolution"
         if not self.conventions.bottleneck:
             return self.make(plain, width.text, "filters", kernel, *strided, *rate)

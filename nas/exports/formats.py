@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
 from nas.errors import ConfigError
 from nas.exports.handover import ExportError, Handover
-from nas.networks.description import NetworkDescription, to_metadata
+from nas.networks.description import to_metadata
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
@@ -126,14 +127,33 @@ def _safetensors(handover: Handover, path: Path) -> str:
     return compare(logits(handover.network(), images), logits(again.network(), images), SAME_LIBRARY, path.name)
 
 
+def _named_weights(library: str, handover: Handover, path: Path) -> str:
+    from nas.exports.handover import gather
+    from nas.exports.published import load_published
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
+    from nas.networks.weights.files import write_weights
+    from nas.networks.weights.layouts import in_layout
+
+    if handover.weights is None:
+        raise ConfigError(f"--format {library}-weights hands weights over; name them with --weights")
+    network, images = handover.network(), example_images(handover)
+    state = in_layout(network, handover.architecture.skeleton, library)
+    write_weights(path, state, to_metadata(handover.description()))
+    expected = logits(network, images)
+    sentence = compare(expected, logits(gather(None, path, {}).network(), images), SAME_LIBRARY, path.name)
+    name, theirs = load_published(handover.architecture, library, state)
+    if theirs is None:
+        return f"{sentence}; {name}"
+    return compare(expected, logits(theirs, images), SAME_LIBRARY, path.name) + f", and the same by {name}"
+
+
 def write_weights_beside(handover: Handover, path: Path) -> Path:
     """Write the network's weights, described, into a .safetensors file of the same stem (random ones for an untrained network)."""
     from nas.exports.handover import TRAINING_ONLY
     from nas.networks.weights.files import write_weights
 
     state = {name: tensor for name, tensor in handover.network().state_dict().items() if not name.startswith(TRAINING_ONLY)}
-    description = NetworkDescription(handover.architecture, handover.mean, handover.std, handover.class_names, handover.facts)
-    write_weights(path.with_suffix(".safetensors"), state, to_metadata(description))
+    write_weights(path.with_suffix(".safetensors"), state, to_metadata(handover.description()))
     return path.with_suffix(".safetensors")
 
 
@@ -206,8 +226,7 @@ def _onnx(handover: Handover, path: Path) -> str:
 
 def metadata_text(handover: Handover) -> str:
     """The description of the network as JSON, as a weights file has it in its header."""
-    description = NetworkDescription(handover.architecture, handover.mean, handover.std, handover.class_names, handover.facts)
-    return to_metadata(description)["network"]
+    return to_metadata(handover.description())["network"]
 
 
 def require_packages(*names: str, extra: str) -> None:
@@ -228,6 +247,14 @@ FORMATS: Registry[Format] = Registry(
         "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
         "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
         "safetensors": Format("network", ".safetensors", _safetensors, "weights that say their network, input and classes", text=False),
+        **{
+            f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, text=False)
+            for library, about in {
+                "timm": "weights by timm's own names, for timm's ResNet, ResNeXt, ConvNeXt, NASNet-A and PNASNet-5",
+                "torchvision": "weights by torchvision's own names, for its ResNet, ResNeXt and ConvNeXt",
+                "facebook": "weights by the names of the code released with ConvNeXt",
+            }.items()
+        },
         "torch-export": Format("network", ".pt2", _torch_export, "a program of torch.export, any batch size", text=False),
         "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", text=False),
         "python": Format("network", ".py", _python, "one readable PyTorch file, and its weights beside it"),

@@ -45,6 +45,10 @@ class Handover:
     interpolation: str = "bicubic"
     weights: "Mapping[str, Tensor] | None" = None
 
+    def description(self) -> NetworkDescription:
+        """What a file of the weights says of itself."""
+        return NetworkDescription(self.architecture, self.mean, self.std, self.class_names, self.facts)
+
     def network(self) -> "Network":
         """The network in evaluation mode. Without weights it has random ones (seed 0), also in norms and layer scales.
 
@@ -120,13 +124,14 @@ def _of_training(folder: Path) -> tuple[Path, dict[str, str | int | float]]:
 
 def _described(path: Path, genotype: Genotype | None, chosen: Mapping[str, int | str | None]) -> NetworkDescription:
     """What the weights file says of its network, or what the person says, where they agree."""
-    from nas.networks.weights.files import read_metadata
+    from nas.networks.weights.files import read_metadata, read_weights
+    from nas.networks.weights.layouts import describe_weights
 
     described = from_metadata(read_metadata(path), str(path)) if path.suffix.lower() == ".safetensors" else None
     if described is None:
         if genotype is None:
             raise ConfigError(f"{path}: these weights do not say which network they belong to; name its genotype")
-        return describe_untrained(choose_architecture(genotype, **chosen))  # type: ignore[arg-type]
+        return describe_weights(read_weights(path), genotype, chosen)
     architecture = described.architecture
     if genotype is not None and genotype != architecture.genotype:
         name = architecture.genotype.name or "unnamed"

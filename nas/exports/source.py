@@ -106,7 +106,7 @@ class _Part:
 def _parts(padding: Padding) -> dict[str, _Part]:
     """Every definition by its name, in the order of the modules (what is used comes before what uses it)."""
     found: dict[str, tuple[ast.ClassDef | ast.FunctionDef, str]] = {}
-    for module in (padding, "layers", "blocks"):
+    for module in (padding, "strided", "layers", "blocks"):
         source = (files("nas.exports.parts") / f"{module}.py").read_text(encoding="utf-8")
         for node in ast.parse(source).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):

@@ -1,7 +1,9 @@
 """Writes a network as one standalone PyTorch file that needs no other code of ours: the export format ``python``."""
 
+import inspect
 import textwrap
 
+from nas.data import pixels
 from nas.exports.code import NetworkCode, network_code
 from nas.exports.handover import Handover
 from nas.exports.source import definitions
@@ -18,9 +20,16 @@ def python_source(handover: Handover) -> str:
         header(handover, " as one file: PyTorch alone, and safetensors to read its weights.", _USE) + "\n\n" + _constants(handover, code),
         *layer_sections(code),
         _network(code),
-        _FUNCTIONS,
+        _FUNCTIONS.replace("PIXELS\n", indented(definition_lines(), 1) + "\n"),
     ]
     return "\n\n\n".join(section.strip("\n") for section in sections if section) + "\n"
+
+
+def definition_lines() -> tuple[str, ...]:
+    """The functions that bring an image to the network, as ``nas.data.pixels`` has them: what is handed over sees the same pixels."""
+    functions = (inspect.getsource(function) for function in (pixels.to_rgb, pixels.to_channels, pixels.middle))
+    resampling = ", ".join(f'"{name}": Image.Resampling.{method.name}' for name, method in pixels.RESAMPLING.items())
+    return tuple(f"RESAMPLING = {{{resampling}}}\n\n{chr(10).join(functions)}".splitlines())
 
 
 def header(handover: Handover, title: str, use: str) -> str:
@@ -163,11 +172,14 @@ def normalise(pixels: Tensor) -> Tensor:
 
 def read_image(path: str) -> Tensor:
     """The middle of an image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255, prepared as for training's tests."""
+    import math
+
     import numpy as np
     from PIL import Image, ImageOps
 
-    image = Image.open(path).convert("L" if CHANNELS == 1 else "RGB")
-    image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling[INTERPOLATION], bleed=(1 - CROP_FRACTION) / 2)
+PIXELS
+    image = to_channels(ImageOps.exif_transpose(Image.open(path)), CHANNELS)
+    image = middle(image, IMAGE_SIZE, CROP_FRACTION, INTERPOLATION.lower())
     return torch.from_numpy(np.array(image)).view(1, IMAGE_SIZE, IMAGE_SIZE, CHANNELS).permute(0, 3, 1, 2)
 
 

@@ -21,6 +21,8 @@ _FAMILIES = (
     ("amoebanet", "amoebanet-cifar"),
 )
 """The skeleton a family of reference genotypes is known in, by the start of the genotype's name; None is its own name."""
+_SPACES = {"nasbench201": "nasbench201", "darts": "darts-cifar"}
+"""The skeleton that the cells of a space are known in."""
 
 LIMITS = {
     "cells": (1, 50),
@@ -69,8 +71,8 @@ def default_skeleton(genotype: Genotype) -> str:
     """The name of the skeleton that the genotype names or its family is known in; ``nasnet-cifar`` for cells found by a search."""
     if genotype.skeleton:
         return genotype.skeleton
-    if genotype.space == "nasbench201":
-        return genotype.space
+    if genotype.space in _SPACES:
+        return _SPACES[genotype.space]
     name = genotype.name.lower()
     for start, skeleton in _FAMILIES:
         if name.startswith(start):

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nas.data.training_data import prepare_index
+from nas.data.registry import load_dataset
 from nas.errors import RunError
 from nas.runners.settings import RunnerSettings
 from nas.training.config import TrainConfig
@@ -69,7 +69,7 @@ def train_distributed(
         done = finished(place)
         if done is not None:
             return done
-        prepare_index(config.data, place.images_file, on_files)
+        load_dataset(config.data, place.images_file, on_files)  # lists and checks a folder's images, once for all workers
         reader = _MetricsReader(place, on_epoch)
         with reader:
             _fit(genotype, config, place, group)

@@ -1,16 +1,14 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 from pydantic import Field
 
 from controllers.registry import CONTROLLERS, check_options
-from nas.data.settings import DataSettings
 from nas.errors import ConfigError
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
-from nas.evaluators.settings import Fidelity, SyntheticSettings, TrainingSettings
+from nas.evaluators.settings import EvaluationConfig
 from nas.runners.settings import RunnerSettings
 from nas.runs.halving import rung_epochs
 from nas.settings.base import Settings
@@ -53,19 +51,13 @@ class FinalistSettings(Settings):
     train_examples: int | None = Field(None, ge=1, description="training images used at most; null uses all")
 
 
-class SearchConfig(Settings):
+class SearchConfig(EvaluationConfig):
     """The effective configuration of a search; a run folder keeps it as config.yaml."""
 
     preset: str = "custom"
     space: str = "nasnet"
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
-    evaluator: str = Field("train", description="synthetic scores genotypes by formula, to try the engine; see `nas list evaluators`")
-    evaluator_options: dict[str, Any] = Field(default_factory=dict, description="the evaluator's own, where it has any")
-    synthetic: SyntheticSettings = SyntheticSettings()
-    data: DataSettings = DataSettings()
-    fidelity: Fidelity = Fidelity()
-    training: TrainingSettings = TrainingSettings()
     controller: ControllerSettings = ControllerSettings()
     halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
     finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")

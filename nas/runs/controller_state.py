@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from controllers.controller import Controller
 from nas.runs.folder import RunFolder
 from nas.runs.state import RunState
 from nas.tools.files import write_atomically
+from nas.tools.tensor_file import pack, unpack
 
 _TENSOR = "__tensor__"
 
@@ -28,17 +27,15 @@ def write(run: RunFolder, controller: Controller, state: RunState) -> None:
 
 
 def to_bytes(state: Mapping[str, Any], header: Mapping[str, str]) -> bytes:
-    """Nested dictionaries and lists of strings, numbers, None and tensors as one safetensors file, with a header of words."""
+    """Nested dictionaries and lists of strings, numbers, None and tensors as one document, with a header of words."""
     tensors: dict[str, torch.Tensor] = {}
     document = _extract(state, tensors)
-    tensors["empty"] = torch.zeros(1)  # the format needs at least one tensor
-    return save({key: value.contiguous() for key, value in tensors.items()}, metadata={**header, "state": json.dumps(document)})
+    return pack(tensors, {**header, "state": json.dumps(document)})
 
 
 def from_bytes(raw: bytes) -> tuple[dict[str, str], dict[str, Any]]:
-    """The header and the state that ``to_bytes`` was given. Raises ValueError, KeyError, TypeError or SafetensorError."""
-    tensors = load(raw)  # checks the file, its header's length first
-    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+    """The header and the state that ``to_bytes`` was given. Raises ValueError, KeyError or TypeError."""
+    tensors, header = unpack(raw)
     return header, _insert(json.loads(header.pop("state")), tensors)
 
 
@@ -50,7 +47,7 @@ def restore(run: RunFolder, controller: Controller, state: RunState) -> str:
         try:
             done = _load(run, controller, state)
             note = f"snapshot of {done} outcomes"
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
             note = f"snapshot ignored ({error})"
     for number in state.told[done:]:
         trial = state.trials[number]
@@ -76,7 +73,7 @@ def _extract(value: object, tensors: dict[str, torch.Tensor]) -> object:
     """The state with every tensor moved to ``tensors`` and a reference in its place."""
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = value.detach().cpu()
+        tensors[name] = value
         return {_TENSOR: name}
     if isinstance(value, Mapping):
         return {str(key): _extract(inner, tensors) for key, inner in value.items()}

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from controllers.controller import Outcome, Proposal
 from nas.cli.views.search_progress import SearchProgress
-from nas.data.settings import DataSettings
-from nas.errors import ConfigError, RunError
+from nas.errors import RunError
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.evaluators.settings import Fidelity
 from nas.runs import records
@@ -28,12 +27,11 @@ from nas.runs.state import RunState
 from nas.settings.reading import validated
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig
-from nas.training.recipe import Recipe
+from search_spaces.genotype import Genotype
 
 SCHEMA = "nas.finalists/1"
 FOLDER = "finalists"
 """Name of the second stage's folder inside the run's."""
-_CROPS = {"none": "none", "shift_flip": "shift", "paper": "upsample"}
 
 
 @dataclass(frozen=True)
@@ -229,46 +227,21 @@ def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing) -> 
     from nas.training.session import train_network
 
     genotype = found_genotype(folder.space(folder.config()), folder.state().trials[winner.trial], folder.path.name)
-    train_network(genotype, winner_config(genotype.normal.inputs, config), folder.path / FOLDER / "winner")
+    train_network(genotype, winner_config(genotype, config), folder.path / FOLDER / "winner")
 
 
-def winner_config(inputs: int, config: SearchConfig) -> TrainConfig:
-    """A search's settings of training as those of ``nas train``: the same skeleton, data, optimiser, schedule and augmentation."""
+def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:
+    """A search's settings of training as those of ``nas train``: the same skeleton, images and recipe."""
+    from nas.networks.architecture import searched_skeleton
     from nas.networks.description import skeleton_document
-    from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton
 
-    fidelity, training = config.fidelity, config.training
-    kind = NASBench201Skeleton if inputs == 1 else NASNetSkeleton
-    recipe = {
-        "name": "search",
-        "epochs": fidelity.epochs,
-        "batch_size": training.batch_size,
-        "precision": training.precision,
-        "optimizer": {
-            "learning_rate": training.learning_rate,
-            "momentum": training.momentum,
-            "nesterov": training.nesterov,
-            "weight_decay": training.weight_decay,
-            "clip_norm": training.clip_norm,
-        },
-        "augmentation": {
-            "crop": _CROPS[training.augmentation],
-            "flip": training.flip and training.augmentation != "none",
-            "cutout": training.cutout,
-        },
-        "regularisation": {
-            "auxiliary_weight": training.auxiliary_weight,
-            "drop_path_keep": training.drop_path_keep,
-            "label_smoothing": training.label_smoothing,
-        },
-    }
-    if config.data.name not in ("cifar10", "cifar100", "digits", "synthetic", "folder"):
-        raise ConfigError(f"the winner cannot be trained on {config.data.name!r}")
+    skeleton = searched_skeleton(genotype, cells=config.fidelity.cells, filters=config.fidelity.filters)
     return TrainConfig(
-        skeleton=skeleton_document(kind(cells=fidelity.cells, filters=fidelity.filters), "searched"),
-        data=DataSettings(**config.data.model_dump()),
-        recipe=validated(Recipe, recipe),
-        image_size=fidelity.image_size,
+        skeleton=skeleton_document(skeleton, "searched"),
+        data=config.data,
+        recipe=config.recipe(),
+        image_size=config.fidelity.image_size,
+        train_examples=config.fidelity.train_examples,
         seed=config.seed,
         threads=config.runner.threads_per_child,
     )

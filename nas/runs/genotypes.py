@@ -1,4 +1,4 @@
-"""Finds the genotype a person means: a reference genotype's name, a genotype file, or a run's best. No torch."""
+"""Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
 import difflib
 from pathlib import Path
@@ -6,22 +6,33 @@ from pathlib import Path
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
 from search_spaces.genotype import Genotype, read_genotype
+from search_spaces.notations import is_notation, read_notation
 from search_spaces.reference import load_reference, reference_names
+from search_spaces.strict_yaml import load_text
+
+_DOCUMENTS, _TEXT = (".yaml", ".yml", ".json"), ".txt"
 
 
 def is_genotype(name: str) -> bool:
-    """Whether the name is a reference genotype or a genotype file rather than a run."""
-    return name in reference_names() or Path(name).suffix.lower() in (".yaml", ".yml", ".json")
+    """Whether the name is a reference genotype, a genotype file or a genotype written out rather than a run."""
+    return name in reference_names() or is_notation(name) or Path(name).suffix.lower() in (*_DOCUMENTS, _TEXT)
 
 
 def resolve_genotype(name: str, rank: int = 1) -> Genotype:
     """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run.
+
+    A ``.txt`` file holds a genotype in DARTS', ENAS' or NAS-Bench-201's notation (see ``search_spaces.notations``); such a text
+    may also stand in the place of a name.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
     if name in reference_names():
         return load_reference(name)
+    if is_notation(name):
+        return read_notation(name)
+    if Path(name).suffix.lower() == _TEXT:
+        return _read_text_file(Path(name))
     if is_genotype(name):
         return read_genotype(Path(name))
     try:
@@ -37,3 +48,11 @@ def resolve_genotype(name: str, rank: int = 1) -> Genotype:
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)
+
+
+def _read_text_file(path: Path) -> Genotype:
+    text = load_text(path, GenotypeError)
+    try:
+        return read_notation(text)
+    except GenotypeError as error:
+        raise GenotypeError(f"{path}: {error}") from None

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from controllers.controller import random_for
+from nas.data.registry import DATASETS, peek
 from nas.evaluators.registry import EVALUATORS
 from nas.runs.config import SearchConfig
 from nas.tools.hardware import Hardware
@@ -13,8 +14,6 @@ from nas.tools.words import duration
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions, size
 
-KNOWN_SHAPES = {"cifar10": (50_000, 32, 3, 10), "cifar100": (50_000, 32, 3, 100), "digits": (1_437, 8, 1, 10)}
-"""Training images, side, channels and classes of the named data sets, so that a plan needs no data."""
 TIMED_GENOTYPES = 4
 TIMED_BATCHES = 3
 
@@ -35,6 +34,9 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
             f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
+    if config.table is not None and config.evaluator == "table":
+        column = config.table.column
+        lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
     where = (
         "this process"
         if config.runner.kind == "local"
@@ -63,7 +65,7 @@ def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
 
 
 def _time(config: SearchConfig, workers: int | None) -> str:
-    if config.evaluator != "train" or workers is None or config.data.name not in KNOWN_SHAPES:
+    if config.evaluator != "train" or workers is None or DATASETS[config.data.name].shape is None:
         return "shown once the first children have ended"
     started = time.monotonic()
     seconds = estimate_child_seconds(config)
@@ -78,23 +80,26 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     """Seconds that an average random child takes on one worker of this machine, from a few timed steps on noise."""
     import torch
 
-    from nas.data.proxy import ProxyData
+    from nas.data.dataset import ArrayPart
+    from nas.data.prepared import PreparedData
+    from nas.data.split import validation_count
     from nas.evaluators.registry import build_evaluator
 
-    total, side, channels, classes = KNOWN_SHAPES[config.data.name]
-    held_out = config.data.validation_examples or max(total // 10, min(500, total // 3))
-    train_images = min(config.fidelity.train_examples or total, total - held_out)
+    shape = peek(config.data)
+    held_out = validation_count(shape.images, shape.classes, config.data)
+    train_images = min(config.fidelity.train_examples or shape.images, shape.images - held_out)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
-    side = config.fidelity.image_size or side
+    side = config.fidelity.image_size or shape.side
     batch = min(config.training.batch_size, train_images)
     noise = np.random.default_rng(0)
 
-    def images(count: int) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-        return noise.integers(0, 256, (count, side, side, channels), dtype=np.uint8), noise.integers(0, classes, count)
+    def images(count: int) -> ArrayPart:
+        pixels = noise.integers(0, 256, (count, side, side, shape.channels), dtype=np.uint8)
+        return ArrayPart(pixels, noise.integers(0, shape.classes, count))
 
-    data = ProxyData(
-        "noise", *images(batch * TIMED_BATCHES), *images(256), tuple(map(str, range(classes))), (0.5,) * channels, (0.25,) * channels
-    )
+    names = tuple(map(str, range(shape.classes)))
+    mean, std = (0.5,) * shape.channels, (0.25,) * shape.channels
+    data = PreparedData("noise", images(batch * TIMED_BATCHES), images(256), None, names, shape.channels, side, mean, std)
     short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
     space = load_space(config.space)
     threads = torch.get_num_threads()

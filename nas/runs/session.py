@@ -32,7 +32,7 @@ from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
     from controllers.deduplicated import Deduplicated
-    from nas.data.proxy import ProxyData
+    from nas.data.prepared import PreparedData
     from nas.runs.mirror import Mirror
     from nas.runs.telemetry import EventFile
 
@@ -63,6 +63,7 @@ def start(config: SearchConfig, path: Path | None, console: Console) -> SearchRe
     """
     space = load_space(config.space)
     data = prepare_data(config)
+    _check_table(config)
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
         shutil.copyfile(config.space, folder.space_file)
@@ -85,17 +86,32 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
         config = config.model_copy(update={"budget": budget})
     space = folder.space(config)
     data = prepare_data(config) if spent < config.budget else None
+    if spent < config.budget:
+        _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, console)
 
 
-def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "ProxyData | None", console: Console) -> SearchResult:
+def _check_table(config: SearchConfig) -> None:
+    """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
+    if config.evaluator == "table":
+        from nas.evaluators.registry import build_evaluator
+
+        build_evaluator(config, None)
+
+
+def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
+    """The configuration with the run's own copy of a declared space, which is there wherever the run is resumed."""
+    return config.model_copy(update={"space": str(folder.space_file.absolute())}) if folder.space_file.is_file() else config
+
+
+def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", console: Console) -> SearchResult:
     from controllers.deduplicated import Deduplicated
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
 
     with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, console) as mirror:
         state = ledger.state
-        fingerprint = check_data(state, data)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
@@ -120,14 +136,14 @@ def _search(
     space: SearchSpace,
     controller: "Deduplicated",
     ledger: Ledger,
-    data: "ProxyData | None",
+    data: "PreparedData | None",
     console: Console,
 ) -> Ending:
     from nas.runs.telemetry import EventFile
 
     with (
         EventFile(folder.path, ledger.state) as events,
-        open_runner(config, prepare_shared(config, data)) as runner,
+        open_runner(_for_workers(folder, config), prepare_shared(_for_workers(folder, config), data)) as runner,
         SearchProgress(console, ledger.state, config.budget) as progress,
     ):
         limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
@@ -137,13 +153,26 @@ def _search(
             return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
 
 
-def check_data(state: RunState, data: "ProxyData | None") -> str | None:
+def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+    """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
+    if config.table is None or state.spent >= config.budget:
+        return state.data
+    from nas.evaluators.table import checksum
+
+    found = checksum(config.table)
+    if state.data is not None and state.data != found:
+        raise DataError(
+            f"{config.table.path}: a run must go on with the table it began with (checksum {state.data}), but this one has {found}; "
+            "rewards of different tables cannot be compared"
+        )
+    return found
+
+
+def check_data(state: RunState, data: "PreparedData | None") -> str | None:
     """The checksum of what is trained on. Raises DataError where the run began with something else."""
     if data is None:
         return None
-    from nas.data.proxy import checksum
-
-    found = checksum(data)
+    found = data.fingerprint()
     if state.data is not None and state.data != found:
         raise DataError(
             f"data set {data.name}: a run must go on with the images it began with (checksum {state.data}), but here they have {found}; "

@@ -1,8 +1,6 @@
 """Durations as a person says them."""
 
 
-
-
 def duration(seconds: float) -> str:
     """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     whole = round(seconds)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nas.data.settings import DataSettings
+from nas.data.settings import DataSettings, Preparation
 from nas.networks.description import read_skeleton
 from nas.settings.base import Settings
 from nas.training.recipe import Recipe
@@ -18,6 +18,7 @@ class TrainConfig(Settings):
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
     image_size: int | None = Field(None, ge=8, le=2048, description="side of the images; null keeps small images, else the recipe says")
+    train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
     seed: int = Field(0, ge=0)
     weights: str | None = Field(None, description="file to start from; a classifier of another number of classes is left out")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
@@ -29,6 +30,13 @@ class TrainConfig(Settings):
     streaming: Literal["auto", "always"] = Field("auto", description="always reads a folder's images anew every epoch, also small ones")
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between two checkpoints")
     checkpoint_steps: int | None = Field(None, ge=1, description="steps between two checkpoints in the middle of an epoch; null makes none")
+
+
+def preparation(config: TrainConfig) -> Preparation:
+    """How the images of a training are prepared."""
+    return config.recipe.preparation(
+        image_size=config.image_size, train_examples=config.train_examples, stream=config.streaming == "always"
+    )
 
 
 def skeleton_of(config: TrainConfig) -> Skeleton:

@@ -147,8 +147,8 @@ def config_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
 
 
-EXECUTION = ("device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
-"""Settings that say where a training runs and not what it computes: they may differ when it is resumed."""
+EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
+"""Settings that say where a training and its images are and not what it computes: they may differ when it is resumed."""
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
@@ -161,5 +161,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 
     first, second = flat("", old.model_dump(mode="json")), flat("", new.model_dump(mode="json"))
     return sorted(
-        name for name in first.keys() | second.keys() if first.get(name) != second.get(name) and name.split(".")[0] not in EXECUTION
+        name
+        for name in first.keys() | second.keys()
+        if first.get(name) != second.get(name) and name.split(".")[0] not in EXECUTION and name not in EXECUTION
     )

@@ -7,20 +7,21 @@ from typing import Any
 
 import torch
 
-from nas.data.batches import scoring_batches
-from nas.data.settings import DataSettings
-from nas.data.training_data import TrainingData, load_training_data
+from nas.data.batches import Resident, scoring_batches
+from nas.data.prepared import PreparedData, prepare
+from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
-from nas.evaluators.child import flushed_denormals
 from nas.networks.architecture import choose_architecture
 from nas.networks.description import METADATA_KEY, NetworkDescription
 from nas.networks.weights.described import load_described, load_into
 from nas.networks.weights.files import CHECKPOINT_SUFFIXES, WeightsError, read_metadata, read_weights
+from nas.networks.weights.layouts import describe_weights, recognise
 from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.hardware import detect
 from nas.training.folder import TrainFolder
-from nas.training.recipe import AugmentationSettings, Recipe
+from nas.training.numerics import flushed_denormals
+from nas.training.recipe import Recipe
 from nas.training.scoring import Scores, score
 from nas.training.session import choose_device
 from search_spaces.networks.network import Network
@@ -42,12 +43,15 @@ class Measured:
     threads: int
     scores: Scores
     with_reading: float
+    converted: str = ""
+    """Which published layout the weights had, and how such a network's images were prepared; empty for our own."""
 
     def lines(self) -> list[str]:
         """For a person."""
         found = self.scores
         return [
             f"{self.name}, weights {self.weights}",
+            *([f"converted:  {self.converted}"] if self.converted else []),
             f"data:       {self.data}, {self.part} part, {found.images:,} images at {self.side}×{self.side}",
             f"accuracy:   {100 * found.top1:.2f} % top-1, {100 * found.top5:.2f} % top-5, loss {found.loss:.4f}",
             f"throughput: {found.images_per_second:,.0f} images/s by the network alone, "
@@ -114,17 +118,25 @@ def evaluate_weights(
     torch.set_num_threads(count)
     if genotype is None:
         network, description = load_described(file)
-        loaded = _load(settings, description, image_size, index_file)
+        loaded = _prepared(settings, description, image_size, index_file)
     else:
         network, description, loaded = _from_parts(file, genotype, skeleton, cells, filters, image_size, settings)
     _check_classes(description, loaded)
     started = time.perf_counter()
     network = network.to(device=place_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = scoring_batches(loaded, getattr(loaded, part), _recipe(description), place_device, loader_workers)
+    batches = scoring_batches(loaded, getattr(loaded, part), Resident(place_device), loader_workers)
     with flushed_denormals(place_device):
         scores = score(network, batches)
     seconds = time.perf_counter() - started
-    return Measured(description.architecture.name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds)
+    name, converted = description.architecture.name, _converted(description)
+    return Measured(name, file, loaded.name, part, loaded.image_size, str(place_device), count, scores, seconds, converted)
+
+
+def _converted(description: NetworkDescription) -> str:
+    layout = description.facts.get("weights")
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (description.mean, description.std))
+    seen = f"{description.crop_fraction:.1%} of the shorter side, {description.interpolation}"
+    return f"weights of {layout}; images prepared by mean {mean}, deviation {std}, {seen}" if layout else ""
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
@@ -143,23 +155,19 @@ def _data_settings(source: Path, data: dict[str, Any] | None) -> DataSettings | 
     return None
 
 
-def _recipe(description: NetworkDescription) -> Recipe:
-    """A recipe that says no more than how images are prepared for scoring."""
-    augmentation = AugmentationSettings(
-        crop="inception", interpolation="bilinear" if description.interpolation == "bilinear" else "bicubic"
-    )
-    return Recipe(crop_fraction=description.crop_fraction, augmentation=augmentation)
-
-
-def _load(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> TrainingData:
+def _prepared(settings: DataSettings, description: NetworkDescription, image_size: int | None, index_file: Path | None) -> PreparedData:
+    """The data as the network was trained to see them."""
     expected = description.architecture
-    loaded = load_training_data(settings, _recipe(description), image_size or expected.image_size, index_file=index_file)
+    wanted = Preparation(
+        image_size=image_size or expected.image_size, crop_fraction=description.crop_fraction, interpolation=description.interpolation
+    )
+    loaded = prepare(settings, wanted, index_file=index_file)
     if loaded.channels != expected.channels:
         raise ConfigError(f"the network takes images of {expected.channels} channels, but those of {loaded.name} have {loaded.channels}")
     return replace(loaded, mean=description.mean, std=description.std)
 
 
-def _check_classes(description: NetworkDescription, data: TrainingData) -> None:
+def _check_classes(description: NetworkDescription, data: PreparedData) -> None:
     if description.architecture.classes != data.classes:
         raise ConfigError(f"the network knows {description.architecture.classes} classes, but {data.name} has {data.classes}")
     for known, found in zip(description.class_names, data.class_names, strict=False):
@@ -171,12 +179,20 @@ def _check_classes(description: NetworkDescription, data: TrainingData) -> None:
 
 def _from_parts(
     file: Path, genotype: str, skeleton: str | None, cells: int | None, filters: int | None, image_size: int | None, settings: DataSettings
-) -> tuple[Network, NetworkDescription, TrainingData]:
-    """Weights, genotype and data named apart: images are normalised as measured on the training part."""
+) -> tuple[Network, NetworkDescription, PreparedData]:
+    """Weights, genotype and data named apart: images as published weights want them, else normalised as measured in training."""
     if file.suffix.lower() not in CHECKPOINT_SUFFIXES and METADATA_KEY in read_metadata(file):
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
-    loaded = load_training_data(settings, Recipe(), image_size)
-    chosen = choose_architecture(resolve_genotype(genotype), skeleton, cells, filters, loaded.classes, loaded.channels, loaded.image_size)
-    network = chosen.build()
-    load_into(network, read_weights(file), file)
-    return network.eval(), NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names), loaded
+    weights, named = read_weights(file), resolve_genotype(genotype)
+    sizes = {"skeleton": skeleton, "cells": cells, "filters": filters}
+    if recognise(weights) is not None:
+        description = describe_weights(weights, named, {**sizes, "image_size": image_size})
+        loaded = _prepared(settings, description, image_size, None)
+    else:
+        loaded = prepare(settings, Recipe().preparation(image_size=image_size))
+        sizes |= {"classes": loaded.classes, "channels": loaded.channels, "image_size": loaded.image_size}
+        chosen = choose_architecture(named, **sizes)  # type: ignore[arg-type]
+        description = NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names)
+    network = description.architecture.build()
+    load_into(network, weights, file)
+    return network.eval(), description, loaded

@@ -1,5 +1,6 @@
 """From a recipe to what changes the weights: timm's optimisers, schedules, weight averages and mixup, and the groups of parameters."""
 
+import logging
 import re
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import nn
 from nas.training.recipe import EmaSettings, OptimizerSettings, Recipe, ScheduleSettings
 from search_spaces.networks.network import Network
 from search_spaces.networks.residual_network import ResidualNetwork
+
+# Of trainings of a single step timm says in a log that the schedule has no effect: true, and nobody's business.
+logging.getLogger("timm.scheduler").setLevel(logging.ERROR)
 
 BLOCKS_A_GROUP = 3
 """Blocks of ConvNeXt's long third stage that share a learning rate under layer-wise decay."""

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from nas.networks.weights.files import read_weights
+from nas.networks.weights.layouts import recognise
 from nas.tools.words import duration
-from nas.training.config import TrainConfig, skeleton_of, trained_skeleton
+from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.recipe import Recipe
 from nas.training.session import TrainResult, build_for_training, make_trainer, train_steps_seconds
 from nas.training.trainer import Trainer, image_side
@@ -27,6 +29,8 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, tim
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
     ]
+    if config.weights is not None:
+        lines.append(f"start:  {_starting_weights(Path(config.weights))}")
     if timed:
         lines += _timed(genotype, config)
     return lines
@@ -52,12 +56,17 @@ def describe_recipe(recipe: Recipe) -> str:
     return "; ".join([*parts, *filter(None, extras)])
 
 
+def _starting_weights(path: Path) -> str:
+    layout = recognise(read_weights(path))
+    return f"{path}" + (f" (weights of {layout.title}, converted)" if layout is not None else "")
+
+
 def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
     import torch
 
-    from nas.data.training_data import load_training_data
+    from nas.data.prepared import prepare
 
-    data = load_training_data(config.data, config.recipe, config.image_size, always_stream=config.streaming == "always")
+    data = prepare(config.data, preparation(config))
     before = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
@@ -69,7 +78,7 @@ def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
     return [
         *(f"note:   {note}" for note in data.notes),
         f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
-        f"{len(data.test):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
+        f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
         f"time:   about {duration(total)} ({1000 * seconds:.0f} ms a step of {trainer.share.batch_size} images, "
         f"{trainer.steps_an_epoch} steps an epoch, {config.threads} threads); Ctrl-C stops, the same command goes on",
     ]
@@ -81,7 +90,7 @@ def estimate_seconds(trainer: Trainer, step_seconds: float) -> float:
     sides = [image_side(trainer.recipe, full, (i + 0.5) / SIDES_SAMPLED) for i in range(SIDES_SAMPLED)]
     area = sum((side / full) ** 2 for side in sides) / len(sides)
     an_image = step_seconds / trainer.share.batch_size
-    scored = SCORING_SHARE * an_image * (len(trainer.data.validation) * trainer.recipe.epochs + len(trainer.data.test))
+    scored = SCORING_SHARE * an_image * (len(trainer.data.validation) * trainer.recipe.epochs + len(trainer.data.test or ()))
     return trainer.steps * step_seconds * area + scored
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
+from nas.data.settings import LARGE_SIDE, AugmentationSettings, Normalisation, Preparation
 from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
 from nas.settings.reading import Document, PackagedYaml, apply_overrides, document, named_document, validated
@@ -54,36 +55,6 @@ class ScheduleSettings(Settings):
         return self
 
 
-class AugmentationSettings(Settings):
-    """What is done to the training images."""
-
-    crop: Literal["none", "shift", "upsample", "inception"] = Field(
-        "shift",
-        description="shift: zero-pad by 1/8, random window; upsample: enlarge by 5/4, random window; "
-        "inception: random area and aspect ratio, resized; none",
-    )
-    min_area: Float = Field(0.08, gt=0, le=1, description="of inception: smallest share of the image's area")
-    flip: bool = Field(True, description="mirror half of the images (never where the data set forbids it, as with digits)")
-    cutout: int = Field(0, ge=0, description="side of the square erased from each image; 0 is off")
-    color_jitter: Float = Field(0.0, ge=0, le=1, description="brightness, contrast, saturation, in random order")
-    lighting: Float = Field(0.0, ge=0, le=1, description="standard deviation of AlexNet's PCA lighting")
-    rand_augment: str | None = Field(None, description="timm's notation, such as rand-m9-mstd0.5-inc1")
-    random_erasing: Float = Field(0.0, ge=0, le=1, description="probability; one rectangle of noise")
-    mixup: Float = Field(0.0, ge=0, description="alpha of mixup; 0 is off")
-    cutmix: Float = Field(0.0, ge=0, description="alpha of CutMix; 0 is off. With both, half of the batches each")
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-
-    @property
-    def batched(self) -> bool:
-        """Whether all of it can be done to whole batches of images in memory, in tensor operations."""
-        return self.crop != "inception" and not (self.color_jitter or self.lighting or self.rand_augment or self.random_erasing)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether two images become one."""
-        return self.mixup > 0 or self.cutmix > 0
-
-
 class RegularisationSettings(Settings):
     """What the recipe changes in the network and the loss; null leaves what the skeleton says."""
 
@@ -110,16 +81,11 @@ class ResolutionSettings(Settings):
     )
 
 
-class Recipe(Settings):
-    """All of it. ``batch_size`` counts the images of one step of the optimiser, over all workers and accumulated passes."""
+class TrainingSettings(Settings):
+    """How a network is trained, whatever for how long. ``batch_size`` counts the images of one step, over all workers and passes."""
 
-    name: str = "custom"
-    epochs: int = Field(100, ge=1, le=100_000)
     batch_size: int = Field(128, ge=1)
-    image_size: int | None = Field(None, ge=8, le=2048, description="null takes the data's own, or the skeleton's")
-    normalisation: Literal["measured", "imagenet", "half"] = Field(
-        "measured", description="mean and deviation: of the training images, of ImageNet, or 0.5 and 0.5"
-    )
+    normalisation: Normalisation = Field("measured", description="mean and deviation: of the training images, of ImageNet, or 0.5 and 0.5")
     crop_fraction: Float = Field(0.875, gt=0, le=1, description="share of the shorter side that scoring sees, of images from files")
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -130,14 +96,38 @@ class Recipe(Settings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.schedule.warmup_epochs >= self.epochs and self.schedule.warmup_epochs > 0:
-            raise ValueError(f"schedule.warmup_epochs must be below epochs ({self.epochs}), but got {self.schedule.warmup_epochs:g}")
+    def _check_resolution(self) -> Self:
         if self.resolution.start < 1 and not self.augmentation.batched:
             raise ValueError(
                 "resolution.start below 1 needs an augmentation of whole batches (crop none, shift or upsample, and nothing else)"
             )
         return self
+
+
+class Recipe(TrainingSettings):
+    """A whole training: the settings, for how long, and at what size."""
+
+    name: str = "custom"
+    epochs: int = Field(100, ge=1, le=100_000)
+    image_size: int | None = Field(None, ge=8, le=2048, description="null takes the data's own, or the skeleton's")
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.schedule.warmup_epochs >= self.epochs and self.schedule.warmup_epochs > 0:
+            raise ValueError(f"schedule.warmup_epochs must be below epochs ({self.epochs}), but got {self.schedule.warmup_epochs:g}")
+        return self
+
+    def preparation(self, *, image_size: int | None = None, train_examples: int | None = None, stream: bool = False) -> Preparation:
+        """How images are prepared for this recipe; ``stream`` reads files anew every epoch, also small ones."""
+        return Preparation(
+            image_size=image_size,
+            large_side=self.image_size or LARGE_SIDE,
+            normalisation=self.normalisation,
+            crop_fraction=self.crop_fraction if self.augmentation.crop == "inception" else 1.0,
+            interpolation=self.augmentation.interpolation,
+            train_examples=train_examples,
+            whole_batches=self.augmentation.batched and not stream,
+        )
 
 
 RECIPES: Registry[Document] = Registry("recipe", "nas.recipes", PackagedYaml("recipes"), document, ConfigError, "or give a YAML file")

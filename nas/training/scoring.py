@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nas.training.numerics import autocast
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,3 @@ def score_sums(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], pre
         sums["images"] += len(labels)
         sums["seconds"] += time.perf_counter() - started
     return sums
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
-    """Mixed precision where ``precision`` is not float32."""
-    return torch.autocast(device.type, dtype=precision) if precision != torch.float32 else nullcontext()

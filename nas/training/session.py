@@ -10,16 +10,17 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from nas.data.training_data import TrainingData, load_training_data
+from nas.data.prepared import PreparedData, prepare
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import NetworkDescription
 from nas.networks.weights.described import load_into, write_described
 from nas.networks.weights.files import read_weights
+from nas.networks.weights.layouts import in_our_names
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
-from nas.training.config import TrainConfig, skeleton_of, trained_skeleton
+from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.folder import TrainFolder, differences
 from nas.training.scoring import Scores
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
@@ -41,7 +42,7 @@ class Watcher:
     ``stop`` is asked after every step of the optimiser: True makes the training write a checkpoint and end as INTERRUPTED.
     """
 
-    on_start: Callable[[Trainer, TrainingData], None] = lambda trainer, data: None
+    on_start: Callable[[Trainer, PreparedData], None] = lambda trainer, data: None
     on_files: Callable[[int, int], None] = lambda done, total: None
     on_step: Callable[[Position, int], None] = lambda position, steps: None
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
@@ -76,7 +77,7 @@ def train_network(
     watcher: Watcher | None = None,
     *,
     workers: Workers | None = None,
-    data: TrainingData | None = None,
+    data: PreparedData | None = None,
 ) -> TrainResult:
     """Train the network of a genotype in ``config.skeleton``, in ``folder``; go on where an earlier call or process was stopped.
 
@@ -184,7 +185,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def build_for_training(genotype: Genotype, config: TrainConfig, data: TrainingData) -> Network:
+def build_for_training(genotype: Genotype, config: TrainConfig, data: PreparedData) -> Network:
     """The network as it is trained, its weights drawn with the seed, or read from ``config.weights``.
 
     Raises:
@@ -194,10 +195,11 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: TrainingDa
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
     if config.weights is not None:
-        weights, own = read_weights(Path(config.weights)), network.state_dict()
+        path, own = Path(config.weights), network.state_dict()
+        weights = in_our_names(network, read_weights(path), path)
         heads = tuple(name for name, value in weights.items() if "classifier" in name and name in own and own[name].shape != value.shape)
         kept = {name: value for name, value in weights.items() if name not in heads}
-        load_into(network, kept, Path(config.weights), without=("auxiliary.", "progress", *heads))
+        load_into(network, kept, path, without=("auxiliary.", "progress", *heads))
     return network
 
 
@@ -221,17 +223,10 @@ class _Session:
     """One process's work in a training's folder."""
 
     def __init__(
-        self, genotype: Genotype, config: TrainConfig, place: TrainFolder, watcher: Watcher, workers: Workers, data: TrainingData | None
+        self, genotype: Genotype, config: TrainConfig, place: TrainFolder, watcher: Watcher, workers: Workers, data: PreparedData | None
     ) -> None:
         self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
-        self.data = data or load_training_data(
-            config.data,
-            config.recipe,
-            config.image_size,
-            index_file=place.images_file,
-            always_stream=config.streaming == "always",
-            progress=watcher.on_files,
-        )
+        self.data = data or prepare(config.data, preparation(config), index_file=place.images_file, progress=watcher.on_files)
         network = build_for_training(genotype, config, self.data)
         self.parameters = count_parameters(network) - _auxiliary_parameters(network)
         self.macs = count_macs(network, channels=self.data.channels, image_size=self.data.image_size)
@@ -248,7 +243,7 @@ class _Session:
         self.watcher.on_start(trainer, self.data)
         detail = ""
         try:
-            hooks = Hooks(self.watcher.stop, self.watcher.on_step, self.watcher.on_epoch)
+            hooks = Hooks(stop=self.watcher.stop, on_step=self.watcher.on_step, on_epoch=self.watcher.on_epoch)
             ending = trainer.run(self._keep, hooks, self.config.checkpoint_steps)
         except DivergedError as problem:
             ending, detail = Ending.DIVERGED, str(problem)
@@ -282,6 +277,7 @@ class _Session:
             write_described(place.last_file, trainer.scored_network.state_dict(), self._description(self.config.recipe.epochs))
         self.workers.add([0.0])  # everybody waits until the files are there
         load_into(trainer.scored_network, read_weights(place.best_file), place.best_file)
+        assert self.data.test is not None
         return trainer.score(self.data.test)
 
     def _description(self, epoch: int) -> NetworkDescription:
@@ -295,8 +291,8 @@ class _Session:
             "epoch": epoch,
             "validation_top1": record.validation_top1,
             # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
-            "crop_fraction": recipe.crop_fraction if recipe.augmentation.crop == "inception" else 1.0,
-            "interpolation": data.interpolation or recipe.augmentation.interpolation,
+            "crop_fraction": data.crop_fraction,
+            "interpolation": data.interpolation,
         }
         return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
 
@@ -329,7 +325,7 @@ class _Session:
             self.place.log(message)
 
 
-def make_trainer(network: Network, data: TrainingData, config: TrainConfig, workers: Workers | None = None) -> Trainer:
+def make_trainer(network: Network, data: PreparedData, config: TrainConfig, workers: Workers | None = None) -> Trainer:
     """The trainer of a network, as the configuration says. Raises UserError."""
     return Trainer(
         network,

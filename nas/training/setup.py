@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.data.settings import DataSettings
-from nas.data.training_data import peek_side
+from nas.data.prepared import training_side
+from nas.data.registry import DATASETS, peek
+from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
 from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
@@ -17,7 +18,7 @@ from nas.settings.reading import parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
-from nas.training.recipe import load_recipe
+from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import Skeleton, load_skeleton
 
@@ -52,13 +53,9 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
         UserError: a name or a value breaks a rule.
     """
     genotype = resolve_genotype(request.source, request.rank)
-    assigned = parse_assignments(request.assignments)
-    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
-    for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
-    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
-    data = data_settings(request.source, request.data, for_data)
+    recipe, data = recipe_and_data(request)
     settings = _given(request.settings)
-    name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or peek_side(data, recipe))
+    name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or planned_side(data, recipe))
     document = {
         "skeleton": skeleton_document(skeleton, name),
         "data": data.model_dump(),
@@ -67,6 +64,15 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
         **settings,
     }
     return genotype, validated(TrainConfig, document)
+
+
+def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
+    """How is trained and on what: flags and ``--set`` assignments each in their place. Raises UserError."""
+    assigned = parse_assignments(request.assignments)
+    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
+    for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
+    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
+    return recipe, data_settings(request.source, request.data, for_data)
 
 
 def data_settings(source: str, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
@@ -89,6 +95,12 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
             name = swap[name]
     skeleton = load_skeleton(name)
     return name, with_size(skeleton, name, request.cells, request.filters)
+
+
+def planned_side(data: DataSettings, recipe: Recipe) -> int:
+    """The side at which images will be trained on where nobody says, from what can be known before they are read."""
+    shape = peek(data)
+    return shape.side if DATASETS[data.name].shape is not None else training_side(shape.side, recipe.image_size or LARGE_SIDE)
 
 
 def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:

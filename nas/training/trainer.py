@@ -3,10 +3,11 @@
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from controllers.controller import random_for
-from nas.data.batches import Batch, Share, TrainingBatches, scoring_batches, shrink
-from nas.data.training_data import Part, TrainingData
-from nas.errors import DataError
-from nas.evaluators.child import LOSS_CHECKED_EVERY, flushed_denormals, resolve_precision
-from nas.training.checkpoint import load_optimizer, optimizer_tensors
+from nas.data.batches import Batch, Resident, Share, TrainingBatches, scoring_batches, shrink
+from nas.data.dataset import Part
+from nas.data.prepared import PreparedData
+from nas.errors import DataError, RunError
+from nas.training.checkpoint import optimizer_state, optimizer_tensors
+from nas.training.numerics import autocast, flushed_denormals, resolve_precision
 from nas.training.optimisation import WeightAverage, make_mixup, make_optimizer, make_schedule, set_norm_momentum
 from nas.training.recipe import Recipe
-from nas.training.scoring import Scores, autocast, score_sums
+from nas.training.scoring import Scores, score_sums
 from search_spaces.networks.network import Network
 
+LOSS_CHECKED_EVERY = 50
+"""Steps between two looks at the loss on a GPU, where every look waits for the device. On a CPU every step is looked at."""
 RESOLUTION_STEP = 4
 """Pixels by which the side of shrunk images grows."""
 
@@ -103,8 +107,13 @@ class Workers:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Who is told what while a training goes on. ``stop`` is asked after every step; the others come after it happened."""
+    """Who is told what while a training goes on.
 
+    ``on_batch`` is called before every batch that is trained on or scored, ``stop`` is asked after every step; ``on_step`` and
+    ``on_epoch`` come after it happened. What they raise ends the training.
+    """
+
+    on_batch: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
     on_step: Callable[[Position, int], None] = lambda position, steps: None
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
@@ -128,7 +137,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        data: TrainingData,
+        data: PreparedData,
         recipe: Recipe,
         *,
         seed: int,
@@ -136,7 +145,9 @@ class Trainer:
         micro_batch: int | None = None,
         loader_workers: int = 0,
         workers: Workers | None = None,
+        resident: Resident | None = None,
     ) -> None:
+        self.resident = resident or Resident(device)
         self.workers = workers or Workers()
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
@@ -152,8 +163,13 @@ class Trainer:
         self.average = WeightAverage(network, recipe.ema) if recipe.ema else None
         self.mixup = make_mixup(recipe, data.classes)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16 and device.type == "cuda")
-        self.batches = TrainingBatches(data, recipe, seed, device, loader_workers)
+        self.batches = TrainingBatches(data, recipe.augmentation, seed, self.resident, loader_workers)
         self.module = self.workers.wrap(_WithAuxiliary(self.network))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells whether another training has the same images."""
+        return self.data.fingerprint()
 
     # ------------------------------------------------------------------------------------------------ state
 
@@ -176,28 +192,43 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """The rest, as plain data."""
-        return {"position": self.position.document(), "scaler": self.scaler.state_dict(), "steps_an_epoch": self.steps_an_epoch}
+        return {
+            "position": self.position.document(),
+            "scaler": self.scaler.state_dict(),
+            "steps_an_epoch": self.steps_an_epoch,
+            "data": self.fingerprint,
+        }
 
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any], path: Any) -> None:  # noqa: ANN401 - any path, for messages
         """Go back to where ``tensors`` and ``state`` were taken.
 
         Raises:
-            RunError: they do not fit this network, recipe or data set.
+            RunError: they do not fit this network or recipe.
+            DataError: they were taken while training on other images.
         """
-        from nas.errors import RunError
-
+        if state.get("data", self.fingerprint) != self.fingerprint:
+            raise DataError(
+                f"{path}: a training must go on with the images it began with (checksum {state['data']}), but those of {self.data.name} "
+                f"have {self.fingerprint}; put them back, or begin another training"
+            )
         try:
             if state["steps_an_epoch"] != self.steps_an_epoch:
                 raise ValueError(f"it has {state['steps_an_epoch']} steps an epoch, this training {self.steps_an_epoch}")
-            self.position = Position.from_document(state["position"])
-            self.network.load_state_dict(_below("network.", tensors))
-            if self.average:
-                self.average.network.load_state_dict(_below("average.", tensors))
+            position = Position.from_document(state["position"])
+            networks = {"network.": self.network} | ({"average.": self.average.network} if self.average else {})
+            for prefix, network in networks.items():
+                _check_shapes(network, _below(prefix, tensors))
+            momenta = optimizer_state(self.optimizer, tensors)
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
         except (KeyError, TypeError, ValueError, RuntimeError) as problem:
             raise RunError(f"{path}: the checkpoint does not fit this training: {str(problem).splitlines()[0]}") from None
-        load_optimizer(self.optimizer, tensors, path)
+        # Nothing was changed until here, so that a caller whose checkpoint does not fit can begin anew.
+        self.position = position
+        for prefix, network in networks.items():
+            network.load_state_dict(_below(prefix, tensors))
+        for parameter, name, value in momenta:
+            self.optimizer.state[parameter][name] = value
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -212,13 +243,17 @@ class Trainer:
         """
         hooks = hooks or Hooks()
         while self.position.epoch <= self.recipe.epochs:
-            if not self._train_epoch(hooks, lambda: checkpoint(False), every_steps):
+            record = self.run_epoch(hooks, lambda: checkpoint(False), every_steps)
+            if record is None:
                 checkpoint(False)
                 return Ending.INTERRUPTED
-            record = self._end_epoch()
             checkpoint(self.position.best_epoch == record.epoch)
             hooks.on_epoch(record, self.position.best_epoch == record.epoch)
         return Ending.FINISHED
+
+    def run_epoch(self, hooks: Hooks, checkpoint: Callable[[], None] = lambda: None, every_steps: int | None = None) -> EpochRecord | None:
+        """Train to the end of the current epoch and score it; None where ``hooks.stop`` said so. Raises DivergedError."""
+        return self._end_epoch(hooks) if self._train_epoch(hooks, checkpoint, every_steps) else None
 
     def _train_epoch(self, hooks: Hooks, checkpoint: Callable[[], None], every_steps: int | None) -> bool:
         """Train to the end of the current epoch; False where it was interrupted."""
@@ -230,6 +265,7 @@ class Trainer:
         clock = _Clock(position)
         steps = self.batches.epoch(position.epoch, self.share, position.step, self.steps_an_epoch)
         for passes in steps:
+            hooks.on_batch()
             with flushed_denormals(self.device):
                 total += self._step(passes)
             position.step += 1
@@ -312,13 +348,13 @@ class Trainer:
         np.random.seed(rng.getrandbits(32))
         random.seed(rng.getrandbits(62))
 
-    def _end_epoch(self) -> EpochRecord:
+    def _end_epoch(self, hooks: Hooks) -> EpochRecord:
         """Score the epoch and step to the next."""
         position = self.position
         clock = _Clock(position)
         trained = position.seconds
         mean = self.workers.add([position.loss_sum])[0] / self.workers.world / self.steps_an_epoch
-        scores = self.score(self.data.validation)
+        scores = self.score(self.data.validation, hooks.on_batch)
         if not math.isfinite(scores.loss):
             raise DivergedError(f"the logits of validation images are not finite after epoch {position.epoch}")
         clock.tick()
@@ -342,20 +378,24 @@ class Trainer:
         position.seconds = position.cpu_seconds = 0.0
         return record
 
-    def score(self, part: Part) -> Scores:
-        """Score the network on a part of the data, all workers together."""
+    def score(self, part: Part, on_batch: Callable[[], None] = lambda: None) -> Scores:
+        """Score the network on a part of the data, all workers together; ``on_batch`` is called before every batch."""
         network = self.scored_network
         self.workers.share_buffers(network)
-        batches = scoring_batches(
-            self.data, part, self.recipe, self.device, self.loader_workers, rank=self.workers.rank, world=self.workers.world
-        )
+        batches = scoring_batches(self.data, part, self.resident, self.loader_workers, self.workers.rank, self.workers.world)
         with flushed_denormals(self.device):
-            sums = score_sums(network, batches, self.precision)
+            sums = score_sums(network, _announced(batches, on_batch), self.precision)
         names = list(sums)
         sums = dict(zip(names, self.workers.add([sums[name] for name in names]), strict=True))
         count = max(1.0, sums["images"])
         seconds = sums["seconds"] / self.workers.world
         return Scores(sums["top1"] / count, sums["top5"] / count, sums["loss"] / count, int(sums["images"]), seconds)
+
+
+def _announced(batches: Iterator[Batch], on_batch: Callable[[], None]) -> Iterator[Batch]:
+    for batch in batches:
+        on_batch()
+        yield batch
 
 
 class _Clock:
@@ -370,6 +410,14 @@ class _Clock:
         self._position.seconds += wall - self._wall
         self._position.cpu_seconds += cpu - self._cpu
         self._wall, self._cpu = wall, cpu
+
+
+def _check_shapes(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    own = {name: value.shape for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items()}
+    if own != found:
+        name = sorted(name for name in own.keys() | found.keys() if own.get(name) != found.get(name))[0]
+        raise ValueError(f"{name} must have the shape {own.get(name)}, but has {found.get(name)}")
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

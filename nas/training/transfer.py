@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nas.data.folder import find_files
-from nas.data.training_data import peek_side
+from nas.data.registry import DATASETS, peek
 from nas.errors import ConfigError, DataError
 from nas.networks.architecture import Architecture
 from nas.networks.description import read_skeleton, skeleton_document
@@ -14,7 +13,7 @@ from nas.networks.scaling import describe_shape, read_target, scale_to
 from nas.settings.reading import validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
-from nas.training.setup import Request, configure
+from nas.training.setup import Request, configure, planned_side
 from search_spaces.genotype import Genotype
 
 ALIASES = {"mobile": "nasnet-mobile", "large": "nasnet-large", "cifar": "nasnet-cifar"}
@@ -93,14 +92,9 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
 def planned_architecture(genotype: Genotype, config: TrainConfig) -> Architecture:
     """The network that will be trained, from what can be known before the images are checked."""
     name, skeleton = read_skeleton(config.skeleton, "the configuration")
-    data = config.data
-    if data.name == "folder":
-        classes, channels = len(find_files(data.root or "").class_names), 3
-    else:
-        from nas.runs.plan import KNOWN_SHAPES
-
-        _, _, channels, classes = KNOWN_SHAPES.get(data.name, (0, 0, 3, 10))
-    return Architecture(genotype, skeleton, name, classes, channels, config.image_size or peek_side(data, config.recipe))
+    shape = peek(config.data)
+    side = config.image_size or planned_side(config.data, config.recipe)
+    return Architecture(genotype, skeleton, name, shape.classes, shape.channels, side)
 
 
 def default_recipe(skeleton: str) -> str:
@@ -114,7 +108,7 @@ def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
     Raises:
         UserError: there is no such data set, or ImageNet is not where it should be.
     """
-    if to in ("cifar10", "cifar100", "digits", "synthetic"):
+    if to in DATASETS and to != "folder":
         return {"data.name": to, "data.root": data_dir}
     if to == "imagenet":
         if data_dir is None:
@@ -122,7 +116,8 @@ def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(data_dir))}
     if Path(to).expanduser().is_dir():
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(to).expanduser().resolve())}
-    raise ConfigError(f"--to must be imagenet, cifar10, cifar100, digits, synthetic or an existing folder of images, but got {to!r}")
+    names = ", ".join(name for name in DATASETS if name != "folder")
+    raise ConfigError(f"--to must be imagenet, {names} or an existing folder of images, but got {to!r}")
 
 
 def find_ilsvrc(root: Path) -> str:

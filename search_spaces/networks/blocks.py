@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.errors import GenotypeError
+from search_spaces.networks.convolution import Conv2d
 from search_spaces.networks.drop_path import drop_path
 from search_spaces.vocabulary import BLOCK_OPTIONS, OptionValue
 
@@ -98,7 +99,7 @@ def make_shortcut(channels_in: int, channels_out: int, stride: int, norm: str = 
     """Identity where shapes agree, else a 1×1 convolution with the stride and a norm (He et al. 2016, type B)."""
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), make_norm(norm, channels_out))
+    return nn.Sequential(Conv2d(channels_in, channels_out, 1, stride, bias=False), make_norm(norm, channels_out))
 
 
 def initialise_he(module: nn.Module) -> None:

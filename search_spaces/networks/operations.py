@@ -2,7 +2,7 @@
 
 Sources: tensorflow/models research/slim/nets/nasnet (separable convolutions, pooling, identity), tensorflow/tpu amoeba_net
 (the other convolutions), quark0/darts (where ``Conventions`` asks for its forms). Convolutions have no bias; the order is
-always ReLU, convolution, batch norm.
+ReLU, convolution, batch norm, except for NAS-Bench-101's convolutions, whose names say theirs.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,10 +18,11 @@ from search_spaces import vocabulary
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Edge
 from search_spaces.networks.blocks import BLOCKS, build_block
+from search_spaces.networks.convolution import Conv2d
 from search_spaces.skeletons import Conventions
 
 
-class Convolution(nn.Conv2d):
+class Convolution(Conv2d):
     """A convolution without bias whose output has ``ceil(side / stride)`` pixels a side, whatever the kernel (not if ``valid``).
 
     With stride 1, odd kernels and every padding rule agree, and the padding is the convolution's own. A strided one under
@@ -59,7 +60,7 @@ class Convolution(nn.Conv2d):
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1], self.dilation[1])
         if (top, left) != (bottom, right):
             x = F.pad(x, (0, right - left, 0, bottom - top))
-        return F.conv2d(x, self.weight, None, self.stride, (top, left), self.dilation, self.groups)
+        return self.convolve(x, (top, left))
 
 
 def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
@@ -179,14 +180,17 @@ class FactorizedReduction(Operation):
 
 
 class Pooling(Operation):
-    """Average or maximum over a window; the padding takes no part. Another width is reached by a 1×1 convolution after it."""
+    """Average or maximum over a window; the padding takes no part. Another width is reached by a 1×1 convolution after it.
+
+    A window of even side has no middle: whatever the conventions, it is padded as TensorFlow does, after the last pixel.
+    """
 
     activated = False
 
     def __init__(self, kind: str, kernel: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> None:
         super().__init__()
         self.kind, self.kernel, self.stride = kind, kernel, stride
-        self.same = layers.conventions.padding == "same" and stride > 1
+        self.same = kernel % 2 == 0 or (layers.conventions.padding == "same" and stride > 1)
         self.counts_padding = layers.conventions.average_counts_padding and self.same
         self.project = None if channels_in == channels_out else project(channels_in, channels_out, 1, layers)
 
@@ -194,6 +198,8 @@ class Pooling(Operation):
         """See ``Operation``."""
         pads = [same_padding(side, self.kernel, self.stride) for side in x.shape[2:]] if self.same else [(self.kernel // 2,) * 2] * 2
         before = (pads[0][0], pads[1][0])
+        if self.stride == 1 and self.kernel % 2 == 0:  # no window ends outside where each pixel begins one
+            x = F.pad(x, (0, 1, 0, 1), value=-torch.inf)
         # A window that starts inside may end outside under ceil_mode: that is the odd pixel after, without a padded copy.
         if self.kind == "max":
             x = F.max_pool2d(x, self.kernel, self.stride, before, ceil_mode=self.same)
@@ -274,11 +280,18 @@ def _convolution(
     return Sequential(*parts, layers.norm(channels_out))
 
 
-def _dilated(channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
+def _dilated(kernel: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
     if layers.conventions.dilated == "plain":
-        return _convolution(((3, 3),), 1 / 4, channels_in, channels_out, stride, layers, dilation=2)
-    depthwise = layers.conv(channels_in, channels_in, 3, stride, dilation=2, groups=channels_in)
+        return _convolution(((kernel, kernel),), 1 / 4, channels_in, channels_out, stride, layers, dilation=2)
+    depthwise = layers.conv(channels_in, channels_in, kernel, stride, dilation=2, groups=channels_in)
     return Sequential(depthwise, layers.conv(channels_in, channels_out, 1), layers.norm(channels_out))
+
+
+def _relu_last(kernel: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
+    """NAS-Bench-101's order: convolution, batch norm, ReLU (Ying et al. 2019, arXiv 1902.09635, section 2.1)."""
+    return Sequential(
+        layers.conv(channels_in, channels_out, kernel, stride), layers.norm(channels_out), FreshReLU(), activated=False
+    )
 
 
 def _zero(channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
@@ -289,14 +302,19 @@ OPERATIONS: Mapping[str, Factory] = {
     "identity": _identity,
     "conv_1x3_3x1": partial(_convolution, ((1, 3), (3, 1)), 3 / 8),
     "conv_1x7_7x1": partial(_convolution, ((1, 7), (7, 1)), 1 / 4),
-    "dil_conv_3x3": _dilated,
+    "dil_conv_3x3": partial(_dilated, 3),
+    "dil_conv_5x5": partial(_dilated, 5),
     "avg_pool_3x3": partial(Pooling, "avg", 3),
     "avg_pool_5x5": partial(Pooling, "avg", 5),
+    "max_pool_2x2": partial(Pooling, "max", 2),
     "max_pool_3x3": partial(Pooling, "max", 3),
     "max_pool_5x5": partial(Pooling, "max", 5),
     "max_pool_7x7": partial(Pooling, "max", 7),
     "conv_1x1": project,
     "conv_3x3": partial(_convolution, ((3, 3),), 1 / 4),
+    "conv_5x5": partial(_convolution, ((5, 5),), 1 / 4),
+    "conv_1x1_bn_relu": partial(_relu_last, 1),
+    "conv_3x3_bn_relu": partial(_relu_last, 3),
     "sep_conv_3x3": partial(SeparableConvolution, 3),
     "sep_conv_5x5": partial(SeparableConvolution, 5),
     "sep_conv_7x7": partial(SeparableConvolution, 7),

@@ -1,11 +1,14 @@
 """Every controller keeps the shared contract, proposes the same in another process, and is made by name."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.contracts import CONTRACT, SMALL_SPACE, Make, as_plain, disorderly_history, reward_for
+from support.paths import ROOT
 
 from controllers.controller import Completed, Controller
 from controllers.deduplicated import Deduplicated
@@ -50,7 +53,8 @@ def proposals(name: str, seed: int) -> list[dict]:
 @pytest.mark.parametrize("name", sorted(CONTROLLERS))
 def test_same_seed_same_proposals_in_another_process(name):
     program = f"import json, test_controllers as t; print(json.dumps(t.proposals({name!r}, 3)))"
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=__file__.rpartition("/")[0])
+    paths = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{Path(__file__).parent}"}
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT, env=paths)
     assert json.loads(output.stdout) == json.loads(json.dumps(proposals(name, 3)))
     assert proposals(name, 4) != proposals(name, 3)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nas.data.proxy import channel_statistics, proxy_data, resize
 from PIL import Image
 
 from nas.data import load_dataset, prepare, split_validation
@@ -19,7 +20,6 @@ from nas.data.dataset import Dataset, balanced_choice, stratified_choice
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.folder import load_folder
 from nas.data.plain_pickle import load_plain_pickle
-from nas.data.proxy import channel_statistics, proxy_data, resize
 from nas.data.settings import DataSettings
 from nas.errors import DataError
 from nas.evaluators.settings import Fidelity

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nas.data.image_files import ImageFiles, index_document, index_folder, read_index
+from nas.data.training_data import ArrayPart, TrainingData, load_training_data, peek_side
 from PIL import Image
 from support.image_trees import CLASSES, make_tree, picture
 
 from nas.data.batches import Share, TrainingBatches, open_or_neighbour, scoring_batches
-from nas.data.image_files import ImageFiles, index_document, index_folder, read_index
 from nas.data.settings import DataSettings
-from nas.data.training_data import ArrayPart, TrainingData, load_training_data, peek_side
 from nas.errors import DataError
 from nas.networks.description import skeleton_document
 from nas.training.config import TrainConfig

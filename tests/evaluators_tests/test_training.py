@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from nas.data.proxy import ProxyData, channel_statistics
 from torch import nn
 
 from controllers.controller import Completed, Failed
 from nas.data.dataset import Dataset
 from nas.data.embedded import load_digits, make_synthetic
-from nas.data.proxy import ProxyData, channel_statistics
 from nas.evaluators.child import (
     flushed_denormals,
     learning_rate,

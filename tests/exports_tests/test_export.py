@@ -30,8 +30,16 @@ from search_spaces.networks.operations import OPERATIONS
 from search_spaces.reference import load_reference
 from search_spaces.registry import load_space
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import AMOEBANET_CONVENTIONS, DARTS_CONVENTIONS, SKELETONS, TIMM_CONVENTIONS, NASNetSkeleton, Skeleton
-from search_spaces.vocabulary import BLOCK_OPTIONS
+from search_spaces.skeletons import (
+    AMOEBANET_CONVENTIONS,
+    DARTS_CONVENTIONS,
+    SKELETONS,
+    TIMM_CONVENTIONS,
+    Conventions,
+    NASNetSkeleton,
+    Skeleton,
+)
+from search_spaces.vocabulary import BLOCK_OPTIONS, OTHER_OPERATIONS
 
 SMALL_RESIDUAL = ResidualSkeleton((2, 1), (32, 64), "cifar", 16)
 SMALL_CONVNEXT = replace(SKELETONS["convnext-cifar"], depths=(1, 2), widths=(8, 16))  # type: ignore[type-var]
@@ -133,6 +141,14 @@ def test_any_cell_in_any_tradition(seed: int, tmp_path: Path) -> None:
     genotype = Genotype(random_cell(rng, rng.choice((1, 2))), random_cell(rng, 2) if rng.random() < 0.7 else None)
     conventions = rng.choice([NASNetSkeleton().conventions, DARTS_CONVENTIONS, TIMM_CONVENTIONS])
     agree(handover(genotype, NASNetSkeleton(rng.choice((1, 2)), rng.choice((1, 2, 5)), conventions=conventions)), tmp_path / "net.py")
+
+
+@pytest.mark.parametrize("conventions", [AMOEBANET_CONVENTIONS, DARTS_CONVENTIONS], ids=["amoebanet", "darts"])
+@pytest.mark.parametrize("name", OTHER_OPERATIONS)
+def test_other_spaces_operations_at_any_stride_and_width(name: str, conventions: Conventions, tmp_path: Path) -> None:
+    nodes = (Node((Edge(0, name), Edge(1, name)), "concat"), Node((Edge(2, name), Edge(1, "identity"))))
+    cell = CellGenotype(nodes, outputs=(2, 3))
+    agree(handover(Genotype(cell, cell), NASNetSkeleton(1, 5, conventions=conventions)), tmp_path / "net.py")
 
 
 def test_only_what_is_used_stands_in_the_file(tmp_path: Path) -> None:
@@ -386,7 +402,7 @@ def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nasnet-a", "-f", "pickle"], "--format must be one of yaml, json, dot, svg, safetensors, torch-export, onnx, python, timm"),
+        (["nasnet-a", "-f", "pickle"], "--format must be one of yaml, json, dot, svg, safetensors, timm-weights, "),
         (["nasnet-a", "-f", "onnx"], "name it with --output, such as network.onnx"),
         (["nasnet-a", "-f", "onnx", "-o", "net.txt"], "--output must end in .onnx"),
         (["nasnet-a", "-f", "python", "-o", "net.py", "--weights", "none.safetensors"], "none.safetensors: cannot be read"),

@@ -4,6 +4,8 @@ import random
 
 import pytest
 import torch
+from support.random_weights import randomise
+from typer.testing import CliRunner
 
 from search_spaces.errors import SkeletonError
 from search_spaces.nasnet import NASNET
@@ -15,7 +17,12 @@ from search_spaces.space import sample_actions
 
 pytest.importorskip("torchvision")
 
-from nas.networks.detection import PyramidBackbone, faster_rcnn
+from nas.cli.main import app
+from nas.networks.architecture import Architecture
+from nas.networks.description import NetworkDescription
+from nas.networks.detection import PyramidBackbone, faster_rcnn, load_detector
+from nas.networks.weights.described import write_described
+from nas.networks.weights.files import WeightsError
 
 BACKBONES = {
     "resnext": (load_reference("resnext-32x4d"), ResidualSkeleton((1, 1, 1, 1), (64, 128, 256, 512), stem_filters=16)),
@@ -67,6 +74,39 @@ def test_pyramid_has_one_map_a_level_and_a_pooled_one():
         "3": (1, 8, 2, 3),
         "pool": (1, 8, 1, 2),
     }
+
+
+# ---------------------------------------------------------------------------------------------------- the doors
+
+
+def test_nas_cost_counts_a_detector() -> None:
+    """As many parameters as torchvision's own Faster R-CNN on ResNet-50 has."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    result = CliRunner().invoke(app, ["cost", "resnext-1x64d", "--skeleton", "resnet-50", "--detection", "91"], env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    with torch.device("meta"):
+        theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
+    expected = sum(p.numel() for p in theirs.parameters())
+    assert f"detector:   {expected:,} parameters with Faster R-CNN for 91 classes" in result.output
+    assert "strides 4, 8, 16, 32; 23,508,032 of them in the backbone" in result.output
+
+
+def test_a_trained_network_becomes_a_detector_with_its_own_normalisation(tmp_path) -> None:
+    genotype, skeleton = BACKBONES["resnext"]
+    architecture = Architecture(genotype, skeleton, "custom", 7, 3, 128)
+    trained = randomise(architecture.build())
+    write_described(tmp_path / "net.safetensors", trained.state_dict(), NetworkDescription(architecture, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)))
+    model = load_detector(tmp_path / "net.safetensors", classes=3, out_channels=16, min_size=64, max_size=96).eval()
+    assert (model.transform.image_mean, model.transform.image_std) == ([0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, expected in zip(model.backbone.network.features(images), trained.eval().features(images), strict=True):
+            torch.testing.assert_close(ours, expected)
+        (found,) = model([images[0]])
+    assert found["boxes"].shape == (len(found["labels"]), 4)
+    with pytest.raises(WeightsError, match="there is no such file"):
+        load_detector(tmp_path / "none.safetensors", classes=3)
 
 
 def test_levels_finer_than_asked_are_left_out():

@@ -1,14 +1,16 @@
 """NASNet-A and PNASNet-5 compute what timm's ports compute with the same weights, and weights go both ways."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.networks.weights.described import CLASSIFIERS, load_into
 from nas.networks.weights.files import WeightsError
-from nas.networks.weights.nasnet import from_timm, to_timm
+from nas.networks.weights.nasnet import in_our_names, to_timm
 from search_spaces.networks.build import build_network
 from search_spaces.networks.network import Network
 from search_spaces.reference import load_reference
@@ -33,6 +35,11 @@ def randomised(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+def take(network: Network, weights: Mapping[str, Tensor], without: tuple[str, ...] = ("progress",)) -> None:
+    """As the commands take them: by the names that they have."""
+    load_into(network, weights, Path("weights.safetensors"), without=without)
+
+
 def small_timm() -> nn.Module:
     return randomised(nasnet.NASNetALarge(num_classes=10, stem_size=12, num_features=24 * 8, pad_type="same"))
 
@@ -45,7 +52,7 @@ def large_pair(name: str) -> tuple[nn.Module, Network]:
     theirs = randomised(timm.create_model(name))
     genotype, skeleton = {"nasnetalarge": ("nasnet-a", TIMM_LARGE), "pnasnet5large": ("pnasnet-5", PNASNET_LARGE)}[name]
     ours = build_network(load_reference(genotype), skeleton, classes=1000, image_size=331).eval()
-    from_timm(ours, theirs.state_dict())
+    take(ours, theirs.state_dict())
     return theirs, ours
 
 
@@ -56,7 +63,7 @@ def relative_difference(ours: Tensor, theirs: Tensor) -> float:
 @pytest.mark.parametrize("size", [64, 75])
 def test_small_nasnet_gives_timms_logits_and_gradients(size: int) -> None:
     theirs, ours = small_timm(), small_ours()
-    from_timm(ours, theirs.state_dict())
+    take(ours, theirs.state_dict())
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(size))
     logits, expected = ours(images), theirs(images)
     assert expected.std() > 0.05
@@ -92,7 +99,7 @@ def test_the_released_networks_average_differs_from_timms() -> None:
     large = SKELETONS["nasnet-large"]
     assert isinstance(large, NASNetSkeleton)
     ours = small_ours(replace(large, filters=8, stem_filters=12))
-    from_timm(ours, theirs.state_dict())
+    ours.load_state_dict(in_our_names(ours, theirs.state_dict(), "nasnet"), strict=False)
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     assert relative_difference(ours(images), theirs(images)) > 1e-3
 
@@ -133,7 +140,7 @@ def test_the_background_class_of_released_weights_is_dropped() -> None:
     skeleton = replace(SMALL)
     weights["last_linear.weight"], weights["last_linear.bias"] = torch.randn(1001, 192), torch.randn(1001)
     ours = build_network(load_reference("nasnet-a"), skeleton, classes=1000, image_size=64)
-    from_timm(ours, weights)
+    take(ours, weights)
     assert torch.equal(to_timm(ours)["last_linear.bias"], weights["last_linear.bias"][1:])
 
 
@@ -147,9 +154,9 @@ def _without(key: str) -> Callable[[dict[str, Tensor]], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_without("cell_3.conv_1x1.bn.weight"), r"1 tensors are missing: cell_3\.conv_1x1\.bn\.weight"),
-        (lambda weights: weights.update(surplus=torch.ones(1)), "1 tensors have no place in the network: surplus"),
-        (lambda weights: weights.update({"conv0.conv.weight": torch.ones(12, 3, 5, 5)}), r"must have the shape \(12, 3, 3, 3\), but got"),
+        (_without("cell_3.conv_1x1.bn.weight"), r"1 missing \(such as cells\.cell_3\.adjust\.1\.layers\.1\.weight\)"),
+        (lambda weights: weights.update(surplus=torch.ones(1)), r"1 unknown \(such as surplus\)"),
+        (lambda weights: weights.update({"conv0.conv.weight": torch.ones(12, 3, 5, 5)}), "1 of another shape"),
     ],
 )
 def test_weights_that_do_not_fit_change_nothing(spoil: Callable[[dict[str, Tensor]], None], message: str) -> None:
@@ -158,7 +165,7 @@ def test_weights_that_do_not_fit_change_nothing(spoil: Callable[[dict[str, Tenso
     weights = dict(small_timm().state_dict())
     spoil(weights)
     with pytest.raises(WeightsError, match=message):
-        from_timm(ours, weights)
+        take(ours, weights)
     assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
 
 
@@ -173,7 +180,7 @@ def test_networks_that_timm_has_not_are_refused() -> None:
 def test_a_network_without_classifier_takes_the_rest() -> None:
     theirs = small_timm()
     ours = build_network(load_reference("nasnet-a"), SMALL, classes=0, image_size=64).eval()
-    from_timm(ours, theirs.state_dict())
+    take(ours, theirs.state_dict(), (*CLASSIFIERS, "progress"))
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         assert relative_difference(ours(images), theirs.forward_head(theirs.forward_features(images), pre_logits=True)) <= 1e-5

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nas.data.proxy import prepare
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from support.paths import ROOT
@@ -23,7 +24,6 @@ from controllers.controller import Completed, Failed, Outcome, Stopped, random_f
 from controllers.options import ControllerError
 from controllers.registry import CONTROLLERS
 from nas import ray_tune
-from nas.data.proxy import prepare
 from nas.errors import GenotypeError, RunError
 from nas.evaluators.objective import synthetic_reward
 from nas.ray_tune import ControllerSearcher, genotype_of

@@ -13,6 +13,7 @@ from nas.runs import session as engine
 from nas.runs.config import FinalistSettings, SearchConfig, build_config
 from nas.runs.finalists import Lineup, Standing, Standings, read_standings, run_finalists, stage_config, winner_config
 from nas.runs.folder import RunFolder
+from search_spaces.reference import load_reference
 
 SYNTHETIC = ["evaluator=synthetic", "synthetic.noise=0.02", "runner.kind=local", "controller.name=random", "controller.options={}"]
 QUIET = Console(quiet=True)
@@ -83,7 +84,7 @@ def test_the_higher_fidelity_uses_all_images_and_keeps_what_is_not_named() -> No
 
 def test_the_winner_is_trained_as_the_finalists_were() -> None:
     config = build_config("cpu", ["training.augmentation=paper", "training.cutout=4", "training.auxiliary_weight=0.4"])
-    trained = winner_config(2, config)
+    trained = winner_config(load_reference("nasnet-a"), config)
     fidelity = config.fidelity
     found = (trained.skeleton["cells"], trained.skeleton["filters"], trained.image_size)
     assert found == (fidelity.cells, fidelity.filters, fidelity.image_size)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nas.data.proxy import prepare
+from nas.evaluators.child_state import unpack_state
 from rich.console import Console
 
 from controllers.controller import Completed, Stopped, random_for
 from nas.cli.views import run as report
-from nas.data.proxy import prepare
 from nas.errors import ConfigError
-from nas.evaluators.child_state import unpack_state
 from nas.evaluators.evaluator import Attempt
 from nas.evaluators.registry import build_evaluator
 from nas.runs import session as engine

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.operations import (
     OPERATIONS,
     Convolution,
@@ -96,6 +97,16 @@ def test_pooling_pads_as_tensorflow_and_leaves_the_padding_out(kernel: int, stri
     total = F.avg_pool2d(padded(x, kernel, stride, 1, 0), kernel, stride)
     share = F.avg_pool2d(padded(torch.ones_like(x), kernel, stride, 1, 0), kernel, stride)
     torch.testing.assert_close(Pooling("avg", kernel, 4, 4, stride, NASNET)(x), total / share)
+
+
+@pytest.mark.parametrize("layers", [NASNET, DARTS], ids=["nasnet", "darts"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", [(8, 8), (7, 7), (9, 6), (2, 3), (1, 1)])
+def test_an_even_window_pads_as_tensorflow_in_every_tradition(stride: int, sides: tuple[int, int], layers: Layers) -> None:
+    x = state(4, *sides)
+    torch.testing.assert_close(
+        Pooling("max", 2, 4, 4, stride, layers)(x), F.max_pool2d(padded(x, 2, stride, 1, -torch.inf), 2, stride)
+    )
 
 
 def test_the_average_of_ones_is_one_except_under_timms_convention() -> None:
@@ -192,6 +203,10 @@ def kernels(operation: nn.Module) -> list[tuple[int, ...]]:
         ("conv_1x1", [(16, 12, 1, 1)], [(16, 12, 1, 1)]),
         ("conv_3x3", [(4, 12, 1, 1), (4, 4, 3, 3), (16, 4, 1, 1)], [(16, 12, 3, 3)]),
         ("dil_conv_3x3", [(4, 12, 1, 1), (4, 4, 3, 3), (16, 4, 1, 1)], [(12, 1, 3, 3), (16, 12, 1, 1)]),
+        ("dil_conv_5x5", [(4, 12, 1, 1), (4, 4, 5, 5), (16, 4, 1, 1)], [(12, 1, 5, 5), (16, 12, 1, 1)]),
+        ("conv_5x5", [(4, 12, 1, 1), (4, 4, 5, 5), (16, 4, 1, 1)], [(16, 12, 5, 5)]),
+        ("conv_1x1_bn_relu", [(16, 12, 1, 1)], [(16, 12, 1, 1)]),
+        ("conv_3x3_bn_relu", [(16, 12, 3, 3)], [(16, 12, 3, 3)]),
         ("conv_1x3_3x1", [(6, 12, 1, 1), (6, 6, 1, 3), (6, 6, 3, 1), (16, 6, 1, 1)], [(16, 12, 1, 3), (16, 16, 3, 1)]),
         ("conv_1x7_7x1", [(4, 12, 1, 1), (4, 4, 1, 7), (4, 4, 7, 1), (16, 4, 1, 1)], [(16, 12, 1, 7), (16, 16, 7, 1)]),
     ],
@@ -220,18 +235,53 @@ def test_a_pair_strides_along_the_sides_that_its_kernels_cover() -> None:
     assert strides == [(1, 1), (1, 2), (2, 1), (1, 1)]
 
 
-def test_dilated_convolution_has_rate_two() -> None:
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_dilated_convolution_has_rate_two(kernel: int) -> None:
     for layers in (NASNET, DARTS):
-        assert [
-            p.dilation for p in make("dil_conv_3x3", 8, 8, 1, layers).modules() if isinstance(p, nn.Conv2d) and p.kernel_size == (3, 3)
-        ] == [(2, 2)]
+        wide = [part for part in make(f"dil_conv_{kernel}x{kernel}", 8, 8, 1, layers).modules() if isinstance(part, nn.Conv2d)]
+        assert [part.dilation for part in wide if part.kernel_size == (kernel, kernel)] == [(2, 2)]
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_darts_dilated_convolution_is_its_own(kernel: int, stride: int) -> None:
+    """ReLU, depthwise convolution of rate 2 padded by kernel − 1, 1×1 convolution, batch norm: quark0/darts' ``DilConv``."""
+    operation = make(f"dil_conv_{kernel}x{kernel}", 6, 8, stride, DARTS).eval()
+    depthwise, pointwise = (part.weight for part in operation.modules() if isinstance(part, nn.Conv2d))
+    x = state(6, 9, 8).relu()
+    expected = F.conv2d(F.conv2d(x, depthwise, stride=stride, padding=kernel - 1, dilation=2, groups=6), pointwise)
+    torch.testing.assert_close(operation(x), expected / (1 + 1e-5) ** 0.5)
+    assert parameters(operation) == kernel * kernel * 6 + 6 * 8 + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dil_conv_5x5", (25 * 8 + 8 * 8 + 16, (25 * 8 + 8 * 8) * 16)),
+        ("conv_5x5", (25 * 64 + 16, 25 * 64 * 16)),
+        ("max_pool_2x2", (0, 0)),
+        ("conv_1x1_bn_relu", (64 + 16, 64 * 16)),
+        ("conv_3x3_bn_relu", (9 * 64 + 16, 9 * 64 * 16)),
+    ],
+)
+def test_parameters_and_macs_of_other_spaces_operations(name: str, expected: tuple[int, int]) -> None:
+    """Of 8 channels at 4×4 pixels by DARTS' conventions, from the formulas: k²c for a depthwise, k²cf for a full convolution."""
+    operation = make(name, 8, 8, 1, DARTS)
+    assert (count_parameters(operation), count_macs(operation, channels=8, image_size=4)) == expected
+
+
+def test_nasbench101s_convolution_ends_with_the_relu() -> None:
+    operation = make("conv_3x3_bn_relu", 4, 4, 1).eval()
+    x = state(4, 5, 5)
+    weight = operation.state_dict()["layers.0.weight"]
+    torch.testing.assert_close(operation(x), F.relu(F.conv2d(x, weight, padding=1) / (1 + 1e-5) ** 0.5))
 
 
 def test_who_may_be_dropped_and_who_takes_the_relu() -> None:
     for name in OPERATIONS:
         operation = make(name, 8, 8, 1)
         assert operation.droppable == (name not in ("identity", "zero"))
-        assert operation.activated == ("conv" in name)
+        assert operation.activated == ("conv" in name and not name.endswith("_bn_relu"))
     assert not make("identity", 8, 8, 2).droppable  # NASNet never drops an identity, even one that became a convolution
     assert make("identity", 8, 8, 2, DARTS).droppable
 

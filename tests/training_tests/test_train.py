@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nas.data.training_data import ArrayPart, TrainingData, load_training_data
 from safetensors.torch import load_file
 
 from nas.data.embedded import make_synthetic
 from nas.data.settings import DataSettings
-from nas.data.training_data import ArrayPart, TrainingData, load_training_data
 from nas.errors import ConfigError, DataError, RunError, UserError
 from nas.networks.description import read_skeleton, skeleton_document
 from nas.networks.weights.described import load_described, read_description

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nas.data.dataset import Dataset
+from nas.data.dataset import ArrayPart, Dataset, from_arrays
 from nas.data.settings import DataSettings
 
 IMAGES, TEST, SIDE = 1200, 200, 16
@@ -17,4 +17,5 @@ def corners(settings: DataSettings) -> Dataset:
     for image, label, (y, x) in zip(images, labels, rng.integers(0, 4, (IMAGES, 2)), strict=True):
         top, left = y + 8 * (label // 2), x + 8 * (label % 2)
         image[top : top + 4, left : left + 4] += 95
-    return Dataset("corners", images[TEST:], labels[TEST:], images[:TEST], labels[:TEST], NAMES, mirrors=False)
+    train, test = ArrayPart(images[TEST:], labels[TEST:]), ArrayPart(images[:TEST], labels[:TEST])
+    return from_arrays("corners", train, test, NAMES, mirrors=False)

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from controllers.controller import Completed
-from nas.data.proxy import ProxyData
+from nas.data.prepared import PreparedData
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.evaluators.registry import EvaluatorRow
 from nas.runs.config import SearchConfig
@@ -38,7 +38,7 @@ class TableEvaluator:
         return Evaluation(Completed(reward))
 
 
-def prepare(config: SearchConfig, data: ProxyData | None) -> np.ndarray:
+def prepare(config: SearchConfig, data: PreparedData | None) -> np.ndarray:
     """What all workers share: worths (8, 3) in [0, 1]."""
     options = TableOptions(**config.evaluator_options)
     return np.random.default_rng(options.seed).random((len(MOBILE.decisions), 3))

@@ -141,6 +141,10 @@ def policy_line(state: RunState) -> str | None:
     return f"policy after update {len(state.updates)} (trial {trial}): " + ", ".join(parts)
 
 
+def _source(config: SearchConfig) -> str:
+    return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {config.data.name}"
+
+
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
     from nas.runs.finalists import read_standings
@@ -151,7 +155,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     if standings is not None:
         print_standings(console, standings, top)
     console.print(
-        f"{folder.path}: {config.controller.name} on {config.space}, data {config.data.name}, preset {config.preset}", highlight=False
+        f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False
     )
     console.print(summary(state), highlight=False)
     if state.halving.rungs:

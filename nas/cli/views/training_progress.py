@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from nas.cli.views.search_progress import PLAIN_LINE_EVERY
-from nas.data.training_data import TrainingData
+from nas.data.prepared import PreparedData
 from nas.tools.words import duration
 from nas.training.trainer import EpochRecord, Position, Trainer
 
@@ -43,7 +43,7 @@ class TrainProgress:
         else:
             self._say(f"checking images: {done:,} of {total:,}")
 
-    def on_start(self, trainer: Trainer, data: TrainingData) -> None:
+    def on_start(self, trainer: Trainer, data: PreparedData) -> None:
         """The data are there and the network is built."""
         for note in data.notes:
             self._console.print(f"note:   {note}", highlight=False, soft_wrap=True, markup=False)
@@ -52,7 +52,7 @@ class TrainProgress:
         workers = f" on {share.world} workers" if share.world > 1 else ""
         self._console.print(
             f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
-            f"{len(data.test):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}\n"
+            f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}\n"
             f"steps:  {trainer.steps_an_epoch} an epoch of {share.batch_size} images{passes}{workers}, "
             f"learning rate up to {max(group['initial_lr'] for group in trainer.optimizer.param_groups):.4g}",
             highlight=False,

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.exports.parts.strided import Strided
+
 
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels at each position of a (batch, channels, height, width) map."""
@@ -27,14 +29,16 @@ def shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     """Identity where shapes agree, else a strided 1×1 convolution and batch norm."""
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+    layers = nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out)
+    return Strided(stride, *layers) if stride > 1 else nn.Sequential(*layers)
 
 
 def channel_norm_shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     """Identity where shapes agree, else a strided 1×1 convolution and LayerNorm."""
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), ChannelNorm(channels_out, eps=1e-6))
+    layers = nn.Conv2d(channels_in, channels_out, 1, bias=False), ChannelNorm(channels_out, eps=1e-6)
+    return Strided(stride, *layers) if stride > 1 else nn.Sequential(*layers)
 
 
 class Bottleneck(nn.Module):

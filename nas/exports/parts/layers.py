@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.exports.parts.strided import Strided
 from nas.exports.parts.symmetric import conv
 
 NORM_EPS = 1e-5
@@ -24,7 +25,8 @@ class Projection(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1, relu: bool = True) -> None:
         super().__init__()
         self.relu = relu
-        self.layers = nn.Sequential(conv(channels_in, channels_out, 1, stride), norm(channels_out))
+        layers = conv(channels_in, channels_out, 1), norm(channels_out)
+        self.layers = Strided(stride, *layers) if stride > 1 else nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(F.relu(x) if self.relu else x)
@@ -79,11 +81,11 @@ class SeparableConvolution(nn.Module):
 
 
 class DilatedSeparableConvolution(nn.Module):
-    """ReLU, depthwise 3×3 convolution of rate 2, 1×1 convolution, batch norm."""
+    """ReLU, depthwise k×k convolution of rate 2, 1×1 convolution, batch norm."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
-        depthwise = conv(channels_in, channels_in, 3, stride, dilation=2, groups=channels_in)
+        depthwise = conv(channels_in, channels_in, kernel, stride, dilation=2, groups=channels_in)
         self.layers = nn.Sequential(depthwise, conv(channels_in, channels_out, 1), norm(channels_out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,6 +101,17 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(F.relu(x))
+
+
+class ConvolutionNormReLU(nn.Module):
+    """k×k convolution, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(conv(channels_in, channels_out, kernel, stride), norm(channels_out), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
 class ConvolutionPair(nn.Module):
@@ -174,6 +187,18 @@ class BottleneckConvolutionPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(F.relu(x))
+
+
+class MaxPool2x2(nn.Module):
+    """Maximum over a pixel, the one after it and the two below; beyond the last ones there is nothing."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 1, 0, 1), value=float("-inf")) if self.stride == 1 else x
+        return F.max_pool2d(x, 2, self.stride, ceil_mode=True)
 
 
 class PoolAndProject(nn.Module):

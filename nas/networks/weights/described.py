@@ -8,11 +8,14 @@ from torch import Tensor
 
 from nas.networks.description import NetworkDescription, from_metadata, to_metadata
 from nas.networks.weights.files import WeightsError, read_metadata, read_weights, write_weights
+from nas.networks.weights.layouts import in_our_names
 from search_spaces.networks.network import Network
 from search_spaces.skeletons import adapted
 
 TRAINING_ONLY = "auxiliary."
 """Start of the names of weights that only training uses: they are not written."""
+CLASSIFIERS = ("classifier.", "head.classifier.")
+"""Starts of the names of classifiers' weights, which a network built as a backbone lacks."""
 
 
 def write_described(path: Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:
@@ -54,11 +57,12 @@ def load_described(path: Path) -> tuple[Network, NetworkDescription]:
 def load_into(
     network: Network, weights: Mapping[str, Tensor], path: Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
 ) -> None:
-    """Copy weights into a network; names that start with one of ``without`` may be missing.
+    """Copy weights into a network, whatever layout they are in; names that start with one of ``without`` may be missing.
 
     Raises:
         WeightsError: a name or a shape does not fit.
     """
+    weights = in_our_names(network, weights, path)
     own = network.state_dict()
     missing = [name for name in own if name not in weights and not name.startswith(without)]
     unknown = [name for name in weights if name not in own and not name.startswith(without)]

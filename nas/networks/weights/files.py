@@ -58,6 +58,11 @@ def _find_weights(content: object, path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value.detach() for key, value in content.items()}
 
 
+def with_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with BatchNorm's counters of batches, which old checkpoints lack, as the network's ``own`` weights have them."""
+    return {key: own[key] for key in own if key.endswith("num_batches_tracked")} | dict(weights)
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The texts that ``write_weights`` put into a safetensors file.
 

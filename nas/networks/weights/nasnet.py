@@ -8,10 +8,9 @@ timm's to rounding, use the skeleton ``nasnet-large-timm``.
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from nas.networks.weights.files import WeightsError
+from nas.networks.weights.files import WeightsError, with_counters
 from search_spaces.networks.cell_network import CellNetwork
 from search_spaces.networks.network import Network
 from search_spaces.reference import load_reference
@@ -30,31 +29,19 @@ _PARTS = (
 """A part of an operation in our name, and in timm's."""
 
 
-def from_timm(network: Network, weights: Mapping[str, Tensor]) -> None:
-    """Copy a timm state dict into a NASNet-A or PNASNet-5. All must fit; nothing is changed where one does not.
-
-    A network without a classifier takes the weights without theirs. An auxiliary head, which timm has not, stays as it is.
+def in_our_names(network: Network, weights: Mapping[str, Tensor], family: str) -> dict[str, Tensor]:
+    """A timm state dict by the network's own names; a tensor that has no place keeps its name.
 
     Raises:
-        WeightsError: the network is neither, or a tensor is missing, unknown or of another shape.
+        WeightsError: the network is not of the ``family``, nasnet or pnasnet.
     """
-    names = _names(network)
-    state = network.state_dict()
-    skipped = () if "last_linear.weight" in names else ("last_linear.weight", "last_linear.bias")
-    missing = [key for key in names if key not in weights and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in weights if key not in names and key not in skipped]
-    for problem, keys in (("are missing", missing), ("have no place in the network", unknown)):
-        if keys:
-            some = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
-            raise WeightsError(f"the weights do not fit as timm weights: {len(keys)} tensors {problem}: {some}")
-    taken = {ours: _without_background(weights[theirs], state[ours], theirs) for theirs, ours in names.items() if theirs in weights}
-    for ours, value in taken.items():
-        expected = tuple(state[ours].shape)
-        if tuple(value.shape) != expected:
-            raise WeightsError(f"the weights do not fit: {ours} must have the shape {expected}, but got {tuple(value.shape)}")
-    with torch.no_grad():
-        for ours, value in taken.items():
-            state[ours].copy_(value)
+    names = _names(network) | {f"last_linear.{part}": f"classifier.{part}" for part in ("weight", "bias")}  # a backbone lacks them
+    in_place = isinstance(network, CellNetwork) and network.skeleton.reductions == "in_place"
+    if in_place != (family == "pnasnet"):
+        raise WeightsError(f"the network is {'PNASNet-5' if in_place else 'NASNet-A'}")
+    own = network.state_dict()
+    fitting = {key: _without_background(value, own.get(names.get(key, "")), key) for key, value in weights.items()}
+    return with_counters(own, {names.get(key, key): value for key, value in fitting.items()})
 
 
 def to_timm(network: Network) -> dict[str, Tensor]:
@@ -108,6 +95,6 @@ def _part(name: str) -> str:
     raise AssertionError(name)
 
 
-def _without_background(value: Tensor, ours: Tensor, name: str) -> Tensor:
-    background = name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
+def _without_background(value: Tensor, ours: Tensor | None, name: str) -> Tensor:
+    background = ours is not None and name.startswith("last_linear.") and value.shape[0] == 1001 and ours.shape[0] == 1000
     return value[1:] if background else value

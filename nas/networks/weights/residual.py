@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from nas.networks.weights.files import WeightsError
+from nas.networks.weights.files import WeightsError, with_counters
 from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, MultiPathBottleneck, merge_paths, split_paths
 from search_spaces.networks.residual_network import ResidualNetwork
 
@@ -36,6 +36,8 @@ _RESNET: tuple[Rule, ...] = (
     (r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.shortcut\.(?P<rest>.+)", _stage("layer{stage}.{block}.downsample.{rest}", first=1)),
     (r"head\.classifier\.(?P<rest>.+)", r"fc.\g<rest>"),
 )
+_HEAD = ("head.classifier.weight", "head.classifier.bias")
+"""Our names of a classifier, which a network of no classes lacks."""
 _BLOCK = r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?:1\.)?"
 _DOWNSAMPLE = r"stages\.(?P<stage>\d+)\.0\.0\.(?P<rest>.+)"
 
@@ -98,26 +100,6 @@ LAYOUTS: tuple[str, ...] = ("torchvision", "timm", "facebook")
 """Whose names and shapes: ``facebook`` is the code released with the ConvNeXt paper."""
 
 
-def from_torchvision(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Load a torchvision state dict (resnet50, resnext50_32x4d, resnext101_*, convnext_*). Raises WeightsError where it does not fit."""
-    import_weights(network, weights, "torchvision")
-
-
-def from_timm(network: ResidualNetwork, weights: Mapping[str, Tensor]) -> None:
-    """Load a timm state dict (resnet50, resnext*, convnext_*). Raises WeightsError where it does not fit."""
-    import_weights(network, weights, "timm")
-
-
-def to_torchvision(network: ResidualNetwork) -> dict[str, Tensor]:
-    """The weights as torchvision names them. Raises WeightsError where torchvision has no such network."""
-    return export_weights(network, "torchvision")
-
-
-def to_timm(network: ResidualNetwork) -> dict[str, Tensor]:
-    """The weights as timm names them. Raises WeightsError where timm has no such network."""
-    return export_weights(network, "timm")
-
-
 def export_weights(network: ResidualNetwork, layout: str) -> dict[str, Tensor]:
     """The network's weights with the names and shapes of a layout, sharing memory where nothing had to be rearranged.
 
@@ -132,30 +114,31 @@ def export_weights(network: ResidualNetwork, layout: str) -> dict[str, Tensor]:
     }
 
 
-def import_weights(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> None:
-    """Copy published weights into the network. All must fit; nothing is changed where one does not.
-
-    A network built with ``classes=0`` takes the weights without their classifier. Counters of BatchNorm's batches may be
-    missing, as they are in old checkpoints.
+def in_our_names(network: ResidualNetwork, weights: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Published weights by the network's own names and shapes; a tensor that has no place keeps its name, one that does not fit its shape.
 
     Raises:
-        WeightsError: the layout is unknown, a tensor is missing, unknown or of another shape.
+        WeightsError: the layout is unknown, or has no name for a part of the network.
     """
     chosen = _layout(network, layout)
     ours = grouped_state(network)
-    names = {_translate(name, chosen.rules, layout): name for name in ours if name != "progress"}
-    head = re.sub(r"weight$", "", _translate("head.classifier.weight", chosen.rules, layout))
-    skipped = () if "head.classifier.weight" in ours else (f"{head}weight", f"{head}bias")
-    unknown = [key for key in weights if key not in names and key not in skipped]
-    missing = [key for key in names if key not in weights and not key.endswith("num_batches_tracked")]
-    for problem, keys in (("are missing", missing), ("have no place in the network", unknown)):
-        if keys:
-            raise WeightsError(f"the weights do not fit as {layout} weights: {len(keys)} tensors {problem}: {_some(keys)}")
-    state = dict(ours)
-    for theirs, name in names.items():
-        if theirs in weights:
-            state[name] = _fit(weights[theirs], ours[name], theirs, theirs.startswith(head))
-    load_grouped_state(network, state)
+    names = {_translate(name, chosen.rules, layout): name for name in (*ours, *_HEAD) if name != "progress"}
+    state = with_counters(ours, {names.get(key, key): value.detach() for key, value in weights.items()})
+    for name, like in ours.items():
+        if name in state and _sides(state[name]) == _sides(like):
+            state[name] = state[name].reshape(like.shape)
+    for prefix, block in _multi_path_blocks(network):
+        keys = [key for key in ours if key.startswith(prefix)]
+        if all(key in state and state[key].shape == ours[key].shape for key in keys):
+            parts = {key.removeprefix(prefix): state.pop(key) for key in keys}
+            state |= {prefix + key: value for key, value in split_paths(parts, len(block.paths), block.form).items()}
+    return state
+
+
+def family(network: ResidualNetwork) -> str:
+    """Resnet (ResNeXt too), convnext, or other."""
+    kinds = {type(module) for module in network.modules()}
+    return "convnext" if ConvNeXtBlock in kinds else "resnet" if kinds & {Bottleneck, MultiPathBottleneck} else "other"
 
 
 def grouped_state(network: ResidualNetwork) -> dict[str, Tensor]:
@@ -167,15 +150,6 @@ def grouped_state(network: ResidualNetwork) -> dict[str, Tensor]:
     return state
 
 
-def load_grouped_state(network: ResidualNetwork, state: Mapping[str, Tensor]) -> None:
-    """Load what ``grouped_state`` returned, whatever the forms of the two networks' ResNeXt blocks."""
-    fitted = dict(state)
-    for prefix, block in _multi_path_blocks(network):
-        parts = {key.removeprefix(prefix): fitted.pop(key) for key in list(fitted) if key.startswith(prefix)}
-        fitted |= {prefix + key: value for key, value in split_paths(parts, len(block.paths), block.form).items()}
-    network.load_state_dict(fitted)
-
-
 def _multi_path_blocks(network: ResidualNetwork) -> list[tuple[str, MultiPathBottleneck]]:
     return [(f"{name}.", module) for name, module in network.named_modules() if isinstance(module, MultiPathBottleneck)]
 
@@ -183,11 +157,9 @@ def _multi_path_blocks(network: ResidualNetwork) -> list[tuple[str, MultiPathBot
 def _layout(network: ResidualNetwork, layout: str) -> _Layout:
     if layout not in LAYOUTS:
         raise WeightsError(f"the layout of weights must be one of {', '.join(LAYOUTS)}, but got {layout!r}")
-    kinds = {type(module) for module in network.modules()}
-    family = "convnext" if ConvNeXtBlock in kinds else "resnet" if kinds & {Bottleneck, MultiPathBottleneck} else "other"
-    if (family, layout) not in _LAYOUTS:
+    if (family(network), layout) not in _LAYOUTS:
         raise WeightsError(f"there are {layout} weights of ResNet and ResNeXt (not facebook) and of ConvNeXt, but the network is neither")
-    return _LAYOUTS[family, layout]
+    return _LAYOUTS[family(network), layout]
 
 
 def _translate(name: str, rules: tuple[Rule, ...], layout: str) -> str:
@@ -202,13 +174,6 @@ def _is_layer_scale(name: str) -> bool:
     return name.endswith(".scale")
 
 
-def _fit(value: Tensor, like: Tensor, name: str, is_classifier: bool) -> Tensor:
-    """A published tensor in our shape; only axes of length 1 may differ (a 1×1 convolution for a linear layer, a layer scale)."""
-    if [side for side in value.shape if side != 1] != [side for side in like.shape if side != 1]:
-        hint = "; build the network with that many classes, or with 0 to leave the classifier out" if is_classifier else ""
-        raise WeightsError(f"{name!r} must have the shape {tuple(like.shape)}, but got {tuple(value.shape)}{hint}")
-    return value.detach().reshape(like.shape)
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+def _sides(tensor: Tensor) -> list[int]:
+    """The axes that say something of its shape."""
+    return [side for side in tensor.shape if side != 1]

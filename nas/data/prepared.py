@@ -1,0 +1,173 @@
+"""Prepared data: a data set split, cut down, brought to one side and measured. What every network is trained and scored on. No torch."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part, balanced_choice, facts_of, stratified_choice
+from nas.data.pixels import channel_statistics, fit, resize_all
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings, Normalisation, Preparation
+from nas.data.split import split
+from nas.errors import DataError
+
+IN_MEMORY_SHARE = 0.25
+"""Share of the machine's memory that a folder's decoded images may take before they are read anew every epoch."""
+SMALL_SIDE = 96
+"""Folders whose images are at most this large are trained at their own size."""
+MEASURED_IMAGES = 1000
+"""Images on which mean and deviation of streamed files are measured: the mean's standard error is then below 0.01."""
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What a network is trained, chosen and finally tested on. ``test`` is None for a search: nothing it sees may come from it.
+
+    ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]; ``mirrors`` says whether a mirror image keeps its class;
+    ``crop_fraction`` and ``interpolation`` say how scoring prepares images from files, and how arrays were resized;
+    ``notes`` tell what was skipped, converted or split.
+    """
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part | None
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mirrors: bool = True
+    crop_fraction: float = 1.0
+    interpolation: str = "bicubic"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def fingerprint(self) -> str:
+        """64 bits that tell whether two networks are trained and chosen on the same images and labels, in the same order."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.train, self.validation):
+            for piece in facts_of(part):
+                digest.update(piece)
+        return digest.hexdigest()
+
+
+def prepare(
+    settings: DataSettings,
+    wanted: Preparation | None = None,
+    *,
+    index_file: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparedData:
+    """Load (or list) the data set, split it and prepare its parts: the one way to images for every command.
+
+    Args:
+        settings: which data set.
+        wanted: how its images are prepared.
+        index_file: where the list of a folder's images is kept: checked against the folder where it exists, else written.
+        progress: told (files checked, files in all) while a folder is checked.
+
+    Raises:
+        DataError: the data set cannot be used, or a folder does not hold the images that ``index_file`` lists.
+    """
+    return prepare_dataset(load_dataset(settings, index_file, progress), settings, wanted or Preparation())
+
+
+def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparation) -> PreparedData:
+    """The part of ``prepare`` after loading.
+
+    The subset of the training images is balanced over the classes, that of the validation images stratified; both are drawn
+    with ``settings.split_seed`` and hold at most what there is.
+    """
+    parts = split(dataset, settings)
+    train = _subset(parts.train, wanted.train_examples, settings.split_seed)
+    validation = _scored(parts.validation, wanted.validation_examples, settings.split_seed)
+    side = wanted.image_size or settings.image_size or own_side(dataset, wanted.large_side)
+    interpolation = wanted.interpolation
+    if isinstance(dataset.train, ArrayPart):  # area averages when shrinking: see ``resize_all``
+        interpolation = "box" if side < dataset.side else "bilinear"
+    needed = [train, validation, *([parts.test] if wanted.test else [])]
+    stream = not wanted.whole_batches or sum(map(len, needed)) * side * side * dataset.channels > IN_MEMORY_SHARE * total_memory()
+    held = [part if stream and isinstance(part, ImageFiles) else _hold(part, dataset.channels, side, wanted) for part in needed]
+    mean, std = _statistics(held[0], dataset.channels, side, wanted.normalisation, settings.split_seed)
+    return PreparedData(
+        name=dataset.name,
+        train=held[0],
+        validation=held[1],
+        test=held[2] if wanted.test else None,
+        class_names=dataset.class_names,
+        channels=dataset.channels,
+        image_size=side,
+        mean=mean,
+        std=std,
+        mirrors=dataset.mirrors,
+        crop_fraction=wanted.crop_fraction,
+        interpolation=interpolation,
+        notes=(*dataset.notes, *parts.notes),
+    )
+
+
+def own_side(dataset: Dataset, large: int) -> int:
+    """The side at which images are trained on where nobody says: arrays' own; files' own where they are small, else ``large``."""
+    return dataset.side if isinstance(dataset.train, ArrayPart) else training_side(dataset.side, large)
+
+
+def training_side(own: int, large: int) -> int:
+    """Of images from files: small ones' own, in steps of 4 pixels, else ``large``."""
+    return max(8, own // 4 * 4) if own <= SMALL_SIDE else large
+
+
+def total_memory() -> int:
+    """Bytes of this machine's memory; 8 GiB where it does not tell (Windows)."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 33
+
+
+def _subset(part: Part, count: int | None, seed: int) -> Part:
+    if count is None or count >= len(part):
+        return part
+    if count < 2:
+        raise DataError(f"train_examples must be at least 2 (batch normalisation needs more than one image), but got {count}")
+    return part.take(balanced_choice(part.labels, count, np.random.default_rng([seed, 1])))
+
+
+def _scored(part: Part, count: int | None, seed: int) -> Part:
+    if count is None or count >= len(part):
+        return part
+    return part.take(stratified_choice(part.labels, count, np.random.default_rng([seed, 2])))
+
+
+def _hold(part: Part, channels: int, side: int, wanted: Preparation) -> ArrayPart:
+    """The part in memory at one side, read-only: shared by all workers of a machine."""
+    if isinstance(part, ArrayPart):
+        images = resize_all(part.images, side)
+    else:
+        images = np.empty((len(part), side, side, channels), dtype=np.uint8)
+        for i in range(len(part)):
+            images[i] = fit(part.open(i), channels, side, wanted.crop_fraction, wanted.interpolation)
+    labels = part.labels
+    for array in (images, labels):
+        array.setflags(write=False)
+    return ArrayPart(images, labels)
+
+
+def _statistics(
+    train: Part, channels: int, side: int, normalisation: Normalisation, seed: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation as wanted; ImageNet's only for three channels."""
+    if normalisation == "half":
+        return (0.5,) * channels, (0.5,) * channels
+    if normalisation == "imagenet" and channels == len(IMAGENET_STATISTICS[0]):
+        return IMAGENET_STATISTICS
+    if isinstance(train, ArrayPart):
+        return channel_statistics(train.images)
+    chosen = np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MEASURED_IMAGES])
+    return channel_statistics(np.stack([fit(train.open(int(i)), channels, side) for i in chosen]))
