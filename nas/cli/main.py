@@ -17,7 +17,9 @@ from nas.cli.search import resume, search
 from nas.cli.show import list_, show
 from nas.cli.train import evaluate, train
 from nas.cli.transfer import transfer
+from nas.cli.views.transfer_progress import bar
 from nas.errors import UserError
+from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
     name="nas",
@@ -35,6 +37,7 @@ def main() -> None:
     """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    SHOWN.set(bar)
     try:
         app()
     except UserError as error:

@@ -67,7 +67,7 @@ class Plan:
     folder: Path
 
 
-def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) -> list[Member]:
+def choose_members(sources: Sequence[str | Genotype], randoms: int, space: str, seed: int) -> list[Member]:
     """The genotypes named and ``randoms`` drawn uniformly from a space, each under a name of its own.
 
     Raises:
@@ -77,7 +77,7 @@ def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) 
     members = []
     for source in sources:
         genotype = resolve_genotype(source)
-        members.append(Member(_label(genotype.name or Path(source).stem), genotype))
+        members.append(Member(_label(genotype.name or (Path(source).stem if isinstance(source, str) else "")), genotype))
     found = load_space(space) if randoms else None
     for i in range(randoms):
         assert found is not None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from controllers.controller import Completed
 from nas.errors import ConfigError
-from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report
+from nas.evaluators.evaluator import Evaluator
+from nas.evaluators.function import FunctionEvaluator
 from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.settings.reading import validated
-from search_spaces.genotype import Genotype
 from search_spaces.plugins import Registry
 from search_spaces.registry import load_space
 
@@ -46,20 +45,6 @@ class EvaluatorRow:
     prepare: Callable[[SearchConfig, PreparedData | None], object] = _the_data
     options: type[BaseModel] | None = None
     about: str = ""
-
-
-class FunctionEvaluator:
-    """Scores genotypes by a function that returns the reward, in [0, 1]."""
-
-    def __init__(self, function: Callable[[Genotype], float]) -> None:
-        self._function = function
-
-    def evaluate(
-        self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
-    ) -> Generator[Report, None, Evaluation]:
-        """Return the function's value; there is nothing to report on the way."""
-        yield from ()
-        return Evaluation(Completed(float(self._function(genotype))))
 
 
 def _row(found: object) -> EvaluatorRow:
@@ -96,6 +81,10 @@ def _table(config: SearchConfig, data: PreparedData | None) -> Evaluator:
     return TableEvaluator.from_settings(config.table, load_space(config.space))
 
 
+def _given(config: SearchConfig, shared: object) -> Evaluator:
+    raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
+
+
 EVALUATORS: Registry[EvaluatorRow] = Registry(
     "evaluator",
     "nas.evaluators",
@@ -105,6 +94,7 @@ EVALUATORS: Registry[EvaluatorRow] = Registry(
             lambda config, shared: SyntheticEvaluator(config.synthetic, config.fidelity.epochs), about="a formula, to try the engine"
         ),
         "table": EvaluatorRow(lambda config, table: table, prepare=_table, about="looks up architectures that somebody has trained"),
+        "given": EvaluatorRow(_given, about="an object or a function, given in Python"),
     },
     _row,
     ConfigError,

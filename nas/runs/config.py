@@ -24,6 +24,9 @@ from nas.settings.reading import (
 )
 from search_spaces.plugins import Registry, trust
 
+GIVEN = "given"
+"""In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
+
 
 class ControllerSettings(Settings):
     """Which controller proposes, and its own options."""
@@ -79,7 +82,7 @@ def preset_names() -> tuple[str, ...]:
     return tuple(PRESETS)
 
 
-def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides | None = None) -> SearchConfig:
+def build_config(preset: str, assignments: Sequence[str] | Overrides = (), flags: Overrides | None = None) -> SearchConfig:
     """The effective configuration that a person asks for; what it names as ``module:attr`` is imported.
 
     Raises:
@@ -90,7 +93,8 @@ def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides 
         apply_overrides({"preset": preset, **named_document(PRESETS, preset)}, {**parse_assignments(assignments), **given})
     )
     trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
-    check_options(config.controller.name, config.controller.options)
+    if config.controller.name != GIVEN:
+        check_options(config.controller.name, config.controller.options)
     check_evaluator_options(config.evaluator, config.evaluator_options)
     return config
 
@@ -112,7 +116,8 @@ def config_from_document(found: object) -> SearchConfig:
         UserError: a setting breaks a rule.
     """
     config = validated(SearchConfig, found)
-    CONTROLLERS.check(config.controller.name)
+    if config.controller.name != GIVEN:
+        CONTROLLERS.check(config.controller.name)
     EVALUATORS.check(config.evaluator)
     if config.controller.name in CONTROLLERS.built_in:
         check_options(config.controller.name, config.controller.options)

@@ -9,10 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
-
 from controllers.controller import Outcome, Proposal
-from nas.cli.views.search_progress import SearchProgress
 from nas.errors import RunError
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.evaluators.settings import Fidelity
@@ -22,7 +19,7 @@ from nas.runs.checkpoints import Checkpoints
 from nas.runs.config import FinalistSettings, SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.ledger import Ledger
-from nas.runs.loop import Ending, Search, SearchLimits, Watcher
+from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
 from nas.runs.state import RunState
 from nas.settings.reading import validated
 from nas.tools.files import write_atomically
@@ -96,6 +93,11 @@ class Standings:
     test: dict[str, Any] | None
 
     @property
+    def trainings(self) -> int:
+        """How many trainings the stage has, done or not."""
+        return len(self.ranked) * self.settings.seeds
+
+    @property
     def tau(self) -> tuple[float, float] | None:
         """Kendall's tau-b between proxy and retrained rewards, and its p-value; None with fewer than three finalists."""
         from scipy.stats import kendalltau
@@ -115,11 +117,12 @@ def stage_config(config: SearchConfig, settings: FinalistSettings) -> SearchConf
     return config.model_copy(update={"fidelity": fidelity, "halving": None, "finalists": None, **limit})
 
 
-def run_finalists(folder: RunFolder, settings: FinalistSettings, console: Console) -> Standings:
+def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watcher = QUIET) -> Standings:
     """Train the best trials of a run again; go on where an earlier call was stopped or killed.
 
     The ledger is in the run's ``finalists`` folder. When all are trained, the winner is trained once more, by the same settings, to
-    read the test set and to leave its weights in ``finalists/winner``.
+    read the test set and to leave its weights in ``finalists/winner``. Where ``watcher`` stops it before, the standings say how
+    far it has come.
 
     Raises:
         UserError: the run has nothing to train again, or its second stage was begun with other settings.
@@ -135,30 +138,32 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, console: Consol
         fingerprint = engine.check_data(ledger.state, data)
         ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
         if ledger.state.spent < config.budget:
-            with (
-                engine.open_runner(config, prepare_shared(config, data)) as runner,
-                SearchProgress(console, ledger.state, config.budget) as progress,
-            ):
-                limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
-                roll: Any = _Roll(lineup, state)
-                search = Search(space, roll, runner, ledger, config.seed, limits, Checkpoints(stage.checkpoint_folder))
-                with engine.stop_on_signal(search, console):
-                    ending = search.run(Watcher(progress.on_report, progress.on_end))
+            limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+            roll: Any = _Roll(lineup, state)
+            children = AskTell(space, roll, ledger, config.seed, limits, Checkpoints(stage.checkpoint_folder), watcher)
+            shared = prepare_shared(config, data)
+            with engine.open_runner(config, shared) as runner, watcher.during(ledger.state, config.budget):
+                ending = Search(children, runner).run()
             if ending is Ending.INTERRUPTED:
-                raise KeyboardInterrupt
-    standings = read_standings(folder)
-    assert standings is not None
+                return _read(folder)
+    standings = _read(folder)
     if config.evaluator == "train" and standings.ranked and standings.ranked[0].rewards and standings.test is None:
         _train_winner(folder, config, standings.ranked[0])
-        standings = read_standings(folder)
-        assert standings is not None
+        standings = _read(folder)
+    return standings
+
+
+def _read(folder: RunFolder) -> Standings:
+    standings = read_standings(folder)
+    assert standings is not None
     return standings
 
 
 def stage_words(standings: Standings) -> str:
     """What the second stage is and how far it has come."""
-    settings, whole = standings.settings, len(standings.ranked) * standings.settings.seeds
-    return f"{standings.spent} of {whole} trainings, {settings.seeds} seeds each (retrained: validation accuracy at the higher fidelity)"
+    seeds = standings.settings.seeds
+    done = f"{standings.spent} of {standings.trainings} trainings"
+    return f"{done}, {seeds} seeds each (retrained: validation accuracy at the higher fidelity)"
 
 
 def _lineup(folder: RunFolder, state: RunState, settings: FinalistSettings) -> Lineup:

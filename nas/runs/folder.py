@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from nas.errors import ConfigError, RunError
@@ -107,8 +108,7 @@ def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
 
 def create(path: Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
-    space = Path(config.space).stem
-    folder = path or DEFAULT_ROOT / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{space}-{Path(config.preset).stem}"
+    folder = path or _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
     if (folder / "ledger.jsonl").exists():
         raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
     try:
@@ -119,6 +119,13 @@ def create(path: Path | None, config: SearchConfig) -> RunFolder:
     except OSError as error:
         raise RunError(f"{folder}: the run folder cannot be made: {error.strerror or error}") from None
     return run
+
+
+def _new_name(what: str) -> Path:
+    """A folder under runs/ that is named by the time, and that nothing has: several searches may begin in one second."""
+    first = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{what}"
+    names = (DEFAULT_ROOT / (first if number == 1 else f"{first}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def find(name: str) -> RunFolder:

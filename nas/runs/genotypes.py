@@ -18,8 +18,8 @@ def is_genotype(name: str) -> bool:
     return name in reference_names() or is_notation(name) or Path(name).suffix.lower() in (*_DOCUMENTS, _TEXT)
 
 
-def resolve_genotype(name: str, rank: int = 1) -> Genotype:
-    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run.
+def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
+    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run; a genotype is itself.
 
     A ``.txt`` file holds a genotype in DARTS', ENAS' or NAS-Bench-201's notation (see ``search_spaces.notations``); such a text
     may also stand in the place of a name.
@@ -27,6 +27,8 @@ def resolve_genotype(name: str, rank: int = 1) -> Genotype:
     Raises:
         UserError: there is none, or it is damaged.
     """
+    if isinstance(name, Genotype):
+        return name
     if name in reference_names():
         return load_reference(name)
     if is_notation(name):

@@ -176,6 +176,7 @@ def _apply_closed(state: RunState, record: Record) -> None:
     state.closed = str(record["reason"])
     _touch(state, _finite(record["time"]))
 
+
 _APPLY = {
     "opened": _apply_opened,
     "asked": _apply_asked,

@@ -70,12 +70,14 @@ Overrides = Mapping[str, Any]
 """Dotted setting names with their values, such as ``{"fidelity.epochs": 3}``; None stands for a flag not given."""
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML.
+def parse_assignments(assignments: Sequence[str] | Overrides) -> dict[str, Any]:
+    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML; a mapping is taken as it is.
 
     Raises:
         ConfigError: one is not ``name=value``.
     """
+    if isinstance(assignments, Mapping):
+        return dict(assignments)
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")

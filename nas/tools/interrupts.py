@@ -1,17 +1,16 @@
-"""Turns Ctrl-C and SIGTERM into a question that a loop can ask, so that it stops in order. No torch, no ray."""
+"""Turns Ctrl-C and SIGTERM into a question that a loop can ask, so that it stops in order. For the main thread. No torch, no ray."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from rich.console import Console
-
 
 class Stopper:
-    """While entered: the first signal makes ``asked`` true, a second one interrupts at once."""
+    """While entered: the first signal makes ``asked`` true and says so through ``tell``, a second one interrupts at once."""
 
-    def __init__(self, console: Console, meanwhile: str) -> None:
-        self._console, self._meanwhile = console, meanwhile
+    def __init__(self, tell: Callable[[str], None], meanwhile: str) -> None:
+        self._tell, self._meanwhile = tell, meanwhile
         self._asked = False
         self._before: dict[int, Any] = {}
 
@@ -31,4 +30,4 @@ class Stopper:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        self._console.print(f"\nstopping after this step, {self._meanwhile} (Ctrl-C again to stop at once)")
+        self._tell(f"\n{self._meanwhile} (Ctrl-C again to stop at once)")

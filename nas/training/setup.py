@@ -14,7 +14,7 @@ from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
-from nas.settings.reading import parse_assignments, validated
+from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
@@ -32,7 +32,7 @@ _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "
 class Request:
     """What a person asked for; None where they did not say."""
 
-    source: str
+    source: str | Genotype
     rank: int = 1
     skeleton: str | None = None
     cells: int | None = None
@@ -40,7 +40,7 @@ class Request:
     data: dict[str, Any] | None = None
     recipe: str = "fast"
     recipe_flags: dict[str, Any] | None = None
-    assignments: Sequence[str] = ()
+    assignments: Sequence[str] | Overrides = ()
     settings: dict[str, Any] | None = None
 
 
@@ -75,11 +75,11 @@ def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
     return recipe, data_settings(request.source, request.data, for_data)
 
 
-def data_settings(source: str, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
+def data_settings(source: str | Genotype, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
     """The data set asked for; where a run is the source and nothing is asked, the run's; else CIFAR-10."""
     given = {name.removeprefix("data."): value for name, value in _given(flags).items()}
     base: dict[str, Any] = {}
-    if "name" not in given and not is_genotype(source):
+    if "name" not in given and not (isinstance(source, Genotype) or is_genotype(source)):
         run_data = run_folder.find(source).config().data
         base = {"name": run_data.name, "root": run_data.root, "split_seed": run_data.split_seed}
     return validated(DataSettings, {**base, **given, **assigned})

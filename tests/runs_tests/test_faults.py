@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from controllers.controller import Completed, Failed, Outcome
 from nas.cli.views import run as report
@@ -19,10 +18,8 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger, read_records
-from nas.runs.loop import Ending
+from nas.runs.loop import QUIET, Ending
 from search_spaces.genotype import Genotype
-
-QUIET = Console(quiet=True)
 
 
 def config(budget: int = 3, **others: object) -> SearchConfig:

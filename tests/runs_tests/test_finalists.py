@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from controllers.controller import Completed
 from nas.errors import RunError
@@ -13,10 +12,10 @@ from nas.runs import session as engine
 from nas.runs.config import FinalistSettings, SearchConfig, build_config
 from nas.runs.finalists import Lineup, Standing, Standings, read_standings, run_finalists, stage_config, winner_config
 from nas.runs.folder import RunFolder
+from nas.runs.loop import QUIET
 from search_spaces.reference import load_reference
 
 SYNTHETIC = ["evaluator=synthetic", "synthetic.noise=0.02", "runner.kind=local", "controller.name=random", "controller.options={}"]
-QUIET = Console(quiet=True)
 
 
 def searched(path: Path, settings: list[str] = SYNTHETIC, budget: int = 12) -> RunFolder:

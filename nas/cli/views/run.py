@@ -154,9 +154,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         console.print(ranking(state, space, top, standings))
     if standings is not None:
         print_standings(console, standings, top)
-    console.print(
-        f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False
-    )
+    console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
     if state.halving.rungs:
         console.print(f"  early stopping: {rungs(state)}", highlight=False)
