@@ -18,10 +18,13 @@ from search_spaces.registry import load_space
 
 if TYPE_CHECKING:
     from nas.data.prepared import PreparedData
-    from nas.runs.config import SearchConfig
 
 
-def _the_data(config: SearchConfig, data: PreparedData | None) -> object:
+SearchSettings = Any
+"""A ``nas.runs.config.SearchConfig``, which lies above: what ``EvaluationConfig`` has, the space and the runner's settings."""
+
+
+def _the_data(config: SearchSettings, data: PreparedData | None) -> object:
     return data
 
 
@@ -40,9 +43,9 @@ class EvaluatorRow:
         about: what it is, for a person.
     """
 
-    build: Callable[[SearchConfig, Any], Evaluator]
+    build: Callable[[SearchSettings, Any], Evaluator]
     needs_data: bool = False
-    prepare: Callable[[SearchConfig, PreparedData | None], object] = _the_data
+    prepare: Callable[[SearchSettings, PreparedData | None], object] = _the_data
     options: type[BaseModel] | None = None
     about: str = ""
 
@@ -55,7 +58,7 @@ def _row(found: object) -> EvaluatorRow:
     raise TypeError(f"must be a nas.evaluators.registry.EvaluatorRow, or a function from genotype to reward, but got {found!r:.200}")
 
 
-def _training(config: SearchConfig, data: PreparedData | None) -> Evaluator:
+def _training(config: SearchSettings, data: PreparedData | None) -> Evaluator:
     """Sets the worker's CPU threads and takes a GPU where there is one for it."""
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
@@ -74,14 +77,14 @@ def _training(config: SearchConfig, data: PreparedData | None) -> Evaluator:
     return TrainingEvaluator(data, config, "cuda")
 
 
-def _table(config: SearchConfig, data: PreparedData | None) -> Evaluator:
+def _table(config: SearchSettings, data: PreparedData | None) -> Evaluator:
     from nas.evaluators.table import TableEvaluator
 
     assert config.table is not None  # the settings say so
     return TableEvaluator.from_settings(config.table, load_space(config.space))
 
 
-def _given(config: SearchConfig, shared: object) -> Evaluator:
+def _given(config: SearchSettings, shared: object) -> Evaluator:
     raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
 
 
@@ -120,7 +123,7 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
         raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
 
 
-def prepare_data(config: SearchConfig) -> PreparedData | None:
+def prepare_data(config: SearchSettings) -> PreparedData | None:
     """The data of a search, where its evaluator needs them. Raises UserError."""
     if not EVALUATORS[config.evaluator].needs_data:
         return None
@@ -129,12 +132,12 @@ def prepare_data(config: SearchConfig) -> PreparedData | None:
     return prepare(config.data, config.preparation())
 
 
-def prepare_shared(config: SearchConfig, data: PreparedData | None) -> object:
+def prepare_shared(config: SearchSettings, data: PreparedData | None) -> object:
     """What all workers of a search share: made once, in the driver. Raises UserError."""
     return EVALUATORS[config.evaluator].prepare(config, data)
 
 
-def build_evaluator(config: SearchConfig, shared: object) -> Evaluator:
+def build_evaluator(config: SearchSettings, shared: object) -> Evaluator:
     """The evaluator of a search, for one worker.
 
     Args:
