@@ -18,10 +18,9 @@ from controllers.controller import FAILURE_REASONS, Completed, Controller, Faile
 from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
-from nas.data.prepared import PreparedData, prepare
 from nas.errors import GenotypeError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation
-from nas.evaluators.registry import build_evaluator
+from nas.evaluators.registry import build_evaluator, prepare_data, prepare_shared
 from nas.runners.ray_pool import actor_options
 from nas.runners.ray_start import start_ray
 from nas.runners.runner import Job, run_child
@@ -31,6 +30,7 @@ from nas.runs.loop import MAX_REPEATS_IN_A_ROW
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype, from_document, to_json
+from search_spaces.plugins import trust_modules, trusted
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import parse_document
@@ -258,21 +258,22 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     Raises:
         UserError: the data cannot be used, or the resources do not exist.
     """
-    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
+    shared = prepare_shared(config, prepare_data(config))
     if not ray.is_initialized():
         start_ray(config.runner, detect().cores)
-    with_data = tune.with_parameters(child, search=config, data=data, checkpoint_every=checkpoint_every)
+    with_data = tune.with_parameters(child, search=config, shared=shared, modules=trusted(), checkpoint_every=checkpoint_every)
     asked = actor_options(config.runner, ray.cluster_resources())  # type: ignore[no-untyped-call]
     trainable: Callable[[dict[str, Any]], None] = tune.with_resources(with_data, {"cpu": asked["num_cpus"], "gpu": asked["num_gpus"]})
     return trainable
 
 
-def child(config: dict[str, Any], search: SearchConfig, data: PreparedData | None, checkpoint_every: int) -> None:
+def child(config: dict[str, Any], search: SearchConfig, shared: object, checkpoint_every: int, modules: tuple[str, ...] = ()) -> None:
     """Train the child of one trial; runs in Tune's worker."""
+    trust_modules(modules)
     epochs = search.fidelity.epochs
     job = Job(0, 1, genotype_of(config), int(config.get(SEED, search.seed)))
     attempt = Attempt(_resumed(), keep=lambda epoch: checkpoint_every > 0 and epoch % checkpoint_every == 0 and epoch < epochs)
-    training = run_child(build_evaluator(search, data), job, search.runner.time_limit, attempt)
+    training = run_child(build_evaluator(search, shared), job, search.runner.time_limit, attempt)
     held: dict[str, Any] = {}
     reached = 0
     while True:

@@ -90,7 +90,7 @@ def test_help_loads_neither_torch_nor_ray() -> None:
 
 
 def test_torch_free_modules_load_no_torch() -> None:
-    modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary", "notations"]
+    modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary", "notations", "plugins"]
     code = (
         "import sys\n"
         + "\n".join(f"import search_spaces.{m}" for m in modules)

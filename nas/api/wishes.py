@@ -9,7 +9,7 @@ from nas.errors import ConfigError
 from nas.runs.config import GIVEN, SearchConfig, build_config
 from nas.tools.hardware import auto_preset, detect
 from search_spaces.genotype import Genotype
-from search_spaces.plugins import is_code
+from search_spaces.plugins import is_code, trust
 
 if TYPE_CHECKING:
     from nas.runners.distributed import Group
@@ -67,6 +67,7 @@ def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
     """``data``, a name or a folder of images, and ``data_dir`` as dotted settings; None where nothing was said. Raises ConfigError."""
     from nas.data.registry import DATASETS  # here: it loads numpy
 
+    trust([data])  # the user's own word
     named = [name for name in DATASETS if name != "folder"]
     if data is None or data in named or is_code(str(data)):
         return {"data.name": data, "data.root": absolute(data_dir)}

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search_spaces.plugins import as_written
+
 console = Console()
 errors = Console(stderr=True)
 
@@ -23,7 +25,9 @@ SetOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")]
 
 # networks
-SkeletonOption = Annotated[str | None, typer.Option(help="Macro network, see `nas list`; default: the one the genotype is known in.")]
+SkeletonOption = Annotated[
+    str | None, typer.Option(callback=as_written, help="Macro network, see `nas list`; default: the one the genotype is known in.")
+]
 CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
 FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
 ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]

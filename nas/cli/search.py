@@ -16,6 +16,7 @@ def search(
     data: DataOption = None,
     data_dir: DataDirOption = None,
     controller: Annotated[str | None, typer.Option(help="ppo, reinforce, evolution, local_search, random.")] = None,
+    evaluator: Annotated[str | None, typer.Option(help="What scores the children: train, synthetic, …; see `nas list evaluators`.")] = None,
     seed: SeedOption = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs a child is trained for.")] = None,
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,

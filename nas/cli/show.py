@@ -39,11 +39,15 @@ def show(
 
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="runs, spaces, genotypes, skeletons, presets, recipes or controllers; default all.")
+        str | None,
+        typer.Argument(
+            help="runs, spaces, genotypes, skeletons, presets, recipes, controllers, evaluators, operations, datasets or exports; "
+            "default runs, spaces, presets, controllers and evaluators."
+        ),
     ] = None,
     root: Annotated[Path, typer.Option(help="Folder whose runs are listed.")] = Path("runs"),
 ) -> None:
-    """List runs, search spaces, reference genotypes and skeletons with their costs, presets and controllers."""
+    """List what there is of a kind, and where it comes from: built in, or from a package that is installed."""
     from nas.cli.views.listing import tables
 
     for table in tables(root, what):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from controllers.controller import Outcome, as_number, as_reward
+from nas.evaluators.settings import Fidelity
 from search_spaces.genotype import Genotype
 
 
@@ -38,12 +39,15 @@ class Attempt:
     ``checkpoint`` is where an earlier attempt had come to; an evaluator starts from the beginning where it does not fit.
     ``batch_divisor`` of 2 asks for half the memory (after an attempt that had too little). ``keep`` says whether the state
     after an epoch shall be in its report. ``beat`` is called at every sign of life, such as a batch; silence counts as hanging.
+    ``fidelity`` is how thoroughly this child is to be evaluated, where that is not what the configuration says; an evaluator
+    that has no such fidelity raises ConfigError.
     """
 
     checkpoint: bytes | None = None
     batch_divisor: int = 1
     keep: Callable[[int], bool] = lambda epoch: False
     beat: Callable[[], None] = lambda: None
+    fidelity: Fidelity | None = None
 
 
 FRESH = Attempt()

@@ -9,7 +9,7 @@ from nas.errors import ConfigError, RunError
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.networks.description import NetworkDescription, describe_untrained, from_metadata
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import adapted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,10 +138,8 @@ def _described(path: Path, genotype: Genotype | None, chosen: Mapping[str, int |
     if genotype is not None and genotype != architecture.genotype:
         name = architecture.genotype.name or "unnamed"
         raise ConfigError(f"{path}: these weights belong to another genotype ({name}) than {genotype.name or 'the one named'}")
-    skeleton = architecture.skeleton
-    if isinstance(skeleton, NASNetSkeleton):  # the auxiliary head is not handed over
-        architecture = replace(architecture, skeleton=replace(skeleton, auxiliary=False))
-    return replace(described, architecture=architecture)
+    skeleton = adapted(architecture.skeleton, auxiliary=False)  # the auxiliary head is not handed over
+    return replace(described, architecture=replace(architecture, skeleton=skeleton))
 
 
 def _fitting(path: Path, architecture: Architecture) -> "dict[str, Tensor]":

@@ -9,12 +9,16 @@ from typing import Protocol
 
 from controllers.controller import Failed, RewardError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report, finite
+from nas.evaluators.settings import Fidelity
 from search_spaces.genotype import Genotype
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached."""
+    """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached.
+
+    ``fidelity`` is the child's own, None the configuration's.
+    """
 
     trial: int
     attempt: int
@@ -22,6 +26,7 @@ class Job:
     seed: int
     batch_divisor: int = 1
     checkpoint: Path | None = None
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True, slots=True)

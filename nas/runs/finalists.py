@@ -7,6 +7,7 @@ from typing import Any
 
 from controllers.controller import Outcome, Proposal
 from nas.errors import RunError
+from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.evaluators.settings import Fidelity
 from nas.runs import records
 from nas.runs import session as engine
@@ -19,6 +20,7 @@ from nas.runs.standings import FOLDER, SCHEMA, Lineup, Standing, Standings, best
 from nas.runs.state import RunState
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig
+from search_spaces.genotype import Genotype
 
 
 class _Roll:
@@ -58,15 +60,13 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
     Raises:
         UserError: the run has nothing to train again, or its second stage was begun with other settings.
     """
-    from nas.data.prepared import prepare
-
     state, config = folder.state(), stage_config(folder.config(), settings)
     lineup = _lineup(folder, state, settings)
     config = config.model_copy(update={"budget": len(lineup.trials) * lineup.seeds})
     stage = RunFolder(folder.path / FOLDER)
     stage.write_config(config)
     space = folder.space(folder.config())
-    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
+    data = prepare_data(config)
     with Ledger(stage.ledger_file) as ledger:
         fingerprint = engine.check_data(ledger.state, data)
         ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
@@ -74,7 +74,8 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
             limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
             roll: Any = _Roll(lineup, state)
             children = AskTell(space, roll, ledger, config.seed, limits, Checkpoints(stage.checkpoint_folder), watcher)
-            with engine.open_runner(config, data) as runner, watcher.during(ledger.state, config.budget):
+            shared = prepare_shared(config, data)
+            with engine.open_runner(config, shared) as runner, watcher.during(ledger.state, config.budget):
                 ending = Search(children, runner).run()
             if ending is Ending.INTERRUPTED:
                 return _read(folder)
@@ -131,17 +132,17 @@ def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, sto
 
     genotype = found_genotype(folder.space(folder.config()), folder.state().trials[winner.trial], folder.path.name)
     place = folder.path / FOLDER / "winner"
-    train_network(genotype, winner_config(genotype.normal.inputs, config), place, TrainingWatcher(stop=stop))
+    train_network(genotype, winner_config(genotype, config), place, TrainingWatcher(stop=stop))
 
 
-def winner_config(inputs: int, config: SearchConfig) -> TrainConfig:
+def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:
     """A search's settings of training as those of ``nas train``: the same skeleton, images and recipe."""
+    from nas.networks.architecture import searched_skeleton
     from nas.networks.description import skeleton_document
-    from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton
 
-    kind = NASBench201Skeleton if inputs == 1 else NASNetSkeleton
+    skeleton = searched_skeleton(genotype, cells=config.fidelity.cells, filters=config.fidelity.filters)
     return TrainConfig(
-        skeleton=skeleton_document(kind(cells=config.fidelity.cells, filters=config.fidelity.filters), "searched"),
+        skeleton=skeleton_document(skeleton, "searched"),
         data=config.data,
         recipe=config.recipe(),
         image_size=config.fidelity.image_size,

@@ -1,7 +1,7 @@
 """The folder of a run: its configuration, environment, ledger, snapshot, best genotypes and log. No torch, no ray."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -102,9 +102,8 @@ class RunFolder:
 
 def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
     """The genotype of a trial, labelled with where it comes from."""
-    cells = space.decode(trial.proposal.actions)
     origin = Provenance(run=run, trial=trial.number, reward=trial.reward)
-    return Genotype(cells.normal, cells.reduction, name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
+    return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 
 def create(path: str | Path | None, config: SearchConfig) -> RunFolder:

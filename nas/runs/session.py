@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from controllers.controller import Controller
 from nas.errors import ConfigError, DataError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
+from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
@@ -72,7 +73,7 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     """
     check_parts(config, parts)
     space = load_space(config.space)
-    data = _data(config)
+    data = prepare_data(config)
     _check_table(config)
     return _session(create(config, path), config, space, data, watcher, parts)
 
@@ -102,7 +103,7 @@ def resume(
     config, spent = _extended(folder, budget, places or {})
     check_parts(config, parts)
     space = folder.space(config)
-    data = _data(config) if spent < config.budget else None
+    data = prepare_data(config) if spent < config.budget else None
     if spent < config.budget:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
@@ -150,20 +151,10 @@ def check_controller(config: SearchConfig, controller: Controller | None) -> Non
         )
 
 
-def _data(config: SearchConfig) -> "PreparedData | None":
-    if config.evaluator != "train":
-        return None
-    from nas.data.prepared import prepare
-
-    return prepare(config.data, config.preparation())
-
-
 def _check_table(config: SearchConfig) -> None:
     """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
     if config.evaluator == "table":
-        from nas.evaluators.registry import build_evaluator
-
-        build_evaluator(config, None)
+        prepare_shared(config, None)
 
 
 def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
@@ -234,9 +225,10 @@ def _session(
 
 
 def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Parts) -> Ending:
+    config = _for_workers(run.folder, run.config)
     with (
         _exchange(run, watcher) as children,
-        open_runner(_for_workers(run.folder, run.config), data, parts.evaluator) as runner,
+        open_runner(config, prepare_shared(config, data), parts.evaluator) as runner,
         watcher.during(run.ledger.state, run.config.budget),
     ):
         return Search(children, runner).run()
@@ -349,9 +341,10 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_runner(config: SearchConfig, data: "PreparedData | None", evaluator: Evaluator | None = None) -> Iterator[Runner]:
+def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | None = None) -> Iterator[Runner]:
     """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had.
 
+    ``shared`` is what the evaluators of all workers share, see ``nas.evaluators.registry.EvaluatorRow``.
     An ``evaluator`` that is an object scores in this process, one child after the other: it need not survive a journey.
     """
     runner: Runner
@@ -361,14 +354,14 @@ def open_runner(config: SearchConfig, data: "PreparedData | None", evaluator: Ev
         from nas.evaluators.registry import build_evaluator
         from nas.runners.local import LocalRunner
 
-        scorer = evaluator or build_evaluator(config, data)
+        scorer = evaluator or build_evaluator(config, shared)
         runner = LocalRunner(scorer, config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
         from nas.runners.ray_pool import RayRunner
 
-        runner = RayRunner(config, data, detect().cores)
+        runner = RayRunner(config, shared, detect().cores)
     try:
         yield runner
     finally:

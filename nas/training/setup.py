@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.data.prepared import training_side
 from nas.data.registry import DATASETS, peek
 from nas.data.settings import LARGE_SIDE, DataSettings
-from nas.errors import ConfigError, UserError
-from nas.networks.architecture import default_skeleton
+from nas.errors import UserError
+from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
@@ -20,7 +20,7 @@ from nas.training.config import TrainConfig
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton
+from search_spaces.skeletons import Skeleton, load_skeleton
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
@@ -94,12 +94,7 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
         if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
             name = swap[name]
     skeleton = load_skeleton(name)
-    if isinstance(skeleton, NASNetSkeleton | NASBench201Skeleton):
-        cells = skeleton.cells if request.cells is None else request.cells
-        skeleton = replace(skeleton, cells=cells, filters=skeleton.filters if request.filters is None else request.filters)
-    elif request.cells is not None or request.filters is not None:
-        raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
-    return name, skeleton
+    return name, with_size(skeleton, name, request.cells, request.filters)
 
 
 def planned_side(data: DataSettings, recipe: Recipe) -> int:

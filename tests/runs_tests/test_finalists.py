@@ -17,6 +17,7 @@ from nas.runs.genotypes import resolve_genotype
 from nas.runs.loop import QUIET
 from nas.runs.standings import Lineup, Standing, Standings, best_known, read_standings
 from search_spaces.genotype import read_genotype
+from search_spaces.reference import load_reference
 
 SYNTHETIC = ["evaluator=synthetic", "synthetic.noise=0.02", "runner.kind=local", "controller.name=random", "controller.options={}"]
 
@@ -122,14 +123,14 @@ def test_the_higher_fidelity_uses_all_images_and_keeps_what_is_not_named() -> No
 
 def test_the_winner_is_trained_as_the_finalists_were() -> None:
     config = build_config("cpu", ["training.augmentation=paper", "training.cutout=4", "training.auxiliary_weight=0.4"])
-    trained = winner_config(2, config)
+    trained = winner_config(load_reference("nasnet-a"), config)
     fidelity = config.fidelity
     found = (trained.skeleton["cells"], trained.skeleton["filters"], trained.image_size)
     assert found == (fidelity.cells, fidelity.filters, fidelity.image_size)
     recipe = trained.recipe
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
     assert (recipe.optimizer.learning_rate, recipe.optimizer.clip_norm, recipe.batch_size) == (
-        config.training.learning_rate,
+        config.training.optimizer.learning_rate,
         5.0,
         config.training.batch_size,
     )

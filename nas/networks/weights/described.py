@@ -10,7 +10,7 @@ from nas.networks.description import NetworkDescription, from_metadata, to_metad
 from nas.networks.weights.files import WeightsError, read_metadata, read_weights, write_weights
 from nas.networks.weights.layouts import in_our_names
 from search_spaces.networks.network import Network
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import adapted
 
 TRAINING_ONLY = "auxiliary."
 """Start of the names of weights that only training uses: they are not written."""
@@ -25,8 +25,7 @@ def write_described(path: str | Path, weights: Mapping[str, Tensor], description
         WeightsError: the file cannot be written.
     """
     architecture = description.architecture
-    if isinstance(architecture.skeleton, NASNetSkeleton):
-        architecture = replace(architecture, skeleton=replace(architecture.skeleton, auxiliary=False))
+    architecture = replace(architecture, skeleton=adapted(architecture.skeleton, auxiliary=False))
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(TRAINING_ONLY)}
     write_weights(path, kept, to_metadata(replace(description, architecture=architecture)))
 
