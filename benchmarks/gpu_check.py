@@ -121,15 +121,10 @@ def together(task: Task) -> Iterator[Row]:
 def search(task: Task) -> Iterator[Row]:
     """A search in this machine's one process by the `gpu` preset's settings, one epoch a child."""
     run = task.scratch / "run"
-    tiny = {
-        "fidelity.cells": 1,
-        "fidelity.filters": 4,
-        "fidelity.image_size": 8,
-        "fidelity.train_examples": 128,
-        "runner.gpus_per_child": 0,
-    }
-    real = {"fidelity.image_size": 32, "fidelity.train_examples": 10_000}
-    settings = {"fidelity.epochs": 1, "fidelity.validation_examples": 1000, "finalists": "null", **(real if task.gpu else tiny)}
+    tiny = {"fidelity.cells": 1, "fidelity.filters": 4, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
+    tiny |= {"training.batch_size": 32, "runner.gpus_per_child": 0, "runner.threads_per_child": 1}
+    real = {"fidelity.image_size": 32, "fidelity.train_examples": 10_000, "fidelity.validation_examples": 1000}
+    settings = {"fidelity.epochs": 1, "finalists": "null", **(real if task.gpu else tiny)}
     assigned = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     command = ["search", "--preset", "gpu", "--runner", "local", "--budget", "30" if task.gpu else "2", *task.data, *assigned]
     yield run_nas([*command, "--run", str(run)])
