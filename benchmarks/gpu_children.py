@@ -379,6 +379,7 @@ def _rate(steps: int, seconds: float, size: Size) -> Row:
 def _streams(name: str, genotype: Genotype, filters: int, size: Size, device: torch.device) -> Iterator[Row]:
     """One process replays every child's graph on a stream of its own."""
     data, ready = random_data(size, device), []
+    torch.cuda.reset_peak_memory_stats()
     for count in size.together:
 
         def measure(count: int = count) -> Row:
