@@ -1,25 +1,31 @@
-"""Does everything work on this machine's GPU, and how fast? One command of at most six minutes, without Ray and without network.
+"""Does everything work on this machine's GPU, and how fast? One command of at most eight minutes, without Ray and without network.
 
     python benchmarks/gpu_check.py --output OUT                # on a machine with a GPU
     python benchmarks/gpu_check.py --output OUT --device cpu   # the same, tiny, to try the check itself
 
-Steps, in the order of what is most wanted: ``machine``, ``tests`` (``pytest -m gpu``), ``training`` (a child's step: layouts, precisions,
-CUDA graph), ``together`` (1–16 children at once), ``search`` (30 children in process by the `gpu` preset's settings, one epoch each),
-``train`` (NASNet-A for two epochs, stopped and resumed), ``latency`` (``nas cost``), ``exports``. Each runs in a process of its own with a
-time limit; what it has found is in OUT/gpu_check.json and OUT/gpu_check.md before the next one begins, also where it fails or is stopped.
-OUT/gpu_check.log has all that was printed.
+Steps, in the order of what is most wanted: ``machine``, ``tests`` (``pytest -m gpu``) with ``exports`` beside it, as neither is timed,
+``training`` (a child's step: layouts, precisions, CUDA graph), ``together`` (1–16 children at once), ``search`` (30 children in process by
+the `gpu` preset's settings, one epoch each, as many as the time allows), ``train`` (NASNet-A for two epochs, stopped and resumed),
+``latency`` (``nas cost``). Each runs in a process of its own with a time limit; what it has found is in OUT/gpu_check.json and
+OUT/gpu_check.md before the next one begins, also where it fails or is stopped. OUT/gpu_check.log has all that was printed.
 """
 
 import argparse
+import faulthandler
+import importlib.util
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +39,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Task:
-    """What a step is told: the device, where it may write, and the images.
+    """What a step is told: the device, where it may write, the images, and how long it has.
 
     ``data`` are the arguments by which ``nas search`` and ``nas train`` find their images.
     """
@@ -41,6 +47,7 @@ class Task:
     device: str
     scratch: Path
     data: tuple[str, ...]
+    seconds: float = math.inf
 
     @property
     def gpu(self) -> bool:
@@ -87,11 +94,27 @@ def machine(task: Task) -> Iterator[Row]:
 
 
 def tests(task: Task) -> Iterator[Row]:
-    """The tests marked ``gpu``: how they ended, and the failures by name."""
+    """The tests marked ``gpu``: each as it ends, how they ended, and what the failures said."""
     report = task.scratch / "tests.xml"
     files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8"))
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *files]
-    yield {"command": "pytest -m gpu", "exit_code": subprocess.run(command, cwd=ROOT, check=False).returncode}
+    several = task.gpu and importlib.util.find_spec("xdist") is not None
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*command, *(["-n", str(TESTS_AT_ONCE)] if several else []), *files],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        ended = _TEST_ENDED.fullmatch(line.rstrip())
+        outcome = ended and (ended["first"] or ended["last"])
+        if ended and outcome:
+            yield {"test": ended["test"], "outcome": outcome.lower(), "after_s": round(time.monotonic() - started, 1)}
+    yield {"command": "pytest -m gpu", "exit_code": process.wait()}
     suite = ElementTree.parse(report).getroot().find("testsuite")  # noqa: S314 - written just now by pytest
     if suite is None:
         return
@@ -100,6 +123,11 @@ def tests(task: Task) -> Iterator[Row]:
     for case in suite.iter("testcase"):
         for problem in [*case.findall("failure"), *case.findall("error")]:
             yield {"test": case.get("name"), "error": (problem.get("message") or "")[:300]}
+
+
+TESTS_AT_ONCE = 6
+"""Processes that run tests, where pytest-xdist is installed: most of a test's time goes by before the GPU has anything to do."""
+_TEST_ENDED = re.compile(r"(?:\[gw\d+\] \[ *\d+%\] (?P<first>[A-Z]+) )?\S+?::(?P<test>.+?)(?: (?P<last>[A-Z]+) +\[ *\d+%\])?")
 
 
 def training(task: Task) -> Iterator[Row]:
@@ -127,7 +155,8 @@ def search(task: Task) -> Iterator[Row]:
     settings = {"fidelity.epochs": 1, "finalists": "null", **(real if task.gpu else tiny)}
     assigned = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     command = ["search", "--preset", "gpu", "--runner", "local", "--budget", "30" if task.gpu else "2", *task.data, *assigned]
-    yield run_nas([*command, "--run", str(run)])
+    enough = time.monotonic() + task.seconds - 15  # after which the children so far are what is reported
+    yield run_nas([*command, "--run", str(run)], stop_when=lambda: time.monotonic() > enough, wanted=(0, 130))
     from nas.run_folder import RunFolder
 
     trials = [trial for trial in RunFolder(run).state().trials.values() if trial.evaluation is not None]
@@ -149,11 +178,13 @@ def search(task: Task) -> Iterator[Row]:
 
 def train(task: Task) -> Iterator[Row]:
     """NASNet-A for two short epochs: in one go, and stopped in the second epoch and resumed; how far the losses are apart."""
-    sizes = ["--image-size", "32"] if task.gpu else ["--cells", "1", "--filters", "2", "--batch-size", "32", "--threads", "1"]
+    sizes = ["--cells", "2", "--filters", "16", "--image-size", "32"]
+    if not task.gpu:
+        sizes = ["--cells", "1", "--filters", "2", "--batch-size", "32", "--threads", "1"]
     common = ["train", "nasnet-a", *task.data, "--epochs", "2", "--device", task.device, *sizes]
     whole, parts = task.scratch / "whole", task.scratch / "parts"
     yield run_nas([*common, "-o", str(whole)])
-    yield run_nas([*common, "-o", str(parts)], stop_when=lambda: _epochs(parts) == 1) | {"stopped": "after the first epoch"}
+    yield run_nas([*common, "-o", str(parts)], stop_when=lambda: _epochs(parts) == 1, wanted=(130,)) | {"stopped": "after the first epoch"}
     yield run_nas(["train", "--resume", str(parts)])
     lines = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in (whole, parts)]
     losses = [[line["train_loss"] for line in history] for history in lines]
@@ -173,24 +204,21 @@ def _epochs(folder: Path) -> int:
 
 def latency(task: Task) -> Iterator[Row]:
     """``nas cost --latency --memory`` in every precision."""
-    networks = [["nasnet-a", "--skeleton", "nasnet-mobile"], ["nasnet-a", "--skeleton", "nasnet-large"], ["convnext"], ["resnext-32x4d"]]
+    networks = [["nasnet-a", "--skeleton", "nasnet-mobile"], ["convnext"], ["resnext-32x4d"]]
+    conditions = [(64, "float32"), (64, "bfloat16"), (64, "float16"), (1, "float32"), (1, "bfloat16")]
     if not task.gpu:
-        networks = [["nasnet-a", "--cells", "1", "--filters", "4", "--image-size", "8"]]
+        networks, conditions = [["nasnet-a", "--cells", "1", "--filters", "4", "--image-size", "8"]], conditions[:1]
     for network in networks:
-        for batch, dtype in ((1, "float32"), (1, "bfloat16"), (64, "float32"), (64, "bfloat16"), (64, "float16"))[
-            : None if task.gpu else 2
-        ]:
-            more = ["--memory"] if (batch, dtype) == (64, "float32") and "nasnet-large" not in network else []
+        for batch, dtype in conditions:
+            more = ["--memory"] if (batch, dtype) == (64, "float32") else []
             yield call_nas(["cost", *network, "--latency", *more, "--device", task.device, "--dtype", dtype, "--batch-size", str(batch)])
 
 
 def exports(task: Task) -> Iterator[Row]:
     """Weights trained on the device, written in every format and read back; and the files themselves run on the device."""
-    trained = task.scratch / "whole"
-    if not (trained / "best.safetensors").is_file():  # the step `train` did not come so far
-        trained = task.scratch / "exported"
-        tiny = ["--cells", "1", "--filters", "4", "--epochs", "1", "--batch-size", "128"]
-        yield run_nas(["train", "nasnet-a", *task.data, *tiny, "--device", task.device, "-o", str(trained)])
+    trained = task.scratch / "exported"
+    tiny = ["--cells", "1", "--filters", "4", "--epochs", "1", "--batch-size", "128"]
+    yield run_nas(["train", "nasnet-a", *task.data, *tiny, "--device", task.device, "-o", str(trained)])
     for name, file in FILES.items():
         row = call_nas(["export", str(trained), "--format", name, "-o", str(task.scratch / file)])
         yield row
@@ -250,32 +278,42 @@ def _on_device(name: str, file: Path, weights: Path, device: str) -> Row:
 
 STEPS: dict[str, Step] = {
     "machine": Step(machine, 40, 0),
-    "tests": Step(tests, 90, 0),
-    "training": Step(training, 100, 50),
-    "together": Step(together, 75, 40),
-    "search": Step(search, 80, 45),
-    "train": Step(train, 70, 45),
-    "latency": Step(latency, 45, 15),
-    "exports": Step(exports, 60, 25),
+    "tests": Step(tests, 200, 60),
+    "exports": Step(exports, 200, 60),
+    "training": Step(training, 130, 85),
+    "together": Step(together, 100, 65),
+    "search": Step(search, 80, 50),
+    "train": Step(train, 80, 45),
+    "latency": Step(latency, 60, 30),
 }
+ORDER = "machine,tests+exports,training,together,search,train,latency"
 
 
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def run_nas(arguments: Sequence[str], stop_when: Callable[[], bool] | None = None) -> Row:
-    """Run ``nas`` in a process of its own; with ``stop_when``, stop it as by SIGTERM as soon as that is so."""
+def run_nas(arguments: Sequence[str], stop_when: Callable[[], bool] | None = None, wanted: Sequence[int] = (0,)) -> Row:
+    """Run ``nas`` in a process of its own, its output passed on line by line; with ``stop_when``, SIGTERM as soon as that is so."""
     started = time.monotonic()
     process = subprocess.Popen([*NAS, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{time.monotonic() - started:6.1f}  {line}", end="", flush=True)
+            lines.append(line)
+
+    reader = threading.Thread(target=read)
+    reader.start()
     while stop_when is not None and process.poll() is None:
         if stop_when():
             process.send_signal(signal.SIGTERM)
             break
         time.sleep(0.01)
-    output, _ = process.communicate()
-    print(output, flush=True)
-    wanted = 0 if stop_when is None else 130
-    return _command_row(arguments, process.returncode, wanted, time.monotonic() - started, output)
+    process.wait()
+    reader.join()
+    return _command_row(arguments, process.returncode, wanted, time.monotonic() - started, "".join(lines))
 
 
 def call_nas(arguments: Sequence[str]) -> Row:
@@ -288,17 +326,17 @@ def call_nas(arguments: Sequence[str]) -> Row:
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(arguments))
     print(done.output, flush=True)
     output = done.output if done.exception is None or isinstance(done.exception, SystemExit) else f"{done.output}\n{done.exception!r}"
-    return _command_row(arguments, done.exit_code, 0, time.monotonic() - started, output)
+    return _command_row(arguments, done.exit_code, (0,), time.monotonic() - started, output)
 
 
-def _command_row(arguments: Sequence[str], code: int, wanted: int, seconds: float, output: str) -> Row:
+def _command_row(arguments: Sequence[str], code: int, wanted: Sequence[int], seconds: float, output: str) -> Row:
     short = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
     row: Row = {"command": f"nas {short}", "exit_code": code, "seconds": round(seconds, 1)}
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("latency:", "memory:", "read back", "test:", "accuracy:", "throughput:"))]
     if told:
         row["output"] = told
-    return row if code == wanted else row | {"error": " | ".join(lines[-3:])[-400:]}
+    return row if code in wanted else row | {"error": " | ".join(lines[-3:])[-400:]}
 
 
 # ---------------------------------------------------------------------------------------------------- the check
@@ -306,6 +344,8 @@ def _command_row(arguments: Sequence[str], code: int, wanted: int, seconds: floa
 
 def perform(name: str, task: Task, rows_file: Path) -> int:
     """One step, in its own process: a JSON line for every row, as soon as it is known; returns the exit code."""
+    if math.isfinite(task.seconds):
+        faulthandler.dump_traceback_later(max(1.0, task.seconds - 2))  # into the log, so that it says where the time went
     with rows_file.open("a", encoding="utf-8") as file:
         try:
             for row in STEPS[name].run(task):
@@ -322,7 +362,8 @@ def perform(name: str, task: Task, rows_file: Path) -> int:
 def run_step(command: Sequence[str], limit: float, rows_file: Path, log: Path) -> Row:
     """Run a step's process for so many seconds at most, then end it and all that it started; returns how it went, with its rows."""
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
@@ -338,23 +379,26 @@ def run_step(command: Sequence[str], limit: float, rows_file: Path, log: Path) -
     return {"ending": ending, "seconds": round(time.monotonic() - started, 1), "problems": problems, "rows": rows}
 
 
-def check(names: Sequence[str], arguments: argparse.Namespace, scratch: Path) -> bool:
-    """Run the steps one after the other, writing what is known after each; whether all went well."""
+def check(groups: Sequence[Sequence[str]], arguments: argparse.Namespace, scratch: Path) -> bool:
+    """Run the groups one after the other, the steps of one at once, writing what is known after each; whether all went well."""
     output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * arguments.minutes
     found: dict[str, Row] = {}
-    for number, name in enumerate(names):
-        kept = sum(STEPS[later].reserved for later in names[number + 1 :])
-        limit = min(STEPS[name].limit, max(STEPS[name].reserved, deadline - time.monotonic() - kept))
-        rows_file = scratch / f"{name}.jsonl"
-        command = [sys.executable, str(Path(__file__).resolve()), "--step", name, "--device", arguments.device, "--output", str(scratch)]
-        data = [
-            *(["--data", arguments.data] if arguments.data else []),
-            *(["--data-dir", arguments.data_dir] if arguments.data_dir else []),
-        ]
-        found[name] = run_step([*command, *data], limit, rows_file, output / "gpu_check.log")
-        print(f"{name}: {found[name]['ending']}, {found[name]['seconds']} s, {found[name]['problems']} problems", flush=True)
+    options = [f"--{name}={value}" for name in ("device", "data", "data-dir") if (value := getattr(arguments, name.replace("-", "_")))]
+
+    def run(name: str, left: float) -> Row:
+        limit = min(STEPS[name].limit, max(STEPS[name].reserved, left))
+        given = [f"--step={name}", f"--output={scratch}", f"--seconds={limit}", *options]
+        command = [sys.executable, str(Path(__file__).resolve()), *given]
+        return run_step(command, limit, scratch / f"{name}.jsonl", output / "gpu_check.log")
+
+    for number, group in enumerate(groups):
+        left = deadline - time.monotonic() - sum(max(STEPS[name].reserved for name in later) for later in groups[number + 1 :])
+        with ThreadPoolExecutor(len(group)) as pool:
+            found |= zip(group, pool.map(run, group, [left] * len(group)), strict=True)
+        for name in group:
+            print(f"{name}: {found[name]['ending']}, {found[name]['seconds']} s, {found[name]['problems']} problems", flush=True)
         for file, text in (("gpu_check.json", json.dumps(found, indent=1)), ("gpu_check.md", markdown(found, arguments.device))):
             (output / file).write_text(text + "\n", encoding="utf-8")
     return all(step["ending"] == "done" and not step["problems"] for step in found.values())
@@ -394,24 +438,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu_check.json, .md and .log")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu for a tiny trial of the check itself")
-    parser.add_argument("--steps", default=",".join(STEPS), help="some of them, separated by commas")
-    parser.add_argument("--minutes", type=float, default=5.8, help="for all steps together")
+    parser.add_argument("--steps", default=ORDER, help="some of them, separated by commas, or by + where they are to run at once")
+    parser.add_argument("--minutes", type=float, default=7.8, help="for all steps together")
     parser.add_argument("--data", help="cifar10, synthetic or a folder of images for the search and the training; default synthetic images")
     parser.add_argument("--data-dir", help="folder that holds CIFAR-10")
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=math.inf, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.step:
         images = arguments.data or ("synthetic" if arguments.device.startswith("cuda") else "digits")
         data = ("--data", images, *(("--data-dir", arguments.data_dir) if arguments.data_dir else ()))
-        code = perform(arguments.step, Task(arguments.device, arguments.output, data), arguments.output / f"{arguments.step}.jsonl")
+        code = perform(
+            arguments.step, Task(arguments.device, arguments.output, data, arguments.seconds), arguments.output / f"{arguments.step}.jsonl"
+        )
         sys.stdout.flush()
         os._exit(code)  # what was found is written; a library that does not come to its end must not cost the limit
-    names = arguments.steps.split(",")
-    unknown = [name for name in names if name not in STEPS]
+    groups = [group.split("+") for group in arguments.steps.split(",")]
+    unknown = [name for group in groups for name in group if name not in STEPS]
     if unknown:
         parser.error(f"--steps must be some of {', '.join(STEPS)}, but got {', '.join(unknown)}")
     with tempfile.TemporaryDirectory(prefix="gpu-check-", ignore_cleanup_errors=True) as scratch:
-        well = check(names, arguments, Path(scratch))
+        well = check(groups, arguments, Path(scratch))
     print((arguments.output / "gpu_check.md").read_text(encoding="utf-8")[-9000:])
     sys.exit(0 if well else 1)
 

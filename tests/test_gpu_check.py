@@ -52,9 +52,9 @@ def test_the_next_step_begins_with_the_results_so_far_on_disk(
 
     monkeypatch.setattr(gpu_check, "run_step", run_step)
     arguments = Namespace(output=tmp_path / "out", minutes=0.0, device="cpu", data=None, data_dir=None)
-    assert not gpu_check.check(["tests", "search", "exports"], arguments, tmp_path)
-    assert [names for names, _ in seen] == [[], ["tests"], ["tests", "search"]]
-    assert seen[1][1] == gpu_check.STEPS["search"].reserved, "time is kept for it when others took too much"
+    assert not gpu_check.check([["tests", "exports"], ["search"], ["train"]], arguments, tmp_path)
+    assert [names for names, _ in seen] == [[], [], ["tests", "exports"], ["tests", "exports", "search"]]
+    assert seen[2][1] == gpu_check.STEPS["search"].reserved, "time is kept for it when others took too much"
     assert "| x | a \\| b |" in (tmp_path / "out" / "gpu_check.md").read_text()
 
 
