@@ -35,8 +35,6 @@ CLASSES = 10
 FIRST_CELL_SEED = 1000
 NARROW = (4, 5, 6, 7, 8)
 WARM_UP = 4
-TRIED_CHILDREN = (2, 3)
-"""Children (a wide and a narrow random one) of which it is also known what cuDNN's trying costs and gains for one more cell."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,22 @@ class Size:
     together: tuple[int, ...]
 
 
-FULL = Size(cells=2, filters=16, side=32, batch=256, examples=20_000, seconds=0.6, random_cells=10, together=(1, 2, 4, 8, 16))
+FULL = Size(cells=2, filters=16, side=32, batch=256, examples=20_000, seconds=0.6, random_cells=6, together=(1, 2, 4, 8, 16))
 TINY = Size(cells=1, filters=4, side=8, batch=16, examples=64, seconds=0.02, random_cells=1, together=(1, 2))
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is carried out. ``benchmark`` lets cuDNN choose algorithms by trying them."""
+    """How a step is carried out.
+
+    cuDNN chooses algorithms by its rules, as in the engine. Trying them cannot be compared in the same process: PyTorch keeps
+    what was chosen for a shape, by rule or by trial, and takes it again.
+    """
 
     name: str
     precision: torch.dtype = torch.float32
     channels_last: bool = True
     graph: bool = False
-    benchmark: bool = False
 
 
 WAYS = (
@@ -74,7 +75,6 @@ WAYS = (
     Way("bfloat16, channels last", torch.bfloat16),
     Way("bfloat16, channels last, CUDA graph", torch.bfloat16, graph=True),
 )
-TRIED = Way("bfloat16, channels last, CUDA graph, algorithms tried", torch.bfloat16, graph=True, benchmark=True)
 EXTRA = (Way("float32, channels last, CUDA graph", graph=True), Way("float16, channels last", torch.float16))
 EAGER, GRAPHED = WAYS[2], WAYS[3]
 
@@ -110,7 +110,6 @@ class Child:
     """A child and its training step; ``run`` does one, whichever way."""
 
     def __init__(self, genotype: Genotype, filters: int, size: Size, way: Way, data: ProxyTensors) -> None:
-        torch.backends.cudnn.benchmark = way.benchmark
         torch.manual_seed(0)
         self.way, self.data, self.settings = way, data, TrainingSettings(batch_size=size.batch)
         layout = torch.channels_last if way.channels_last else torch.contiguous_format
@@ -252,8 +251,7 @@ def training_rows(device: torch.device, size: Size) -> Iterator[Row]:
     ways = WAYS if device.type == "cuda" else WAYS[1:2]
     first = children(size)[0]
     for number, (name, genotype, filters) in enumerate(children(size)):
-        more = () if device.type != "cuda" else (*EXTRA, TRIED) if number == 0 else (TRIED,) if number in TRIED_CHILDREN else ()
-        for way in ways + more:
+        for way in ways + (EXTRA if number == 0 and device.type == "cuda" else ()):
             yield guarded(
                 {"what": "step", "child": name, "F": filters, "way": way.name},
                 lambda g=genotype, f=filters, w=way: _timed(g, f, size, w, data),  # type: ignore[misc]
@@ -292,7 +290,6 @@ def _timed(genotype: Genotype, filters: int, size: Size, way: Way, data: ProxyTe
 
 def _engine(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
     """The engine's own loop over one epoch, after a first one that warms up."""
-    torch.backends.cudnn.benchmark = False
     torch.manual_seed(0)
     network = build_network(child[1], NASNetSkeleton(size.cells, child[2]), classes=CLASSES, image_size=size.side).to(data.device)
     few = 12 * size.batch if data.device.type == "cuda" else size.examples
@@ -319,11 +316,11 @@ def _graph_is_right(child: tuple[str, Genotype, int], size: Size, data: ProxyTen
 def _repeated(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
     """Twice the same ten steps: whether they give the same bits; as cuDNN chooses algorithms."""
     row: Row = {}
-    for name, benchmark, fixed in (("chosen", False, False), ("tried", True, False), ("fixed", False, True)):
+    for name, fixed in (("chosen", False), ("fixed", True)):
         losses = []
         torch.backends.cudnn.deterministic = fixed
         for _ in range(2):
-            one = Child(child[1], child[2], size, replace(EAGER, benchmark=benchmark), data)
+            one = Child(child[1], child[2], size, EAGER, data)
             losses.append([float(one.run()) for _ in range(10)])
         row[f"{name}: same bits"] = losses[0] == losses[1]
         row[f"{name}: largest difference"] = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
@@ -432,7 +429,7 @@ def _threads(name: str, genotype: Genotype, filters: int, size: Size, device: to
 
 def _processes(kinds: list[tuple[str, Genotype, int]], size: Size, device: torch.device) -> Iterator[Row]:
     """A process for every child: eager, and each with its graph. All are started once; then so many of them work at a time."""
-    ways = (EAGER, GRAPHED) if device.type == "cuda" else (WAYS[1],)
+    ways = (GRAPHED, EAGER) if device.type == "cuda" else (WAYS[1],)
     context = mp.get_context("spawn")
     pipes, workers = [], []
     for _ in range(max(size.together)):
