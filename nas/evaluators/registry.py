@@ -73,7 +73,6 @@ def _training(config: SearchSettings, data: PreparedData | None) -> Evaluator:
     if share is not None and share < 1:
         torch.cuda.set_per_process_memory_fraction(share)  # Ray counts fractions of a GPU and does not enforce them
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True  # a child's shapes never change
     return TrainingEvaluator(data, config, "cuda")
 
 
