@@ -21,9 +21,9 @@ from nas.evaluators.child import resolve_precision, to_tensors, train_child
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.evaluators.registry import build_evaluator
 from nas.evaluators.settings import TrainingSettings
-from nas.exports.verify import fill_at_random
 from nas.networks.description import skeleton_document
 from nas.networks.latency import LatencyError, measure_latency
+from nas.networks.random_weights import fill_at_random
 from nas.networks.weights.described import load_described
 from nas.runs.config import config_from_document
 from nas.training.config import TrainConfig
