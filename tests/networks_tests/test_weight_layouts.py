@@ -148,7 +148,7 @@ def test_the_command_says_what_it_converted(place: Path) -> None:
 def test_nasnet_large_given_timms_weights_says_which_skeleton_is_meant(place: Path) -> None:
     write_weights(place / "nasnet.safetensors", published("nasnet", num_classes=3).state_dict())
     arguments = ["evaluate", "nasnet.safetensors", "--genotype", "nasnet-a", "--filters", "8", "--data", "images", "--image-size", "32"]
-    command = [sys.executable, "-m", "nas.cli", *arguments, "--skeleton", "nasnet-large"]
+    command = [sys.executable, "-m", "nas", *arguments, "--skeleton", "nasnet-large"]
     refused = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "the skeleton nasnet-large-timm is meant" in refused.stderr
