@@ -14,15 +14,15 @@ from nas.training.folder import TrainFolder
 from nas.training.session import Watcher, train_network
 from nas.training.trainer import Ending
 
-TRAIN = ["train", "nasnet-a", "--epochs", "2", "--batch-size", "16", "--image-size", "16", "--threads", "1", "--cells", "1", "--filters", "2"]
+SMALL = ["--cells", "1", "--filters", "2", "--image-size", "16"]
+TRAIN = ["train", "nasnet-a", "--epochs", "2", "--batch-size", "16", "--threads", "1", *SMALL]
 
 
 @pytest.fixture
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A training of two epochs that was stopped after its first step."""
     make_tree(tmp_path / "images", damaged=False)
-    said = nas([*TRAIN, "--data", str(tmp_path / "images"), "--dry-run", "-o", "net"], tmp_path, monkeypatch)
-    assert "60 images" in said or "train" in said
+    nas([*TRAIN, "--data", str(tmp_path / "images"), "--dry-run", "-o", "net"], tmp_path, monkeypatch)
     genotype, config = planned(tmp_path)
     result = train_network(genotype, config, tmp_path / "net", Watcher(stop=lambda: True))
     assert result.ending is Ending.INTERRUPTED
