@@ -90,7 +90,7 @@ def test_the_winner_is_trained_as_the_finalists_were() -> None:
     recipe = trained.recipe
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
     assert (recipe.optimizer.learning_rate, recipe.optimizer.clip_norm, recipe.batch_size) == (
-        config.training.learning_rate,
+        config.training.optimizer.learning_rate,
         5.0,
         config.training.batch_size,
     )
