@@ -14,7 +14,8 @@ from support.paths import SHARED_DATA
 from controllers.controller import Completed
 from nas.errors import ConfigError, DataError
 from nas.evaluators.registry import build_evaluator
-from nas.runs.config import SearchConfig, TableSettings, build_config
+from nas.evaluators.settings import TableSettings
+from nas.runs.config import SearchConfig, build_config
 from nas.runs.folder import RunFolder
 from search_spaces.registry import load_space
 
@@ -28,7 +29,7 @@ REAL = SHARED_DATA / "nasbench201.csv.gz"
 
 
 def nas(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli", *arguments]
+    command = [sys.executable, "-m", "nas", *arguments]
     return subprocess.run(command, cwd=cwd, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True, timeout=120, check=False)
 
 
