@@ -114,10 +114,8 @@ def test_a_network_too_large_for_the_memory_fails_as_out_of_memory(config, monke
 
 def test_a_smaller_batch_keeps_two_images_and_shrinks_the_learning_rate():
     recipe = Recipe(batch_size=32)
-    assert (smaller_batch(recipe, 4).batch_size, smaller_batch(recipe, 4).optimizer.learning_rate) == (
-        8,
-        recipe.optimizer.learning_rate / 4,
-    )
+    quarter = smaller_batch(recipe, 4)
+    assert (quarter.batch_size, quarter.optimizer.learning_rate) == (8, recipe.optimizer.learning_rate / 4)
     assert smaller_batch(recipe.model_copy(update={"batch_size": 3}), 4).batch_size == 2 and smaller_batch(recipe, 1) is recipe
 
 
