@@ -1,7 +1,11 @@
 """The README tells the truth: its test command is what CI runs, its commands parse, and its file tree is the tree."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from support.paths import ROOT
@@ -38,6 +42,26 @@ def test_every_command_shown_exists_with_its_options(command: str) -> None:
     help_text = CliRunner().invoke(app, [words[0], "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
     for option in shown:
         assert option in help_text, f"{option} is not an option of nas {words[0]}"
+
+
+SMALLER = {
+    "runs/NAME": "runs/found",
+    'build_config("cpu")': 'build_config("laptop", ["evaluator=synthetic"])',
+    "num_samples=500": "num_samples=2",
+    "cells=6, filters=32": "cells=1, filters=2",
+}
+"""What a Python block of the README is changed in before it runs: names that stand for a reader's own, and sizes."""
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=lambda block: block.splitlines()[0])
+def test_every_python_block_runs_as_it_is_written(block: str, tmp_path: Path) -> None:
+    (tmp_path / "runs/found/best").mkdir(parents=True)
+    (tmp_path / "runs/found/best/1.yaml").write_text((ROOT / "search_spaces/genotypes/nasnet-a.yaml").read_text())
+    for written, smaller in SMALLER.items():
+        block = block.replace(written, smaller)
+    environment = {**os.environ, "HOME": str(tmp_path), "RAY_AIR_NEW_OUTPUT": "0"}
+    ended = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_file_tree_names_every_file() -> None:

@@ -1,7 +1,7 @@
 """Writes residual networks as readable PyTorch code: stem, stages of blocks, head."""
 
 from nas.exports.cell_code import Code, Width
-from nas.exports.code import NetworkCode
+from nas.exports.network_code import NetworkCode
 from nas.networks.architecture import Architecture
 from search_spaces.networks.network import Network
 from search_spaces.residual_skeletons import ResidualSkeleton
@@ -22,7 +22,7 @@ def residual_network(architecture: Architecture, network: Network, skeleton: Res
         head.append(f"x = F.dropout(x, {skeleton.dropout:g}, self.training)")
     head_modules.append('"classifier": {classifier}')
     return NetworkCode(
-        classes=tuple(code.inverted_classes()),
+        classes=tuple(code.own_classes()),
         parts=frozenset(code.parts | _stem_parts(skeleton)),
         padding="symmetric",
         norm_eps=None,

@@ -21,7 +21,7 @@ from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
-from nas.training.folder import TrainFolder, differences
+from nas.training.folder import TrainFolder, config_yaml, differences
 from nas.training.scoring import Scores
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
@@ -73,7 +73,7 @@ class TrainResult:
 def train_network(
     genotype: Genotype,
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     watcher: Watcher | None = None,
     *,
     workers: Workers | None = None,
@@ -103,7 +103,7 @@ def train_network(
     Raises:
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
-    place = TrainFolder(folder)
+    place = TrainFolder(Path(folder))
     if workers is not None:  # whoever started the workers holds the folder
         with _threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
@@ -137,6 +137,8 @@ def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterato
     new = not place.exists()
     if not new:
         check_same(place, genotype, config)
+        if place.config().data != config.data:  # the images are elsewhere now
+            write_atomically(place.config_file, config_yaml(config))
     else:
         place.write_new(genotype, config, environment())
     lock = FileLock(place.lock_file, blocking=False)
@@ -251,8 +253,7 @@ class _Session:
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
             self._draw()
-            if ending is not Ending.INTERRUPTED:
-                write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
+            write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
 

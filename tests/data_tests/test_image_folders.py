@@ -141,7 +141,7 @@ def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
     found = {}
     for name, root in (("small", tree), ("large", large)):
         for source in ("nasnet-a", "convnext", "resnext-32x4d"):
-            request = Request(source, data={"data.name": "folder", "data.root": str(root)})
+            request = Request(load_reference(source), data={"data.name": "folder", "data.root": str(root)})
             found[name, source] = configure(request)[1].skeleton["name"]
     assert found == {
         ("small", "nasnet-a"): "nasnet-cifar",

@@ -362,7 +362,7 @@ def test_bfloat16_trains_on_a_cpu(digits):
     assert isinstance(evaluation.outcome, Completed) and reports[-1].reward > 0.6
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["auto", "float32", "float16", "bfloat16"])
 def test_training_on_a_gpu(digits, precision):
     network = tiny().cuda()

@@ -111,7 +111,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluate_scores_a_timm_file_as_timm_would(place: Path) -> None:
     data = {"name": "folder", "root": str(place / "images")}
     measured = evaluate_weights(
-        place / "timm.safetensors", data=data, genotype="convnext", skeleton="convnext-t", image_size=32, device="cpu", threads=1
+        place / "timm.safetensors", data=data, genotype=load_reference("convnext"), skeleton="convnext-t", image_size=32, threads=1
     )
     weights = read_weights(place / "timm.safetensors")
     description = describe_weights(weights, load_reference("convnext"), {"skeleton": "convnext-t", "image_size": 32})

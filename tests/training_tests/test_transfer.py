@@ -16,6 +16,7 @@ from support.image_trees import make_tree
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, DataError, UserError
 from nas.networks.description import skeleton_document
+from nas.training.checkpoint import read_checkpoint
 from nas.training.config import TrainConfig
 from nas.training.recipe import load_recipe
 from nas.training.session import train_network
@@ -33,14 +34,14 @@ def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_564_million_macs_of_nasnet_a_in_the_mobile_skeleton_are_4_at_1056(ilsvrc: Path) -> None:
     data = target_data("imagenet", str(ilsvrc))
-    genotype, config, choice = configure_transfer(Wish("nasnet-a", data, skeleton="mobile", macs="564M"))
+    genotype, config, choice = configure_transfer(Wish(load_reference("nasnet-a"), data, skeleton="mobile", macs="564M"))
     assert genotype.name == "NASNet-A" and choice.startswith("NASNet-A (4 @ 1056): N=4")
     assert (config.skeleton["cells"], config.skeleton["filters"], config.skeleton["stem"]) == (4, 44, "imagenet")
     assert config.recipe.name == "nasnet-mobile" and config.data.root == str(ilsvrc / "ILSVRC/Data/CLS-LOC")
 
 
 def test_a_target_keeps_what_is_given_and_the_recipe_can_be_chosen(ilsvrc: Path) -> None:
-    wish = Wish("nasnet-a", target_data(str(ilsvrc), None), cells=2, params="2M", recipe="fast", recipe_flags={"epochs": 3})
+    wish = Wish(load_reference("nasnet-a"), target_data(str(ilsvrc), None), cells=2, params="2M", recipe="fast", recipe_flags={"epochs": 3})
     _, config, choice = configure_transfer(wish)
     assert config.skeleton["cells"] == 2 and "the 2M parameters asked for" in choice
     assert (config.recipe.name, config.recipe.epochs) == ("fast", 3)
@@ -69,9 +70,9 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--address needs --workers"):
         default_workers(None, "cpu", "auto")
     with pytest.raises(UserError, match="exclude each other"):
-        configure_transfer(Wish("nasnet-a", {"data.name": "cifar10"}, macs="5M", params="5M"))
+        configure_transfer(Wish(load_reference("nasnet-a"), {"data.name": "cifar10"}, macs="5M", params="5M"))
     with pytest.raises(UserError, match="at least 2 classes"):
-        configure_transfer(Wish("nasnet-a", {"data.name": "folder", "data.root": str(tmp_path)}))
+        configure_transfer(Wish(load_reference("nasnet-a"), {"data.name": "folder", "data.root": str(tmp_path)}))
 
 
 OPTIONS = [
@@ -126,6 +127,29 @@ def test_two_workers_one_of_them_killed_in_the_middle_of_an_epoch(tmp_path: Path
     ]
     first, second = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "killed"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_stops_two_workers_after_the_same_step(signals: int, tmp_path: Path) -> None:
+    """One step an epoch: the first Ctrl-C makes a checkpoint, a second one does not wait for it."""
+    tree = make_tree(tmp_path / "tree", train=12, val=4, side=32, damaged=False)
+    more = ["--epochs", "400", "--batch-size", "1000"]
+    process = launch(tree, tmp_path / "stopped", *more)
+    deadline = time.monotonic() + 300
+    while not history(tmp_path / "stopped"):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert "stopping after this step" in output
+    if signals == 1:
+        position = read_checkpoint(tmp_path / "stopped/checkpoint.safetensors")[1]["position"]
+        assert position["step"] == 1 and position["epoch"] == len(history(tmp_path / "stopped")) + 1 < 400
+        assert "session ended: interrupted" in (tmp_path / "stopped/log.txt").read_text()
 
 
 @pytest.mark.slow
