@@ -14,13 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nas.runs import session as engine
 from nas.runs.config import config_from_document
 from nas.runs.folder import RunFolder
-
-QUIET = Console(quiet=True)
+from nas.runs.loop import QUIET
 
 
 def timed_resume(folder: RunFolder, budget: int) -> dict[str, float]:

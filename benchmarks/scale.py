@@ -29,7 +29,7 @@ from nas.runs import controller_state as snapshot
 from nas.runs import records
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
-from nas.runs.loop import Search, SearchLimits, Watcher
+from nas.runs.loop import AskTell, Search, SearchLimits, Watcher
 from nas.runs.state import Trial
 from nas.settings.reading import parse_assignments
 from search_spaces.registry import load_space
@@ -115,7 +115,6 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
     with Ledger(folder.ledger_file) as ledger:
         controller = Deduplicated(make_controller(arguments.controller, space, arguments.seed, options), space, arguments.seed)
         ledger.append(records.opened(time.time(), arguments.children))
-        search = Search(space, controller, runner, ledger, arguments.seed, SearchLimits(arguments.children, failures_in_a_row=10**9))
         for target, name, label in ((controller, "ask", "ask"), (controller, "tell", "tell"), (ledger, "append", "record")):
             setattr(target, name, watches[label].around(getattr(target, name)))
 
@@ -124,7 +123,9 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
                 steady.append(runner.utilisation)
 
         began = time.perf_counter()
-        ending = search.run(Watcher(on_end=on_end))
+        limits = SearchLimits(arguments.children, failures_in_a_row=10**9)
+        children = AskTell(space, controller, ledger, arguments.seed, limits, watcher=Watcher(on_end=on_end))
+        ending = Search(children, runner).run()
         wall = time.perf_counter() - began
         state = ledger.state
         snapshot.write(folder, controller, state)

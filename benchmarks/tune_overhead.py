@@ -20,7 +20,6 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 
 import ray
 from ray import tune
-from rich.console import Console
 
 from nas.ray_tune import ControllerSearcher, child_trainable
 from nas.runs import session as engine
@@ -50,7 +49,7 @@ def main() -> None:
 def pool(children: int, folder: Path) -> float:
     """Milliseconds a child of a search on embedded Ray."""
     config = build_config("laptop", SETTINGS, {"budget": children})
-    state = engine.start(config, folder / "run", Console(quiet=True)).state
+    state = engine.start(config, folder / "run").state
     ends = sorted(trial.ended for trial in state.trials.values() if trial.ended is not None)
     return 1000 * (ends[-1] - ends[0]) / (len(ends) - 1)
 

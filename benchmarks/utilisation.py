@@ -20,8 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from nas.runs import session as engine
 from nas.runs.config import config_from_document
 from nas.runs.state import RunState
@@ -41,7 +39,7 @@ def search(trials: int, seconds: float, folder: Path, controller: str = "random"
             "runner": {"workers": WORKERS},
         }
     )
-    return engine.start(config, folder, Console(quiet=True)).state
+    return engine.start(config, folder).state
 
 
 def share(seconds: float, children: int, controller: str, folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The contract between a search and whatever decides what to try next: proposals, outcomes, ask and tell. No torch."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +21,54 @@ class Proposal:
     policy_version: int = 0
 
 
+class RewardError(ValueError):
+    """What is said to be a reward is none. ``reason`` is the failure that it amounts to, one of FAILURE_REASONS."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def as_number(value: object) -> float:
+    """The value as a float (numpy's and torch's scalars too); NaN where it is no number."""
+    try:
+        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def as_reward(value: object) -> float:
+    """The value as a reward. Raises RewardError where it is no finite number, or lies outside [0, 1]."""
+    number = as_number(value)
+    if not math.isfinite(number):
+        raise RewardError(f"the reward is {value!r}", "diverged")
+    if not 0 <= number <= 1:
+        raise RewardError(f"a reward must be a share in [0, 1], but it is {number:g}", "exception")
+    return number
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """Trained to the end. ``reward`` is the validation accuracy in [0, 1]."""
+    """Trained to the end. ``reward`` is the validation accuracy in [0, 1].
+
+    There is no outcome with another one, so that no controller, ledger or table ever meets it. Raises RewardError.
+    """
 
     reward: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", as_reward(self.reward))
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Stopped early at a rung because others were better there; ``reward`` is the accuracy it had."""
+    """Stopped early at a rung because others were better there; ``reward`` is the accuracy it had, as in ``Completed``."""
 
     rung: int
     reward: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", as_reward(self.reward))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """Makes a controller from its name and options. Importing this module does not import torch; making a policy does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from controllers.controller import Controller
 from controllers.evolution import Evolution
@@ -15,30 +17,64 @@ from controllers.options import (
     read_options,
 )
 from controllers.random_search import RandomSearch
+from search_spaces.plugins import Registry
 from search_spaces.space import SearchSpace
 
-CONTROLLERS: dict[str, type] = {
-    "ppo": PolicyGradientOptions,
-    "reinforce": PolicyGradientOptions,
-    "evolution": EvolutionOptions,
-    "local_search": NoOptions,
-    "random": NoOptions,
-}
-"""Every controller's name and its options: a new controller is a file in this package and a name here and below."""
+
+@dataclass(frozen=True)
+class ControllerRow:
+    """A controller as a search finds it.
+
+    Attributes:
+        make: from space, seed and options; imports what is heavy when called.
+        options: a dataclass whose fields ``controllers.options.option`` made.
+        read: from the controller's name and what is given, the options; None checks each field by its rule.
+    """
+
+    make: Callable[[SearchSpace, int, Any], Controller]
+    options: type = NoOptions
+    read: Callable[[str, Mapping[str, OptionValue]], Any] | None = None
 
 
-def check_options(name: str, options: Mapping[str, OptionValue]) -> PolicyGradientOptions | EvolutionOptions | NoOptions:
+def _policy_gradient(space: SearchSpace, seed: int, options: PolicyGradientOptions) -> Controller:
+    from controllers.policy_gradient import PolicyGradientController  # here, so that listing controllers does not load torch
+
+    return PolicyGradientController(space, seed, options)
+
+
+def _row(found: object) -> ControllerRow:
+    if isinstance(found, ControllerRow):
+        return found
+    if callable(found):
+        return ControllerRow(lambda space, seed, options: found(space, seed))
+    raise TypeError(f"must be a controllers.registry.ControllerRow, or a class made from space and seed, but got {found!r:.200}")
+
+
+CONTROLLERS: Registry[ControllerRow] = Registry(
+    "controller",
+    "nas.controllers",
+    {
+        "ppo": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options),
+        "reinforce": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options),
+        "evolution": ControllerRow(Evolution, EvolutionOptions),
+        "local_search": ControllerRow(lambda space, seed, options: LocalSearch(space, seed)),
+        "random": ControllerRow(lambda space, seed, options: RandomSearch(space, seed)),
+    },
+    _row,
+    ControllerError,
+)
+"""Every controller: a new one is a file in this package and a row here, which enters it in the contract tests."""
+
+
+def check_options(name: str, options: Mapping[str, OptionValue]) -> Any:  # noqa: ANN401 - of the row's class
     """The options of a controller, complete and valid, without making it.
 
     Raises:
         ControllerError: the name or an option breaks a rule.
+        PluginError: a controller from outside cannot be imported.
     """
-    if name not in CONTROLLERS:
-        raise ControllerError(f"unknown controller {name!r}; choose one of {', '.join(CONTROLLERS)}")
-    if name in ("ppo", "reinforce"):
-        return policy_gradient_options(name, options)
-    checked: EvolutionOptions | NoOptions = read_options(CONTROLLERS[name], name, options)
-    return checked
+    row = CONTROLLERS[name]
+    return row.read(name, options) if row.read is not None else read_options(row.options, name, options)
 
 
 def make_controller(name: str, space: SearchSpace, seed: int, options: Mapping[str, OptionValue] | None = None) -> Controller:
@@ -46,12 +82,6 @@ def make_controller(name: str, space: SearchSpace, seed: int, options: Mapping[s
 
     Raises:
         ControllerError: the name or an option breaks a rule.
+        PluginError: a controller from outside cannot be imported.
     """
-    checked = check_options(name, options or {})
-    if isinstance(checked, PolicyGradientOptions):
-        from controllers.policy_gradient import PolicyGradientController  # here, so that listing controllers does not load torch
-
-        return PolicyGradientController(space, seed, checked)
-    if isinstance(checked, EvolutionOptions):
-        return Evolution(space, seed, checked)
-    return LocalSearch(space, seed) if name == "local_search" else RandomSearch(space, seed)
+    return CONTROLLERS[name].make(space, seed, check_options(name, options or {}))

@@ -1,1 +1,70 @@
-"""The engine: evaluates, records, resumes, trains, exports, and talks to a person."""
+"""Neural architecture search: search, train, transfer, compare and export networks, from Python as from the command line.
+
+Everything is loaded when it is first used: ``import nas`` is instant. The functions take the names that the flags of the command
+``nas`` have, return objects, print nothing, and raise ``UserError`` (a ``ValueError``) with one clear message for bad input.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.api.listing import available
+    from nas.api.networks import cost, draw, export
+    from nas.api.predicting import load_network, predict
+    from nas.api.searching import new_run, open_run, resume, search
+    from nas.api.training import compare, evaluate, train, transfer
+
+    __version__: str
+
+_HOMES = {
+    "search": "searching",
+    "new_run": "searching",
+    "open_run": "searching",
+    "resume": "searching",
+    "train": "training",
+    "transfer": "training",
+    "evaluate": "training",
+    "compare": "training",
+    "predict": "predicting",
+    "load_network": "predicting",
+    "cost": "networks",
+    "draw": "networks",
+    "export": "networks",
+    "available": "listing",
+}
+"""Every public function, and the module of ``nas.api`` that has it."""
+
+__all__ = [
+    "__version__",
+    "available",
+    "compare",
+    "cost",
+    "draw",
+    "evaluate",
+    "export",
+    "load_network",
+    "new_run",
+    "open_run",
+    "predict",
+    "resume",
+    "search",
+    "train",
+    "transfer",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - functions, and the version's text
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("nas-engine")
+    elif name in _HOMES:
+        value = getattr(import_module(f"nas.api.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,8 @@
-"""Errors that bad input causes, named by what to correct. The command line prints the message and exits with 2."""
+"""Errors that bad input causes, named by what to correct. The command line prints the message and exits with its code, mostly 2."""
 
 from search_spaces.errors import GenotypeError, SpaceError, UserError
 
-__all__ = ["ConfigError", "DataError", "GenotypeError", "RunError", "SpaceError", "UserError"]
+__all__ = ["ConfigError", "DataError", "GenotypeError", "LossesError", "RunError", "SpaceError", "UserError"]
 
 
 class ConfigError(UserError):
@@ -15,3 +15,9 @@ class DataError(UserError):
 
 class RunError(UserError):
     """A run folder cannot be used as asked. Name another run, or repair this one as the message says."""
+
+
+class LossesError(RunError):
+    """Fewer than half of a search's children survived: what is left of them may say little. Correct why they fail, and resume."""
+
+    exit_code = 3

@@ -14,21 +14,23 @@ import ray
 from ray import tune
 from ray.tune.search import Searcher
 
-from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
+from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, as_number, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
-from nas.data.prepared import PreparedData, prepare
 from nas.errors import GenotypeError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation
-from nas.evaluators.registry import build_evaluator
+from nas.evaluators.registry import build_evaluator, prepare_data, prepare_shared
 from nas.runners.ray_pool import actor_options
+from nas.runners.ray_start import start_ray
 from nas.runners.runner import Job, run_child
 from nas.runs import controller_state as snapshot
 from nas.runs.config import SearchConfig
 from nas.runs.loop import MAX_REPEATS_IN_A_ROW
 from nas.tools.files import write_atomically
+from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype, from_document, to_json
+from search_spaces.plugins import trust_modules, trusted
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import parse_document
@@ -153,7 +155,7 @@ class ControllerSearcher(Searcher):
             return Failed(result[FAILURE], str(result.get(DETAIL, "")))
         if self._learns_from not in result:
             return Failed("exception", f"the last result has no {self._learns_from!r}")
-        value = _number(result[self._learns_from])
+        value = as_number(result[self._learns_from])
         if not math.isfinite(value):
             return Failed("diverged", f"{self._learns_from} is {result[self._learns_from]!r}")
         if self._minimises:
@@ -225,14 +227,6 @@ def _iteration(result: Mapping[str, Any]) -> int:
     return int(result.get("training_iteration", 0))
 
 
-def _number(value: object) -> float:
-    """The value as a float (numpy's and torch's scalars too); NaN where it is no number."""
-    try:
-        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
 def genotype_of(config: Mapping[str, Any]) -> Genotype:
     """The genotype in a trial's config, such as ``results.get_best_result().config``. Raises GenotypeError."""
     text = config.get(GENOTYPE)
@@ -254,7 +248,7 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     It reports after every epoch: ``reward``, ``epoch`` of ``epochs`` (the time attribute for schedulers), and what was
     measured; with the last epoch also ``params``, ``macs`` and ``train_seconds``. A child that diverges or runs out of memory
     or time ends with the reward NaN and its reason as ``failure``. The data set is read once, here, and shared through
-    Ray's object store.
+    Ray's object store; so Ray is started here, on this machine or with the cluster that ``config.runner`` names, unless it was.
 
     Args:
         config: the search whose children are trained; its controller and runner's workers mean nothing here.
@@ -264,19 +258,22 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     Raises:
         UserError: the data cannot be used, or the resources do not exist.
     """
-    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
-    with_data = tune.with_parameters(child, search=config, data=data, checkpoint_every=checkpoint_every)
+    shared = prepare_shared(config, prepare_data(config))
+    if not ray.is_initialized():
+        start_ray(config.runner, detect().cores)
+    with_data = tune.with_parameters(child, search=config, shared=shared, modules=trusted(), checkpoint_every=checkpoint_every)
     asked = actor_options(config.runner, ray.cluster_resources())  # type: ignore[no-untyped-call]
     trainable: Callable[[dict[str, Any]], None] = tune.with_resources(with_data, {"cpu": asked["num_cpus"], "gpu": asked["num_gpus"]})
     return trainable
 
 
-def child(config: dict[str, Any], search: SearchConfig, data: PreparedData | None, checkpoint_every: int) -> None:
+def child(config: dict[str, Any], search: SearchConfig, shared: object, checkpoint_every: int, modules: tuple[str, ...] = ()) -> None:
     """Train the child of one trial; runs in Tune's worker."""
+    trust_modules(modules)
     epochs = search.fidelity.epochs
     job = Job(0, 1, genotype_of(config), int(config.get(SEED, search.seed)))
     attempt = Attempt(_resumed(), keep=lambda epoch: checkpoint_every > 0 and epoch % checkpoint_every == 0 and epoch < epochs)
-    training = run_child(build_evaluator(search, data), job, search.runner.time_limit, attempt)
+    training = run_child(build_evaluator(search, shared), job, search.runner.time_limit, attempt)
     held: dict[str, Any] = {}
     reached = 0
     while True:

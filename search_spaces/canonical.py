@@ -5,7 +5,7 @@ reordering outputs, or adding nodes that reach no output. Two equal nodes are *n
 """
 
 from search_spaces.genotype import CellGenotype, Edge, Genotype
-from search_spaces.vocabulary import OPERATION_OPTIONS
+from search_spaces.vocabulary import OPERATIONS
 
 
 def canonical_key(genotype: Genotype) -> str:
@@ -30,7 +30,8 @@ def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
 
 def _operation(edge: Edge) -> str:
     """The operation with all its options: one left out means the same as its default written out."""
-    options = {key: rule.default for key, rule in OPERATION_OPTIONS.get(edge.operation, {}).items()} | dict(edge.options)
+    rules = OPERATIONS[edge.operation].options if edge.operation in OPERATIONS else {}
+    options = {key: rule.default for key, rule in rules.items()} | dict(edge.options)
     return edge.operation + "".join(f",{key}={value}" for key, value in sorted(options.items()))
 
 

@@ -1,8 +1,11 @@
-"""The one base of every error that bad input causes; the command line turns it into one message and exit code 2."""
+"""The one base of every error that bad input causes; the command line turns it into one message and its exit code."""
 
 
 class UserError(ValueError):
     """Input broke a rule. The message states the rule, the value that broke it and, where they are few, the valid choices."""
+
+    exit_code = 2
+    """What the command line ends with."""
 
 
 class GenotypeError(UserError):

@@ -8,14 +8,16 @@ from typing import Any
 
 import yaml
 
-from search_spaces.errors import GenotypeError
+from search_spaces.errors import GenotypeError, UserError
 from search_spaces.strict_yaml import load_document
-from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS, ChoiceOption, IntOption, OptionValue
+from search_spaces.vocabulary import COMBINES, OPERATIONS, ChoiceOption, IntOption, Option, OptionValue
 
 SCHEMA = "nas.genotype/1"
 MAX_NODES = 64
 """Upper limit of nodes in a cell: far above any published cell, low enough that a hostile file stays cheap."""
 MAX_INPUTS = 2
+MAX_NAME = 200
+"""Longest name of an operation, ``module:attr`` included."""
 STATE_NAMES = ("previous", "current")
 
 
@@ -67,13 +69,16 @@ class Provenance:
 class Genotype:
     """A concrete architecture: a normal cell and, where the skeleton does not bring its own, a reduction cell.
 
-    Two genotypes are equal where their cells are: name, space and provenance are labels.
+    Two genotypes are equal where their cells are: name, space, skeleton and provenance are labels. ``skeleton`` names the macro
+    network that the cells are meant for, where it is not found by name or space. It is what makes a genotype of a space that is not
+    made of cells: there the nodes of the normal cell are the layers of the network, and the skeleton says how they are stacked.
     """
 
     normal: CellGenotype
     reduction: CellGenotype | None = None
     name: str = field(default="", compare=False)
     space: str = field(default="", compare=False)
+    skeleton: str = field(default="", compare=False)
     provenance: Provenance | None = field(default=None, compare=False)
 
     def cells(self) -> tuple[tuple[str, CellGenotype], ...]:
@@ -92,6 +97,8 @@ def to_document(genotype: Genotype) -> dict[str, Any]:
         document["name"] = genotype.name
     if genotype.space:
         document["space"] = genotype.space
+    if genotype.skeleton:
+        document["skeleton"] = genotype.skeleton
     document["cells"] = {name: _cell_document(cell) for name, cell in genotype.cells()}
     if genotype.provenance is not None:
         origin = genotype.provenance
@@ -135,7 +142,7 @@ def to_json(genotype: Genotype, indent: int | None = 2) -> str:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def read_genotype(path: Path) -> Genotype:
+def read_genotype(path: str | Path) -> Genotype:
     """Read a genotype from a YAML or JSON file.
 
     Raises:
@@ -154,7 +161,7 @@ def from_document(document: object) -> Genotype:
         GenotypeError: a rule is broken; the message names the cell and the node.
     """
     top = _mapping(document, "a genotype")
-    _only_keys(top, ("schema", "name", "space", "cells", "provenance"), "a genotype")
+    _only_keys(top, ("schema", "name", "space", "skeleton", "cells", "provenance"), "a genotype")
     if top.get("schema") != SCHEMA:
         raise GenotypeError(f"`schema` must be {SCHEMA!r}, but got {_short(top.get('schema'))}")
     cells = _mapping(top.get("cells"), "`cells`")
@@ -166,6 +173,7 @@ def from_document(document: object) -> Genotype:
         reduction=_read_cell(cells["reduction"], "reduction") if "reduction" in cells else None,
         name=_text(top.get("name", ""), "`name`"),
         space=_text(top.get("space", ""), "`space`"),
+        skeleton=_text(top.get("skeleton", ""), "`skeleton`"),
         provenance=_read_provenance(top["provenance"]) if "provenance" in top else None,
     )
 
@@ -225,15 +233,18 @@ def _read_edge(value: object, state: int, where: str) -> Edge:
     source, operation = value[0], value[1]
     if not _is_int(source) or not 0 <= source < state:
         raise GenotypeError(f"{where}: an input must be an earlier hidden state 0..{state - 1}, but got {_short(source)}")
-    if not isinstance(operation, str) or operation not in OPERATION_OPTIONS:
-        raise GenotypeError(f"{where}: unknown operation {_short(operation)}; valid operations: {', '.join(OPERATION_OPTIONS)}")
-    options = _read_options(value[2], operation, where) if len(value) == 3 else ()
+    if not isinstance(operation, str) or len(operation) > MAX_NAME:
+        raise GenotypeError(f"{where}: unknown operation {_short(operation)}; valid operations: {', '.join(OPERATIONS)}")
+    try:
+        rules = OPERATIONS[operation].options
+    except UserError as problem:
+        raise GenotypeError(f"{where}: {problem}") from None
+    options = _read_options(value[2], operation, rules, where) if len(value) == 3 else ()
     return Edge(source=source, operation=operation, options=options)
 
 
-def _read_options(value: object, operation: str, where: str) -> tuple[tuple[str, OptionValue], ...]:
+def _read_options(value: object, operation: str, rules: Mapping[str, Option], where: str) -> tuple[tuple[str, OptionValue], ...]:
     options = _mapping(value, f"{where}: the options of {operation}")
-    rules = OPERATION_OPTIONS[operation]
     _only_keys(options, tuple(rules), f"{where}: the options of {operation}")
     for key, given in options.items():
         rule = rules[key]

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
+Text = TypeVar("Text", str, str | None)
 
 TRUST_VARIABLE = "NAS_TRUST"
 """Environment variable: modules, separated by commas, that names found in files may import (see SECURITY.md)."""
@@ -41,6 +43,17 @@ def trust(names: Iterable[object]) -> None:
     module only if the user named it in this session, or in the environment variable NAS_TRUST.
     """
     _trusted.update(name.partition(":")[0] for name in names if isinstance(name, str) and is_code(name))
+
+
+def as_written(name: Text) -> Text:
+    """The name, which the user wrote, and so may import what it names: for flags of commands."""
+    trust([name])
+    return name
+
+
+def trust_modules(modules: Iterable[str]) -> None:
+    """Allow the import of these modules: in a worker, what its driver was allowed."""
+    _trusted.update(modules)
 
 
 def trusted() -> tuple[str, ...]:
@@ -132,7 +145,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is a row's or an installed package's. ``module:attr`` is only known to be right when it is asked for."""
-        return isinstance(name, str) and (name in self.built_in or name in _installed(self.group))
+        return isinstance(name, str) and (name in self.built_in or name in self._loaded or name in _installed(self.group))
 
     def __iter__(self) -> Iterator[str]:
         yield from self.built_in
@@ -140,6 +153,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def known(self) -> Iterator[tuple[str, T]]:
+        """The rows that can be had, first those that need no import; a plug-in that cannot be used is passed over."""
+        yield from self.built_in.items()
+        yield from list(self._loaded.items())
+        for name in self:
+            if name not in self.built_in and name not in self._loaded:
+                with suppress(PluginError):
+                    yield name, self[name]
 
     def check(self, name: str) -> None:
         """Raise UserError where there is no such name, without importing what it stands for."""

@@ -1,32 +1,50 @@
 """Finds a search space by its name or in a YAML file. No torch; the controllers and the engine may import it."""
 
 from pathlib import Path
+from typing import cast
 
 from search_spaces.errors import SpaceError
+from search_spaces.genotype import MAX_NAME
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET, NASNET_PAPER
+from search_spaces.plugins import Registry, is_code
 from search_spaces.space import CellSpace, SearchSpace
 from search_spaces.strict_yaml import load_document
-from search_spaces.vocabulary import COMBINES, OPERATION_OPTIONS
+from search_spaces.vocabulary import COMBINES, OPERATIONS
 
-SPACES: dict[str, SearchSpace] = {space.name: space for space in (NASNET, NASNET_PAPER, NASBENCH201)}
-"""The built-in spaces: a new one is a file in this package and a name here."""
+
+def _row(found: object) -> SearchSpace:
+    missing = [part for part in ("name", "decisions", "decode", "encode", "canonical") if not hasattr(found, part)]
+    if missing or isinstance(found, type):
+        lacks = f"without {', '.join(missing)}" if missing else "a class"
+        raise TypeError(f"must be a search space (search_spaces.space.SearchSpace), but got {found!r:.200}, which is {lacks}")
+    return cast(SearchSpace, found)
+
+
+SPACES: Registry[SearchSpace] = Registry(
+    "search space",
+    "nas.spaces",
+    {space.name: space for space in (NASNET, NASNET_PAPER, NASBENCH201)},
+    _row,
+    SpaceError,
+    "or give a YAML file that declares one",
+)
+"""The search spaces by name: a new one is a file in this package and a name here."""
 
 SPACE_SCHEMA = "nas.space/1"
 _KEYS = ("schema", "name", "operations", "nodes", "combine", "cells", "outputs")
 
 
-def load_space(name_or_path: str) -> SearchSpace:
-    """The built-in space of that name, or the space declared in that YAML file.
+def load_space(name_or_path: str | Path) -> SearchSpace:
+    """The space of that name (or ``module:attr``), or the space declared in that YAML file.
 
     Raises:
         SpaceError: there is no such space or file, or the declaration breaks a rule.
+        PluginError: a space from outside cannot be imported.
     """
-    if name_or_path in SPACES:
-        return SPACES[name_or_path]
     path = Path(name_or_path)
-    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
-        raise SpaceError(f"unknown search space {name_or_path!r}; choose one of {', '.join(SPACES)}, or give a YAML file that declares one")
+    if path.suffix.lower() not in (".yaml", ".yml", ".json") or is_code(str(name_or_path)):
+        return SPACES[str(name_or_path)]
     try:
         return space_from_document(load_document(path, SpaceError))
     except SpaceError as error:
@@ -55,18 +73,25 @@ def space_from_document(document: object) -> CellSpace:
     outputs = document.get("outputs", "loose_ends")
     if outputs not in ("loose_ends", "all"):
         raise SpaceError(f"`outputs` must be loose_ends or all, but got {outputs!r}")
-    buildable = tuple(op for op, options in OPERATION_OPTIONS.items() if not options)
     cells = _names(document.get("cells", ["normal", "reduction"]), "cells", ("normal", "reduction"))
     if cells not in (("normal", "reduction"), ("normal",)):
         raise SpaceError(f"`cells` must be [normal, reduction], or [normal] for one cell in both places, but got {list(cells)}")
     return CellSpace(
         name=name,
-        operations=_names(document.get("operations"), "operations", buildable),
+        operations=_operations(document.get("operations")),
         nodes=nodes,
         combine=_names(document.get("combine", ["add"]), "combine", COMBINES),
         cells=cells,
         outputs=outputs,
     )
+
+
+def _operations(value: object) -> tuple[str, ...]:
+    """Operations without options: built-in ones, and those from outside that are named."""
+    built_in = tuple(name for name, row in OPERATIONS.built_in.items() if not row.options)
+    named = [name for name in value if isinstance(name, str) and len(name) <= MAX_NAME] if isinstance(value, list) else []
+    from_outside = [name for name in named if name not in OPERATIONS.built_in and (name in OPERATIONS or is_code(name))]
+    return _names(value, "operations", (*built_in, *(name for name in from_outside if not OPERATIONS[name].options)))
 
 
 def _names(value: object, key: str, valid: tuple[str, ...]) -> tuple[str, ...]:

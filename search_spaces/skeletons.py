@@ -1,11 +1,14 @@
 """Skeletons: the macro network around a genotype (stem, stages, widths, heads) as frozen data. No torch; anyone may import it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+import difflib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
 
 from search_spaces.errors import SkeletonError
 from search_spaces.genotype import CellGenotype, Genotype
+from search_spaces.plugins import Registry, instance_of, is_code
 from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name, require
 
 # ---------------------------------------------------------------------------------------------------- cell networks
@@ -217,9 +220,122 @@ class NASBench201Skeleton:
         require(1 <= self.filters <= 4096, "`filters` must be 1..4096", self.filters)
 
 
-# ---------------------------------------------------------------------------------------------------- named skeletons
+# ---------------------------------------------------------------------------------------------------- families
 
 Skeleton = NASNetSkeleton | NASBench201Skeleton | ResidualSkeleton
+"""The built-in kinds. One from outside is any frozen dataclass of plain values; ``Family`` says what else is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A skeleton as a point of a plane: its depth and width, the least width and its step, and the skeleton at any other point."""
+
+    depth: int
+    width: int
+    lowest: int
+    step: int
+    make: Callable[[int, int], Any]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of macro network, as everything else asks for it.
+
+    A skeleton's fields say what can be asked of it: with ``cells`` and ``filters`` it takes ``--cells`` and ``--filters``; with
+    ``drop_path_keep``, ``dropout`` and ``auxiliary`` (an extra head for training), a recipe sets them. What needs torch, pictures or
+    source code of the built-in families stands where those are made (``search_spaces.networks.build``, ``nas.networks.drawing``,
+    ``nas.exports.code``); a family from outside brings it here.
+
+    Attributes:
+        skeleton: the frozen dataclass of plain values.
+        named: published skeletons by name; the first is what the family's own name means.
+        build: from genotype, skeleton, and the keywords classes, channels, image_size: a ``search_spaces.networks.network.Network``.
+        name: the network's name, as the literature writes it.
+        shape: depth and width in words.
+        plane: for ``--macs`` and ``--params``; None cannot be scaled.
+        image: side in pixels and classes that a named skeleton was published for.
+        parts: for pictures: from genotype, skeleton and the network: ``nas.networks.drawing.draw.Part`` for what lies between image
+            and head; None draws the feature maps.
+        code: for exports to source files: from the architecture and its network, a ``nas.exports.code.NetworkCode``; None has none.
+        genotype: one to count the named skeletons with in ``nas list skeletons``; None leaves them out there.
+    """
+
+    skeleton: type[Any]
+    named: Mapping[str, Any]
+    build: Callable[..., Any] | None = None
+    name: Callable[[Genotype, Any], str] = lambda genotype, skeleton: genotype.name or "unnamed network"
+    shape: Callable[[Genotype, Any], str] = lambda genotype, skeleton: str(skeleton)
+    plane: Callable[[Any], Plane] | None = None
+    image: Callable[[str], tuple[int, int]] = lambda name: (32, 10)
+    parts: Callable[..., Any] | None = None
+    code: Callable[..., Any] | None = None
+    genotype: Genotype | None = None
+
+
+def has_size(skeleton: object) -> bool:
+    """Whether a skeleton is sized by N and F."""
+    return hasattr(skeleton, "cells") and hasattr(skeleton, "filters")
+
+
+_S = TypeVar("_S")
+
+
+def adapted(skeleton: _S, **values: object) -> _S:
+    """The skeleton with those of the values that it has a field for; None leaves a field as it is."""
+    own = {field.name for field in fields(skeleton)}  # type: ignore[arg-type]
+    return replace(skeleton, **{name: value for name, value in values.items() if name in own and value is not None})  # type: ignore[type-var]
+
+
+def _cells_shape(genotype: Genotype, skeleton: NASNetSkeleton | NASBench201Skeleton) -> str:
+    text = f"N={skeleton.cells} cells a stage, F={skeleton.filters} filters in the first stage"
+    if isinstance(skeleton, NASNetSkeleton):
+        text += f" ({penultimate_filters(genotype, skeleton)} in the penultimate layer)"
+    return text
+
+
+def _cells_plane(skeleton: NASNetSkeleton | NASBench201Skeleton) -> Plane:
+    # The stems for ImageNet split the filters; all published F are even there.
+    step = 2 if isinstance(skeleton, NASNetSkeleton) and skeleton.stem != "cifar" else 1
+    lowest = 2 * step if step > 1 else 1
+    return Plane(skeleton.cells, skeleton.filters, lowest, step, lambda depth, width: replace(skeleton, cells=depth, filters=width))
+
+
+def _residual_plane(skeleton: ResidualSkeleton) -> Plane:
+    """Depth is the longest stage's number of blocks, width the first stage's channels, in steps of 2."""
+    longest, first = max(skeleton.depths), skeleton.widths[0]
+
+    def make(depth: int, width: int) -> ResidualSkeleton:
+        depths = tuple(max(1, math.floor(d * depth / longest + 0.5)) for d in skeleton.depths)
+        widths = tuple(max(1, math.floor(w * width / first + 0.5)) for w in skeleton.widths)
+        stem = None if skeleton.stem_filters is None else max(1, math.floor(skeleton.stem_filters * width / first + 0.5))
+        return replace(skeleton, depths=depths, widths=widths, stem_filters=stem)
+
+    return Plane(longest, first, 4, 2, make)
+
+
+def _cells_name(genotype: Genotype, skeleton: NASNetSkeleton) -> str:
+    """NASNet's papers say "NASNet-A (6 @ 768)" (cells a stage @ filters of the last cell), PNASNet's and AmoebaNet's
+    "PNASNet-5 (N=4, F=216)", DARTS' "DARTS-V2 (20 cells, C=36)".
+    """  # noqa: D205 - one sentence
+    name = genotype.name or "unnamed cell"
+    if skeleton.conventions == DARTS_CONVENTIONS:
+        return f"{name} ({len(plan_cells(skeleton))} cells, C={skeleton.filters})"
+    if name.startswith(("PNASNet", "AmoebaNet")):
+        return f"{name} (N={skeleton.cells}, F={skeleton.filters})"
+    return f"{name} ({skeleton.cells} @ {penultimate_filters(genotype, skeleton)})"
+
+
+def _nasbench201_name(genotype: Genotype, skeleton: NASBench201Skeleton) -> str:
+    return f"{genotype.name or 'unnamed cell'} (NAS-Bench-201, N={skeleton.cells}, C={skeleton.filters})"
+
+
+def _published_image(name: str) -> tuple[int, int]:
+    if name.endswith("-cifar"):
+        return 32, 10
+    return (331 if name in ("nasnet-large", "nasnet-large-timm", "pnasnet-large", "amoebanet-large") else 224), 1000
+
+
+# ---------------------------------------------------------------------------------------------------- named skeletons
 
 _CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
     "nasnet-cifar": NASNetSkeleton(6, 32, drop_path_keep=0.6),
@@ -238,37 +354,87 @@ _CELL_SKELETONS: Mapping[str, NASNetSkeleton] = {
     "darts-imagenet": NASNetSkeleton(4, 48, "darts_imagenet", conventions=DARTS_CONVENTIONS),
 }
 
-SKELETONS: Mapping[str, Skeleton] = {**_CELL_SKELETONS, "nasbench201": NASBench201Skeleton(), **RESIDUAL_SKELETONS}
+FAMILIES: Registry[Family] = Registry(
+    "skeleton family",
+    "nas.skeletons",
+    {
+        "nasnet": Family(
+            NASNetSkeleton, _CELL_SKELETONS, name=_cells_name, shape=_cells_shape, plane=_cells_plane, image=_published_image
+        ),
+        "nasbench201": Family(
+            NASBench201Skeleton, {"nasbench201": NASBench201Skeleton()}, name=_nasbench201_name, shape=_cells_shape, plane=_cells_plane
+        ),
+        "residual": Family(
+            ResidualSkeleton,
+            RESIDUAL_SKELETONS,
+            name=literature_name,
+            shape=lambda genotype, skeleton: (
+                f"{'-'.join(map(str, skeleton.depths))} blocks of widths {'-'.join(map(str, skeleton.widths))}"
+            ),
+            plane=_residual_plane,
+            image=_published_image,
+        ),
+    },
+    instance_of(Family),
+    SkeletonError,
+)
+"""Every family of skeletons, by the word that a weights file describes it with."""
+
+
+class _Named(Mapping[str, Any]):
+    """The named skeletons of all families; those from outside are imported when a name is not built in, or all are asked for."""
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any family's skeleton
+        if is_code(name):
+            return next(iter(FAMILIES[name].named.values()))
+        for _, family in FAMILIES.known():
+            if name in family.named:
+                return family.named[name]
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        for _, family in FAMILIES.known():
+            yield from family.named
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+
+SKELETONS: Mapping[str, Any] = _Named()
 """Published macro networks by name, with their published drop path and dropout, and without the auxiliary head (which training adds).
 
 ``nasnet-large-timm`` differs from ``nasnet-large`` as timm's port of the released network does: see ``Conventions``.
 """
 
 
-def load_skeleton(name: str) -> Skeleton:
-    """The named skeleton; ``dataclasses.replace`` changes its N, F and the rest.
+def load_skeleton(name: str) -> Any:  # noqa: ANN401 - any family's skeleton
+    """The named skeleton; ``adapted`` changes its N, F and the rest.
 
     Raises:
         SkeletonError: there is none of that name.
+        PluginError: a family from outside cannot be imported.
     """
-    if name not in SKELETONS:
-        raise SkeletonError(f"unknown skeleton {name!r}; choose one of {', '.join(SKELETONS)}")
-    return SKELETONS[name]
+    if name in SKELETONS:
+        return SKELETONS[name]
+    near = difflib.get_close_matches(name, list(SKELETONS), n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    raise SkeletonError(f"unknown skeleton {name!r}{guess}; choose one of {', '.join(SKELETONS)}")
 
 
-def network_name(genotype: Genotype, skeleton: Skeleton) -> str:
-    """The network's name as the literature writes it.
+def kind_of(skeleton: object) -> str:
+    """The name of a skeleton's family. Raises SkeletonError where there is none."""
+    for kind, family in FAMILIES.known():
+        if type(skeleton) is family.skeleton:
+            return kind
+    raise SkeletonError(f"no family of skeletons has {type(skeleton).__name__}; families: {', '.join(FAMILIES)}")
 
-    NASNet's papers say "NASNet-A (6 @ 768)" (cells a stage @ filters of the last cell), PNASNet's and AmoebaNet's
-    "PNASNet-5 (N=4, F=216)", DARTS' "DARTS-V2 (20 cells, C=36)".
-    """
-    if isinstance(skeleton, ResidualSkeleton):
-        return literature_name(genotype, skeleton)
-    name = genotype.name or "unnamed cell"
-    if isinstance(skeleton, NASBench201Skeleton):
-        return f"{name} (NAS-Bench-201, N={skeleton.cells}, C={skeleton.filters})"
-    if skeleton.conventions == DARTS_CONVENTIONS:
-        return f"{name} ({len(plan_cells(skeleton))} cells, C={skeleton.filters})"
-    if name.startswith(("PNASNet", "AmoebaNet")):
-        return f"{name} (N={skeleton.cells}, F={skeleton.filters})"
-    return f"{name} ({skeleton.cells} @ {penultimate_filters(genotype, skeleton)})"
+
+def family_of(skeleton: object) -> Family:
+    """A skeleton's family. Raises SkeletonError where there is none."""
+    return FAMILIES[kind_of(skeleton)]
+
+
+def network_name(genotype: Genotype, skeleton: object) -> str:
+    """The network's name as the literature writes it."""
+    return family_of(skeleton).name(genotype, skeleton)

@@ -43,7 +43,7 @@ class _StrictLoader(yaml.SafeLoader):
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
 
 
-def load_document(path: Path, error: type[UserError]) -> object:
+def load_document(path: str | Path, error: type[UserError]) -> object:
     """Read the one document in a file.
 
     Raises:
@@ -52,12 +52,13 @@ def load_document(path: Path, error: type[UserError]) -> object:
     return parse_document(load_text(path, error), error, str(path))
 
 
-def load_text(path: Path, error: type[UserError]) -> str:
+def load_text(path: str | Path, error: type[UserError]) -> str:
     """Read a short text that a stranger wrote.
 
     Raises:
         UserError: (the class given) the file is missing, too large or not UTF-8.
     """
+    path = Path(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

@@ -3,8 +3,12 @@
 ``operations.py`` and ``blocks.py`` hold the module behind each name; a test keeps the two tables equal.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from search_spaces.errors import GenotypeError
+from search_spaces.plugins import Registry
 
 OptionValue = int | str
 
@@ -92,7 +96,39 @@ OPERATION_OPTIONS: Mapping[str, Mapping[str, Option]] = {
     **{name: {} for name in OTHER_OPERATIONS},
     **BLOCK_OPTIONS,
 }
-"""Every buildable operation and the options it takes."""
+"""Every built-in operation and the options it takes."""
+
+
+@dataclass(frozen=True)
+class OperationRow:
+    """An operation as a genotype, a network, a picture and an export find it.
+
+    Attributes:
+        options: what an edge may say of it.
+        module: of an operation from outside: a subclass of ``torch.nn.Module`` made from channels in, channels out, stride (1 or 2)
+            and the options as keywords. It maps a hidden state (batch, channels_in, h, w), whose ReLU nobody has taken yet and which
+            it must not change in place, to (batch, channels_out, ⌈h / stride⌉, ⌈w / stride⌉). Exports to source files copy its text,
+            so it may use ``torch``, ``nn``, ``F`` (``torch.nn.functional``) and ``Tensor``, and its own file's classes and functions.
+        kind: its colour in pictures; empty goes by the name.
+    """
+
+    options: Mapping[str, Option] = field(default_factory=dict)
+    module: Callable[..., Any] | None = None
+    kind: Literal["conv", "pool", "block", "other", ""] = ""
+
+
+def _row(found: object) -> OperationRow:
+    if isinstance(found, OperationRow) and found.module is not None:
+        return found
+    if isinstance(found, type):
+        return OperationRow(module=found)
+    raise TypeError(f"must be a module's class, or a search_spaces.vocabulary.OperationRow with one, but got {found!r:.200}")
+
+
+OPERATIONS: Registry[OperationRow] = Registry(
+    "operation", "nas.operations", {name: OperationRow(options) for name, options in OPERATION_OPTIONS.items()}, _row, GenotypeError
+)
+"""Every operation that a genotype may name."""
 
 COMBINES: tuple[str, ...] = ("add", "concat")
 """How a node merges its edges: element-wise sum, or concatenation along channels."""

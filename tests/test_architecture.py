@@ -53,7 +53,25 @@ def test_lower_packages_need_little(package: str) -> None:
 
 def test_ray_is_imported_in_few_files() -> None:
     users = {str(path.relative_to(ROOT)) for path in files("nas") if any(n.split(".")[0] == "ray" for n in imported(path))}
-    assert users == {"nas/runners/ray_pool.py", "nas/runners/ray_start.py", "nas/ray_tune.py", "nas/distributed.py"}
+    assert users == {"nas/runners/ray_pool.py", "nas/runners/ray_start.py", "nas/ray_tune.py", "nas/runners/distributed.py"}
+
+
+def test_only_the_command_line_talks_to_a_person() -> None:
+    for path in files("nas"):
+        name = str(path.relative_to(ROOT))
+        if name.startswith("nas/cli/") or name in ("nas/__main__.py", "nas/exports/standalone.py"):  # the last is copied into a script
+            continue
+        roots = {module.split(".")[0] for module in imported(path)}
+        assert not roots & {"rich", "typer"} and not any(module.startswith("nas.cli") for module in imported(path)), name
+        prints = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name) and node.id == "print"]
+        assert not prints, f"{name}:{prints} prints"
+
+
+def test_no_command_imports_another_command() -> None:
+    commands = {path.stem for path in (ROOT / "nas" / "cli").glob("*.py")} - {"__init__", "main", "options"}
+    for name in commands:
+        others = {f"nas.cli.{other}" for other in commands - {name}}
+        assert not imported(ROOT / "nas" / "cli" / f"{name}.py") & others
 
 
 def run_fresh(code: str) -> str:
@@ -72,7 +90,7 @@ def test_help_loads_neither_torch_nor_ray() -> None:
 
 
 def test_torch_free_modules_load_no_torch() -> None:
-    modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary", "notations"]
+    modules = ["genotype", "space", "nasnet", "canonical", "registry", "reference", "skeletons", "vocabulary", "notations", "plugins"]
     code = (
         "import sys\n"
         + "\n".join(f"import search_spaces.{m}" for m in modules)

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import MacsOption, ParamsOption, absolute, console, data_flags
-from nas.cli.train import DataDirOption, DataOption, SetOption
+from nas.cli.options import STOPPING, DataDirOption, DataOption, MacsOption, ParamsOption, SetOption, console, say
 
 
 def compare(
@@ -29,32 +28,16 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
 ) -> None:
     """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
-    from nas.errors import ConfigError
-    from nas.networks.scaling import read_target
-
-    target = read_target(macs, params)
-    if target is None:
-        raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
-    from nas.comparisons.networks import Plan, choose_members, run_comparison
+    given = dict(locals())
+    import nas
     from nas.tools.interrupts import Stopper
-    from nas.training.config import TrainConfig
-    from nas.training.setup import Request, recipe_and_data
 
-    members = choose_members(sources or [], randoms, space, seed=0)
-    flags = {**data_flags(data or "cifar10"), "data.root": absolute(data_dir) or data_flags(data).get("data.root")}
-    wanted = Request("", data=flags, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=tuple(assign or ()))
-    chosen, images = recipe_and_data(wanted)
-    base = TrainConfig(skeleton={}, data=images, recipe=chosen, threads=threads, device=device)
-
-    def tell(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    with Stopper(console, "writing a checkpoint") as stopper:
-        rows, whole = run_comparison(members, Plan(target, base, seeds, output), tell, stopper.asked)
-    for row in rows:
-        done = f"{row.mean:7.2%}  {row.label:24} {row.latency_ms:6.2f} ms  {row.network}"
-        tell(done if row.test else f" failed  {row.label:24} {row.reason}")
-    tell(f"\nwrote {output / 'compare.md'}, compare.json and compare.png")
-    if not whole:
-        tell("interrupted; the same command goes on")
+    given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
+    with Stopper(console.print, STOPPING) as stopper:
+        compared = nas.compare(**given, tell=say, stop=stopper.asked)
+    for line in compared.lines():
+        say(line)
+    say(f"\nwrote {output / 'compare.md'}, compare.json and compare.png")
+    if not compared.whole:
+        say("interrupted; the same command goes on")
         raise typer.Exit(130)

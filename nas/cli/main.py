@@ -1,6 +1,7 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import logging
 import os
 import sys
 
@@ -17,7 +18,9 @@ from nas.cli.search import resume, search
 from nas.cli.show import list_, show
 from nas.cli.train import evaluate, train
 from nas.cli.transfer import transfer
+from nas.cli.views.transfer_progress import bar
 from nas.errors import UserError
+from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
     name="nas",
@@ -31,15 +34,30 @@ for command in (search, resume, show, finalists, train, transfer, evaluate, comp
 app.command(name="list")(list_)
 
 
+class _Notes(logging.Handler):
+    """Shows a person what the library logs of its choices; on the error stream, since it is no part of what a command prints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
-    """Run the command line: exit code 0 when all went well, 2 for bad input, 130 when interrupted, 1 for a search that gave up."""
+    """Run the command line.
+
+    Exit codes: 0 when all went well; 1 for a training that diverged; 2 for bad input, a full disk, and a search that gave up; 3 for
+    a search of whose children fewer than half survived; 130 when interrupted.
+    """
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    SHOWN.set(bar)
+    chosen = logging.getLogger("nas.runs.genotypes")
+    chosen.addHandler(_Notes(logging.INFO))
+    chosen.setLevel(logging.INFO)
     try:
         app()
     except UserError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

@@ -1,25 +1,16 @@
-"""What all commands share: the consoles, and the options that several of them take. Imports nothing heavy."""
+"""What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from nas.errors import ConfigError
-from search_spaces.plugins import is_code
+from search_spaces.plugins import as_written
 
 console = Console()
 errors = Console(stderr=True)
 
-SkeletonOption = Annotated[str | None, typer.Option(help="Macro network, see `nas list`; default: the one the genotype is known in.")]
-CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
-FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
-ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
-ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
-MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many MACs: 564M.")]
-ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
-SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -27,6 +18,53 @@ SourceArgument = Annotated[
         help="Run folder, `last`, a reference genotype's name, a genotype file, or a text in DARTS', ENAS' or NAS-Bench-201's notation.",
     ),
 ]
+RankOption = Annotated[int, typer.Option(min=1, help="Which of the run's genotypes: 1 is the incumbent.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of the recipe, such as optimizer.learning_rate=0.05.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")]
+
+# networks
+SkeletonOption = Annotated[
+    str | None, typer.Option(callback=as_written, help="Macro network, see `nas list`; default: the one the genotype is known in.")
+]
+CellsOption = Annotated[int | None, typer.Option(help="N, cells a stage; default as published.")]
+FiltersOption = Annotated[int | None, typer.Option(help="F, filters of the first stage's cells; default as published.")]
+ClassesOption = Annotated[int | None, typer.Option(help="Classes; default as published.")]
+ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
+SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
+MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many MACs: 564M.")]
+ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
+
+# data
+DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")]
+SideOption = Annotated[int | None, typer.Option(help="Side of the images in pixels; default small images' own, else the recipe's.")]
+LoadersOption = Annotated[int | None, typer.Option(help="Processes that read and augment images; the result does not depend on it.")]
+
+# trainings
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images; default the recipe's.")]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Images of one step, over all workers; the learning rate follows where the recipe says so.")
+]
+MicroOption = Annotated[int | None, typer.Option(help="Images of one pass, where a whole step does not fit in memory.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="Weights to start from.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
+
+# where children are trained
+WorkersOption = Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine or the cluster.")]
+AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")]
+SyncOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Mirror the run folder there as it grows: s3://…, gs://…, file:///… (fsspec).")
+]
+
+
+STOPPING = "stopping after this step, writing a checkpoint"
+"""What a training says to the first Ctrl-C."""
 
 
 def escape(text: str) -> str:
@@ -36,18 +74,6 @@ def escape(text: str) -> str:
     return escape_markup(text)
 
 
-def absolute(folder: Path | None) -> str | None:
-    """A folder as a run records it: so that the run can be resumed from anywhere."""
-    return str(folder.expanduser().resolve()) if folder else None
-
-
-def data_flags(data: str | None) -> dict[str, Any]:
-    """``--data``: a name, or a folder of images."""
-    from nas.data.registry import DATASETS  # here: it loads numpy
-
-    named = [name for name in DATASETS if name != "folder"]
-    if data is None or data in named or is_code(data):
-        return {"data.name": data}
-    if Path(data).expanduser().is_dir():
-        return {"data.name": "folder", "data.root": absolute(Path(data))}
-    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {data!r}")
+def say(text: str) -> None:
+    """Print a line as it is: no markup, no colours, no breaks."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

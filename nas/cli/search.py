@@ -5,24 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli.options import absolute, console, data_flags, escape
-from nas.errors import ConfigError
-
-WorkersOption = Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine or the cluster.")]
-AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")]
-SyncOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Mirror the run folder there as it grows: s3://…, gs://…, file:///… (fsspec).")
-]
+from nas.cli.options import AddressOption, DataDirOption, DataOption, SeedOption, SyncOption, WorkersOption, console, escape, say
+from nas.errors import ConfigError, LossesError
 
 
 def search(
     space: Annotated[str | None, typer.Option(help="Search space: nasnet, nasnet-paper, …, or a YAML file that declares one.")] = None,
     budget: Annotated[int | None, typer.Option(help="Children to train.")] = None,
     preset: Annotated[str, typer.Option(help="auto, laptop, cpu, gpu, paper, or a YAML file of settings.")] = "auto",
-    data: Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
     controller: Annotated[str | None, typer.Option(help="ppo, reinforce, evolution, local_search, random.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    evaluator: Annotated[str | None, typer.Option(help="What scores the children: train, synthetic, …; see `nas list evaluators`.")] = None,
+    seed: SeedOption = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs a child is trained for.")] = None,
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage.")] = None,
@@ -40,48 +35,40 @@ def search(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")] = False,
 ) -> None:
     """Search for cells: propose, train, learn, and keep everything in a run folder."""
-    flags: dict[str, Any] = {
-        "space": space,
-        "budget": budget,
-        "seed": seed,
-        "controller.name": controller,
-        "data.root": absolute(data_dir),
-        "fidelity.epochs": epochs,
-        "fidelity.cells": cells,
-        "fidelity.filters": filters,
-        "runner.workers": workers,
-        "runner.gpus_per_child": gpus_per_child,
-        "runner.address": address,
-        "runner.kind": runner,
-        "runner.time_limit": time_limit,
-        "runner.sync": sync,
-        **data_flags(data),
-    }
+    given = dict(locals())
     if resume is not None:
-        given = [name for name, value in flags.items() if value is not None and name != "budget"]
-        if given or assign or run or preset != "auto":
-            raise ConfigError(
-                f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(given) or 'others'}"
-            )
+        _check_resume(given)
         _resume(resume, budget, {})
         return
-    from nas.runs.config import build_config
-    from nas.tools.hardware import auto_preset, detect
-
-    hardware = detect()
-    if preset == "auto":
-        preset, why = auto_preset(hardware)
-        console.print(f"preset [bold]{preset}[/] ({why}); choose another with --preset", highlight=False)
-    config = build_config(preset, assign or (), flags)
+    from nas.api.wishes import choose_preset, search_config
     from nas.runs.plan import describe_plan
+    from nas.tools.hardware import detect
 
-    for line in describe_plan(config, hardware):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    name, why = choose_preset(preset)
+    if why is not None:
+        console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
+    config = search_config(name, assign or (), given)
+    for line in describe_plan(config, detect()):
+        say(line)
     if dry_run:
         return
+    from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
-    _conclude(engine.start(config, run, console))
+    _conclude(engine.start(config, run, SearchProgress(console).watcher()))
+
+
+def _check_resume(given: dict[str, Any]) -> None:
+    """Raise ConfigError where more is given with --resume than --budget."""
+    from nas.api.wishes import SEARCH_SETTINGS, data_settings
+
+    flags = {SEARCH_SETTINGS[name]: given[name] for name in SEARCH_SETTINGS if name in given and name != "budget"}
+    flags |= data_settings(given["data"], given["data_dir"])
+    names = [name for name, value in flags.items() if value is not None]
+    if names or given["assign"] or given["run"] or given["preset"] != "auto":
+        raise ConfigError(
+            f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(names) or 'others'}"
+        )
 
 
 def resume(
@@ -89,29 +76,25 @@ def resume(
     into: Annotated[Path | None, typer.Option("--run", help="Folder that a mirror is fetched into; default runs/<its name>.")] = None,
     address: AddressOption = None,
     workers: WorkersOption = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder that holds the data set on this machine.")] = None,
+    data_dir: DataDirOption = None,
     sync: SyncOption = None,
 ) -> None:
     """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
+    from nas.api.wishes import absolute
+
     places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
     _resume(run, None, places, into)
 
 
 def _resume(name: str, budget: int | None, places: dict[str, Any], into: Path | None = None) -> None:
-    from nas.runs import folder as run_folder
+    from nas.api.searching import find_or_fetch
+    from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
-    if "://" in name:
-        from nas.runs import mirror
-
-        folder = mirror.fetch(name, into)
-        places = places | {"runner.sync": places.get("runner.sync") or name}
-    elif into is not None:
-        raise ConfigError(f"--run names the folder that a mirror is fetched into, and goes with a URL, but got {name!r}")
-    else:
-        folder = run_folder.find(name)
+    folder, mirror = find_or_fetch(name, into)
+    places = places | {"runner.sync": places.get("runner.sync") or mirror}
     console.print(f"resuming {folder.path}", highlight=False)
-    _conclude(engine.resume(folder, budget, console, places))
+    _conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
 
 
 def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
@@ -133,8 +116,10 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
     engine.check_failing(result)
     settings = result.config.finalists
     if settings is not None and result.ending.value == "finished":
-        from nas.cli.finalists import second_stage
+        from nas.cli.views.second_stage import second_stage
 
         second_stage(result.folder, settings)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)
+    if result.state.losses():  # the table has said so
+        raise typer.Exit(LossesError.exit_code)

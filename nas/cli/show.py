@@ -19,6 +19,7 @@ def show(
     from nas.cli.views import run as report
     from nas.cli.views.listing import describe
     from nas.runs import folder as run_folder
+    from nas.runs.standings import best_known
     from search_spaces.genotype import to_yaml
 
     text = describe(name)
@@ -29,19 +30,24 @@ def show(
     config, state = folder.config(), folder.state()
     space = folder.space(config)
     report.print_run(console, folder, config, state, space, top)
-    if state.ranked():
-        console.print("\nincumbent:")
-        best = run_folder.found_genotype(space, state.ranked()[0], folder.path.name)
+    known = best_known(folder, state)
+    if known.trials:
+        console.print(f"\nbest known ({known.how(1)}):")
+        best = run_folder.found_genotype(space, known.trials[0], folder.path.name)
         console.print(to_yaml(best), markup=False, highlight=False, soft_wrap=True)
 
 
 def list_(
     what: Annotated[
-        str | None, typer.Argument(help="runs, spaces, genotypes, skeletons, presets, recipes or controllers; default all.")
+        str | None,
+        typer.Argument(
+            help="runs, spaces, genotypes, skeletons, presets, recipes, controllers, evaluators, operations, datasets or exports; "
+            "default runs, spaces, presets, controllers and evaluators."
+        ),
     ] = None,
     root: Annotated[Path, typer.Option(help="Folder whose runs are listed.")] = Path("runs"),
 ) -> None:
-    """List runs, search spaces, reference genotypes and skeletons with their costs, presets and controllers."""
+    """List what there is of a kind, and where it comes from: built in, or from a package that is installed."""
     from nas.cli.views.listing import tables
 
     for table in tables(root, what):

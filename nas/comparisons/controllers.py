@@ -398,7 +398,7 @@ def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)) + "\n"
 
 
-def draw_curves(results: Sequence[Result], path: Path, title: str = "") -> None:
+def draw_curves(results: Sequence[Result], path: str | Path, title: str = "") -> None:
     """Write the anytime curves with their 95 % bands as a picture (PNG, SVG or PDF by the path's suffix)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -67,7 +67,7 @@ class Plan:
     folder: Path
 
 
-def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) -> list[Member]:
+def choose_members(sources: Sequence[str | Genotype], randoms: int, space: str, seed: int) -> list[Member]:
     """The genotypes named and ``randoms`` drawn uniformly from a space, each under a name of its own.
 
     Raises:
@@ -77,7 +77,7 @@ def choose_members(sources: Sequence[str], randoms: int, space: str, seed: int) 
     members = []
     for source in sources:
         genotype = resolve_genotype(source)
-        members.append(Member(_label(genotype.name or Path(source).stem), genotype))
+        members.append(Member(_label(genotype.name or (Path(source).stem if isinstance(source, str) else "")), genotype))
     found = load_space(space) if randoms else None
     for i in range(randoms):
         assert found is not None
@@ -146,6 +146,8 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
     tell(f"{member.label}: {scaled}")
     test, validation, seconds, reasons = [], [], 0.0, []
     for seed in range(plan.seeds):
+        if stop():  # asked after the last step of the training before, which finished
+            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
         config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
         try:
             result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)

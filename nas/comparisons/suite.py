@@ -152,7 +152,7 @@ def _scalar(text: str, whole: str) -> OptionValue:
         return value
 
 
-def read_suite(path: Path) -> object:
+def read_suite(path: str | Path) -> object:
     """The document of a suite file. Raises ConfigError."""
     return load_document(path, ConfigError)
 

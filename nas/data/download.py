@@ -8,9 +8,9 @@ from pathlib import Path
 import requests
 import urllib3
 from filelock import FileLock
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from nas.errors import DataError
+from nas.tools.transfers import SHOWN, Tell
 
 CHUNK = 1 << 18
 CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
@@ -52,13 +52,11 @@ def fetch(url: str, destination: Path, md5: str) -> None:
 def _download(url: str, part: Path) -> None:
     """Append to ``part`` until it is complete, reconnecting after interruptions as long as every connection brings something."""
     fruitless = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with requests.Session() as session, Progress(*columns, transient=True) as progress:
-        task = progress.add_task(url.rsplit("/", 1)[-1], total=None)
+    with requests.Session() as session, SHOWN.get()(url.rsplit("/", 1)[-1]) as tell:
         while True:
             before = part.stat().st_size if part.exists() else 0
             try:
-                _download_once(session, url, part, progress, task)
+                _download_once(session, url, part, tell)
                 return
             except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as problem:
                 after = part.stat().st_size if part.exists() else 0
@@ -67,7 +65,7 @@ def _download(url: str, part: Path) -> None:
                     raise problem if isinstance(problem, requests.RequestException) else requests.ConnectionError(problem) from None
 
 
-def _download_once(session: requests.Session, url: str, part: Path, progress: Progress, task: TaskID) -> None:
+def _download_once(session: requests.Session, url: str, part: Path, tell: Tell) -> None:
     """One connection: asks for the bytes that ``part`` lacks and appends what comes."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -83,13 +81,13 @@ def _download_once(session: requests.Session, url: str, part: Path, progress: Pr
         have = have if resumed else 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
-        progress.update(task, completed=have, total=total)
+        tell(have, total)
         with part.open("ab" if resumed else "wb") as file:
             # raw.stream: the bytes as they are (iter_content would unzip what a server labels as gzip).
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 file.write(chunk)
                 have += len(chunk)
-                progress.update(task, completed=have)
+                tell(have, total)
         if total is not None and have < total:
             raise requests.ConnectionError(f"the connection ended after {have:,} of {total:,} bytes")
 

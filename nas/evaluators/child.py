@@ -10,9 +10,10 @@ from torch import nn
 from controllers.controller import Completed, Failed
 from nas.data.batches import Resident
 from nas.data.prepared import PreparedData
-from nas.errors import UserError
+from nas.errors import ConfigError, UserError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
-from nas.evaluators.settings import EvaluationConfig
+from nas.evaluators.settings import EvaluationConfig, Fidelity
+from nas.networks.architecture import searched_skeleton
 from nas.training.checkpoint import checkpoint_bytes, parse_checkpoint
 from nas.training.config import trained_skeleton
 from nas.training.recipe import Recipe
@@ -21,7 +22,7 @@ from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton
+from search_spaces.skeletons import Skeleton
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 """How PyTorch says in a RuntimeError that an allocation failed, in lower case."""
@@ -38,12 +39,13 @@ class TrainingEvaluator:
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
+        config = at_fidelity(self._config, attempt.fidelity)
         data, device = self._data, self._resident.device
         torch.manual_seed(seed)
         network: Network | None = None
         try:
             network = build_network(
-                genotype, child_skeleton(genotype, self._config), classes=data.classes, channels=data.channels, image_size=data.image_size
+                genotype, child_skeleton(genotype, config), classes=data.classes, channels=data.channels, image_size=data.image_size
             ).to(device)
         except (MemoryError, RuntimeError) as problem:
             failed = out_of_memory(problem)
@@ -54,15 +56,29 @@ class TrainingEvaluator:
             "params": float(count_parameters(network)),
             "macs": float(count_macs(network, channels=data.channels, image_size=data.image_size)),
         }
-        recipe = smaller_batch(self._config.recipe(), attempt.batch_divisor)
+        recipe = smaller_batch(config.recipe(), attempt.batch_divisor)
         evaluation = yield from train_child(network, data, recipe, seed, time_limit, attempt, self._resident)
         return replace(evaluation, metrics=costs | evaluation.metrics)
 
 
 def child_skeleton(genotype: Genotype, config: EvaluationConfig) -> Skeleton:
-    """The macro network of a search's children: NASNet's, or NAS-Bench-201's for cells with one input, as the recipe changes it."""
-    kind = NASBench201Skeleton if genotype.normal.inputs == 1 else NASNetSkeleton
-    return trained_skeleton(kind(cells=config.fidelity.cells, filters=config.fidelity.filters), config.recipe())
+    """The macro network of a search's children with the fidelity's N and F, as the recipe changes it."""
+    fidelity = config.fidelity
+    return trained_skeleton(searched_skeleton(genotype, cells=fidelity.cells, filters=fidelity.filters), config.recipe())
+
+
+def at_fidelity(config: EvaluationConfig, fidelity: Fidelity | None) -> EvaluationConfig:
+    """The configuration at a child's own fidelity, which may differ in epochs, N and F: the images are prepared once for all children.
+
+    Raises:
+        ConfigError: it asks for other images.
+    """
+    if fidelity is None:
+        return config
+    for name in ("image_size", "train_examples", "validation_examples"):
+        if getattr(fidelity, name) != getattr(config.fidelity, name):
+            raise ConfigError(f"fidelity.{name} must be the search's, {getattr(config.fidelity, name)}, but got {getattr(fidelity, name)}")
+    return config.model_copy(update={"fidelity": fidelity})
 
 
 def smaller_batch(recipe: Recipe, divisor: int) -> Recipe:

@@ -1,16 +1,18 @@
 """The contract between the search and whatever scores a child: reports while it trains, an outcome at the end. No torch, no ray."""
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from controllers.controller import Outcome
+from controllers.controller import Outcome, as_number, as_reward
+from nas.evaluators.settings import Fidelity
 from search_spaces.genotype import Genotype
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a child has reached after an epoch. ``reward`` is its validation accuracy in [0, 1].
+    """What a child has reached after an epoch. ``reward`` is its validation accuracy in [0, 1]; RewardError where it is not.
 
     ``checkpoint`` is the state of the child's training after this epoch, where the attempt asked to keep it.
     """
@@ -20,6 +22,15 @@ class Report:
     metrics: dict[str, float] = field(default_factory=dict)
     checkpoint: bytes | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", as_reward(self.reward))
+
+
+def finite(metrics: Mapping[str, object]) -> dict[str, float]:
+    """What was measured, as a ledger can hold it: values that are no finite number are left out."""
+    numbers = {str(key): as_number(value) for key, value in metrics.items()}
+    return {key: number for key, number in numbers.items() if math.isfinite(number)}
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -28,12 +39,15 @@ class Attempt:
     ``checkpoint`` is where an earlier attempt had come to; an evaluator starts from the beginning where it does not fit.
     ``batch_divisor`` of 2 asks for half the memory (after an attempt that had too little). ``keep`` says whether the state
     after an epoch shall be in its report. ``beat`` is called at every sign of life, such as a batch; silence counts as hanging.
+    ``fidelity`` is how thoroughly this child is to be evaluated, where that is not what the configuration says; an evaluator
+    that has no such fidelity raises ConfigError.
     """
 
     checkpoint: bytes | None = None
     batch_divisor: int = 1
     keep: Callable[[int], bool] = lambda epoch: False
     beat: Callable[[], None] = lambda: None
+    fidelity: Fidelity | None = None
 
 
 FRESH = Attempt()
@@ -60,6 +74,7 @@ class Evaluator(Protocol):
         been no interruption.
 
         A child that diverges, runs out of memory or passes ``time_limit`` seconds returns ``Failed``; an exception that
-        escapes is recorded by the runner as ``Failed("exception")``.
+        escapes is recorded by the runner as ``Failed("exception")``, and a reward that is NaN or infinite as
+        ``Failed("diverged")``.
         """
         ...

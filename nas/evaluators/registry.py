@@ -1,30 +1,65 @@
-"""Chooses the evaluator that a configuration asks for; and the synthetic one, to try the whole engine in seconds. No torch."""
+"""The table of evaluators: who scores a search's children, what its workers share, and which options it takes. No torch."""
 
-from nas.data.prepared import PreparedData
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
+from nas.evaluators.function import FunctionEvaluator
 from nas.evaluators.synthetic import SyntheticEvaluator
-from nas.runs.config import SearchConfig
+from nas.settings.reading import validated
+from search_spaces.plugins import Registry
 from search_spaces.registry import load_space
 
+if TYPE_CHECKING:
+    from nas.data.prepared import PreparedData
 
-def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluator:
-    """The evaluator of a search, for one worker: it sets the worker's CPU threads and takes a GPU where there is one for it.
 
-    Args:
-        config: the search.
-        data: what ``prepare`` made; None for evaluators that train nothing.
+SearchSettings = Any
+"""A ``nas.runs.config.SearchConfig``, which lies above: what ``EvaluationConfig`` has, the space and the runner's settings."""
 
-    Raises:
-        ConfigError: the evaluator trains, and there are no data.
-        DataError: the table cannot be used.
+
+def _the_data(config: SearchSettings, data: PreparedData | None) -> object:
+    return data
+
+
+@dataclass(frozen=True)
+class EvaluatorRow:
+    """An evaluator as a search finds it.
+
+    Attributes:
+        build: makes the evaluator of one worker, from the configuration and what the workers share.
+        needs_data: whether the data set of the configuration is read and prepared, once, in the driver.
+        prepare: makes what the workers share, once, in the driver, from the configuration and the data (None without
+            ``needs_data``); by default the data themselves. Every worker gets the same: on Ray it lies once in the object store
+            of each machine, where arrays are read without a copy. What workers shall *change* together (the weights of a
+            supernet, say) is an actor of Ray's own, whose handle can be shared this way.
+        options: the settings of ``evaluator_options``; None takes none.
+        about: what it is, for a person.
     """
-    if config.evaluator == "synthetic":
-        return SyntheticEvaluator(config.synthetic, config.fidelity.epochs)
-    if config.table is not None and config.evaluator == "table":
-        from nas.evaluators.table import TableEvaluator
 
-        return TableEvaluator.from_settings(config.table, load_space(config.space))
+    build: Callable[[SearchSettings, Any], Evaluator]
+    needs_data: bool = False
+    prepare: Callable[[SearchSettings, PreparedData | None], object] = _the_data
+    options: type[BaseModel] | None = None
+    about: str = ""
+
+
+def _row(found: object) -> EvaluatorRow:
+    if isinstance(found, EvaluatorRow):
+        return found
+    if callable(found) and not isinstance(found, type):
+        return EvaluatorRow(lambda config, shared: FunctionEvaluator(found), about=(found.__doc__ or "").partition("\n")[0])
+    raise TypeError(f"must be a nas.evaluators.registry.EvaluatorRow, or a function from genotype to reward, but got {found!r:.200}")
+
+
+def _training(config: SearchSettings, data: PreparedData | None) -> Evaluator:
+    """Sets the worker's CPU threads and takes a GPU where there is one for it."""
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
     import torch
@@ -40,3 +75,76 @@ def build_evaluator(config: SearchConfig, data: PreparedData | None) -> Evaluato
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # a child's shapes never change
     return TrainingEvaluator(data, config, "cuda")
+
+
+def _table(config: SearchSettings, data: PreparedData | None) -> Evaluator:
+    from nas.evaluators.table import TableEvaluator
+
+    assert config.table is not None  # the settings say so
+    return TableEvaluator.from_settings(config.table, load_space(config.space))
+
+
+def _given(config: SearchSettings, shared: object) -> Evaluator:
+    raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
+
+
+EVALUATORS: Registry[EvaluatorRow] = Registry(
+    "evaluator",
+    "nas.evaluators",
+    {
+        "train": EvaluatorRow(_training, needs_data=True, about="trains the child's network and scores it on the validation split"),
+        "synthetic": EvaluatorRow(
+            lambda config, shared: SyntheticEvaluator(config.synthetic, config.fidelity.epochs), about="a formula, to try the engine"
+        ),
+        "table": EvaluatorRow(lambda config, table: table, prepare=_table, about="looks up architectures that somebody has trained"),
+        "given": EvaluatorRow(_given, about="an object or a function, given in Python"),
+    },
+    _row,
+    ConfigError,
+)
+"""Every evaluator: a new one is a file in this package and a row here."""
+
+
+def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel | None:
+    """The options of an evaluator, complete and valid; None where it takes none.
+
+    Raises:
+        ConfigError: the name or an option breaks a rule.
+        PluginError: an evaluator from outside cannot be imported.
+    """
+    model = EVALUATORS[name].options
+    if model is None:
+        if options:
+            raise ConfigError(f"evaluator {name!r} takes no evaluator_options, but got {', '.join(options)}")
+        return None
+    try:
+        return validated(model, dict(options))
+    except ConfigError as problem:
+        raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
+
+
+def prepare_data(config: SearchSettings) -> PreparedData | None:
+    """The data of a search, where its evaluator needs them. Raises UserError."""
+    if not EVALUATORS[config.evaluator].needs_data:
+        return None
+    from nas.data.prepared import prepare
+
+    return prepare(config.data, config.preparation())
+
+
+def prepare_shared(config: SearchSettings, data: PreparedData | None) -> object:
+    """What all workers of a search share: made once, in the driver. Raises UserError."""
+    return EVALUATORS[config.evaluator].prepare(config, data)
+
+
+def build_evaluator(config: SearchSettings, shared: object) -> Evaluator:
+    """The evaluator of a search, for one worker.
+
+    Args:
+        config: the search.
+        shared: what ``prepare_shared`` made.
+
+    Raises:
+        UserError: the evaluator or its options cannot be used.
+    """
+    return EVALUATORS[config.evaluator].build(config, shared)

@@ -111,9 +111,8 @@ class TableSettings(Settings):
 class EvaluationConfig(Settings):
     """What an evaluator is told: how children are scored, on which images, at which fidelity."""
 
-    evaluator: Literal["train", "synthetic", "table"] = Field(
-        "train", description="synthetic scores genotypes by formula, to try the engine; table looks them up among trained ones"
-    )
+    evaluator: str = Field("train", description="train, synthetic (a formula), table (looks up), …: see `nas list evaluators`")
+    evaluator_options: dict[str, Any] = Field(default_factory=dict, description="the evaluator's own, where it has any")
     synthetic: SyntheticSettings = SyntheticSettings()
     table: TableSettings | None = Field(None, description="where evaluator=table looks up")
     data: DataSettings = DataSettings()

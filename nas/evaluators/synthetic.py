@@ -1,7 +1,6 @@
 """Scores genotypes by formula, with chosen durations and failures: the whole engine can be tried without training."""
 
 import json
-import math
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -31,15 +30,16 @@ class SyntheticEvaluator:
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
         """Report and return as a training child would; see ``nas.evaluators.evaluator.Evaluator``."""
+        epochs = self._epochs if attempt.fidelity is None else attempt.fidelity.epochs
         rng = random_for(seed, "synthetic")
         failure = choose_failure(self._settings.failures, rng.random())
-        failing_epoch = rng.randrange(self._epochs) + 1 if failure else 0
+        failing_epoch = rng.randrange(epochs) + 1 if failure else 0
         reward = noisy_reward(genotype, self._settings.objective, seed, self._settings.noise)
         done, spent = _restore(attempt.checkpoint)
-        for epoch in range(done + 1, self._epochs + 1):
+        for epoch in range(done + 1, epochs + 1):
             if epoch == failing_epoch and failure in ("exception", "out_of_memory", "worker_lost", "hung"):
                 _fail(failure)
-            seconds = self._settings.seconds / self._epochs
+            seconds = self._settings.seconds / epochs
             if epoch == failing_epoch and failure == "time_limit" and time_limit is not None:
                 seconds = time_limit + 1
             while seconds > 0:
@@ -51,9 +51,9 @@ class SyntheticEvaluator:
                 seconds -= pause
                 spent += pause
             if epoch == failing_epoch and failure == "diverged":
-                return Evaluation(Completed(math.nan), {"train_seconds": spent})
-            kept = json.dumps([epoch, spent]).encode() if epoch < self._epochs and attempt.keep(epoch) else None
-            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / self._epochs) ** 2), {"seconds": spent}, kept)
+                return Evaluation(Failed("diverged", "synthetic: the loss is nan"), {"train_seconds": spent})
+            kept = json.dumps([epoch, spent]).encode() if epoch < epochs and attempt.keep(epoch) else None
+            yield Report(epoch, reward * (1 - 0.5 * (1 - epoch / epochs) ** 2), {"seconds": spent}, kept)
         return Evaluation(Completed(reward), {"train_seconds": spent})
 
 

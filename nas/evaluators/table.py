@@ -100,7 +100,7 @@ class Table:
         return mean
 
 
-def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns, seconds_factor: float = 1.0) -> Table:
+def read_table(paths: Sequence[str | Path], space: SearchSpace, columns: Columns, seconds_factor: float = 1.0) -> Table:
     """Read a table from one or more CSV files (gzip if they end in .gz) that hold the same rows in the same order.
 
     An architecture is written in the space's own notation if it has one, else as a genotype in JSON, else as the actions:
@@ -111,7 +111,7 @@ def read_table(paths: Sequence[Path], space: SearchSpace, columns: Columns, seco
     """
     data: dict[str, list[str]] = {}
     for path in paths:
-        for name, values in _read_csv(path).items():
+        for name, values in _read_csv(Path(path)).items():
             data.setdefault(name, values)
     lengths = {len(values) for values in data.values()}
     if len(lengths) != 1 or 0 in lengths:

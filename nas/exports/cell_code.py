@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from nas.exports.source import copied_definitions
 from search_spaces.canonical import live_nodes
 from search_spaces.genotype import CellGenotype, Edge, Node
 from search_spaces.networks.blocks import EXPANSION, path_width
 from search_spaces.skeletons import Conventions
-from search_spaces.vocabulary import BLOCK_OPTIONS, OptionValue
+from search_spaces.vocabulary import BLOCK_OPTIONS, OPERATIONS, OptionValue
 
 LINE = 120
 """Longest line written."""
@@ -56,6 +58,7 @@ class Code:
 
     conventions: Conventions
     parts: set[str] = field(default_factory=set)
+    outside: dict[str, Any] = field(default_factory=dict)
     inverted: dict[tuple[tuple[str, OptionValue], ...], str] = field(default_factory=dict)
 
     def use(self, *names: str) -> None:
@@ -82,6 +85,8 @@ class Code:
     def operation(self, edge: Edge, width: Width, stride: int, filters: Sequence[int]) -> str:
         """The operation of an edge; ``filters`` are the widths of all cells that it is written for."""
         name, strided = edge.operation, [str(stride)] if stride > 1 else []
+        if name not in OPERATIONS.built_in:
+            return self._from_outside(edge, width, stride)
         if name in BLOCK_OPTIONS:
             return self.make("BlockOperation", self.block(edge, width, "filters", stride, filters), *strided)
         if name == "identity":
@@ -99,6 +104,14 @@ class Code:
         if name.startswith("dil_conv") and self.conventions.dilated == "separable":
             return self.make("DilatedSeparableConvolution", width.text, "filters", name[-1], *strided)
         return self._convolution(name, width, strided, filters)
+
+    def _from_outside(self, edge: Edge, width: Width, stride: int) -> str:
+        """An operation of somebody else's: its class is copied, with what it uses of its own file."""
+        module, rules = OPERATIONS[edge.operation].module, OPERATIONS[edge.operation].options
+        self.outside[edge.operation] = module
+        options = {key: rule.default for key, rule in rules.items()} | dict(edge.options)
+        keywords = [f"{key}={value!r}" for key, value in options.items()]
+        return call(getattr(module, "__name__", ""), [width.text, "filters", str(stride), *keywords])
 
     def _identity(self, width: Width, stride: int, filters: Sequence[int]) -> str:
         if stride > 1 and self.conventions.strided_identity == "factorized":
@@ -171,9 +184,10 @@ class Code:
         changed = f"nn.Sequential({self.make('downsample', width.text, filters, str(stride))}, {block})"
         return f"({block} if {width.text} == {filters} else {changed})" if stride == 1 and width.is_filters is None else changed
 
-    def inverted_classes(self) -> list[str]:
-        """The classes of the inverted blocks asked for, one for each set of options; remembers their parts."""
-        return [_inverted_class(name, dict(options), self) for options, name in self.inverted.items()]
+    def own_classes(self) -> list[str]:
+        """The classes of operations that are no parts: one for each set of options of an inverted block, and those from outside."""
+        inverted = [_inverted_class(name, dict(options), self) for options, name in self.inverted.items()]
+        return [*inverted, *copied_definitions(self.outside)]
 
 
 # ---------------------------------------------------------------------------------------------------- cells

@@ -1,12 +1,14 @@
 """Writes a network as readable PyTorch code: one class for each kind of cell, and what its `__init__` and `features` say."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from nas.exports.cell_code import Code, Instance, Width, call, cell_class, entry, node_code, width_varies
+from nas.exports.handover import ExportError
 from nas.exports.source import Padding
 from nas.networks.architecture import Architecture
 from search_spaces.canonical import live_nodes
@@ -15,7 +17,7 @@ from search_spaces.networks.nasbench201_network import CONVENTIONS as NASBENCH20
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import FactorizedReduction, Sequential
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, plan_cells
+from search_spaces.skeletons import FAMILIES, NASBench201Skeleton, NASNetSkeleton, kind_of, plan_cells
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,12 @@ def network_code(architecture: Architecture) -> NetworkCode:
     """The code of an architecture's network. Raises UserError where the genotype does not fit the skeleton."""
     with torch.device("meta"):
         network = architecture.build()
-    if isinstance(network, CellNetwork):
-        return _cell_network(architecture, network)
-    if isinstance(architecture.skeleton, NASBench201Skeleton):
-        return _nasbench201(architecture, network, architecture.skeleton)
-    assert isinstance(architecture.skeleton, ResidualSkeleton)
-    from nas.exports.residual_code import residual_network
-
-    return residual_network(architecture, network, architecture.skeleton)
+    kind = kind_of(architecture.skeleton)
+    write = WRITERS.get(kind) or FAMILIES[kind].code
+    if write is None:
+        raise ExportError(f"skeletons of the family {kind!r} bring no source code; export the network as torch-export, onnx or safetensors")
+    code: NetworkCode = write(architecture, network)
+    return code
 
 
 # ---------------------------------------------------------------------------------------------------- networks of cells
@@ -81,7 +81,7 @@ def _cell_network(architecture: Architecture, network: CellNetwork) -> NetworkCo
         if made:
             genotype = architecture.genotype.normal if kind == "normal" else architecture.genotype.reduction or architecture.genotype.normal
             classes.append(cell_class(_CLASS_NAMES[kind], genotype, made, code))
-    classes = [*code.inverted_classes(), *classes]
+    classes = [*code.own_classes(), *classes]
     varying = {instance.kind for instance in instances if width_varies(instance)}
     lines = [f'    "{i.name}": {call(_CLASS_NAMES[i.kind], i.arguments(i.kind in varying))},' for i in instances]
     relu = "F.relu({})" if skeleton.conventions.head_relu else "{}"
@@ -167,8 +167,9 @@ def _adjust(module: nn.Module, filters: int, code: Code) -> str:
 # ---------------------------------------------------------------------------------------------------- NAS-Bench-201
 
 
-def _nasbench201(architecture: Architecture, network: Network, skeleton: NASBench201Skeleton) -> NetworkCode:
-    cell = architecture.genotype.normal
+def _nasbench201(architecture: Architecture, network: Network) -> NetworkCode:
+    assert isinstance(architecture.skeleton, NASBench201Skeleton)
+    cell, count = architecture.genotype.normal, architecture.skeleton.cells
     code = Code(NASBENCH201_CONVENTIONS)
     code.use("conv", "norm", "ReductionBlock")
     widths = [info.channels for info in network.feature_info]
@@ -198,14 +199,14 @@ def _nasbench201(architecture: Architecture, network: Network, skeleton: NASBenc
         ]
     )
     return NetworkCode(
-        classes=(*code.inverted_classes(), cell_text),
+        classes=(*code.own_classes(), cell_text),
         parts=frozenset(code.parts),
         padding="symmetric",
         norm_eps=1e-5,
         init=(
             f"self.stem = nn.Sequential(conv(channels, {widths[0]}, 3), norm({widths[0]}))",
             "self.stages = nn.ModuleList(",
-            f"    nn.Sequential(*(Cell(filters) for _ in range({skeleton.cells}))) for filters in ({', '.join(map(str, widths))})",
+            f"    nn.Sequential(*(Cell(filters) for _ in range({count}))) for filters in ({', '.join(map(str, widths))})",
             ")",
             f"self.reductions = nn.ModuleList([ReductionBlock({widths[0]}, {widths[1]}), ReductionBlock({widths[1]}, {widths[2]})])",
             f"self.norm = norm({widths[2]})",
@@ -224,3 +225,18 @@ def _nasbench201(architecture: Architecture, network: Network, skeleton: NASBenc
         info=network.feature_info,
         modules=("stages.0", "stages.1", "norm"),
     )
+
+
+def _residual(architecture: Architecture, network: Network) -> NetworkCode:
+    from nas.exports.residual_code import residual_network  # it needs ``NetworkCode``
+
+    assert isinstance(architecture.skeleton, ResidualSkeleton)
+    return residual_network(architecture, network, architecture.skeleton)
+
+
+WRITERS: Mapping[str, Callable[[Architecture, Any], NetworkCode]] = {
+    "nasnet": _cell_network,
+    "nasbench201": _nasbench201,
+    "residual": _residual,
+}
+"""What writes the network of each built-in family of skeletons as source code."""

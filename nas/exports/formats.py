@@ -1,7 +1,7 @@
 """Hands a genotype or a network over in a format for use elsewhere: one function per format, each of which reads its work back."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from nas.errors import ConfigError
 from nas.exports.handover import ExportError, Handover
 from nas.networks.description import to_metadata
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
+from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
 
 
@@ -35,13 +36,11 @@ class Format:
 
 
 def format_named(name: str) -> Format:
-    """The format of that name. Raises ConfigError."""
-    if name not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {name!r}")
-    return FORMATS[name]
+    """The format that the user names. Raises UserError."""
+    return FORMATS[as_written(name)]
 
 
-def export_files(handover: Handover, format_: Format, output: Path) -> tuple[list[Path], str]:
+def export_files(handover: Handover, format_: Format, output: str | Path) -> tuple[list[Path], str]:
     """Write a handover in a format; nothing appears under its name before it was read back and compared.
 
     Returns:
@@ -50,6 +49,7 @@ def export_files(handover: Handover, format_: Format, output: Path) -> tuple[lis
     Raises:
         UserError: the name ends otherwise, a package is missing, the network does not fit the format, or the file cannot be written.
     """
+    output = Path(output)
     if output.suffix.lower() != format_.suffix:
         raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
     try:
@@ -239,23 +239,29 @@ def require_packages(*names: str, extra: str) -> None:
         raise ExportError(f"this format needs {', '.join(missing)}, which is not installed: pip install 'nas-engine[{extra}]'")
 
 
-FORMATS: Mapping[str, Format] = {
-    "yaml": Format("genotype", ".yaml", _yaml, "the genotype, as every command takes it"),
-    "json": Format("genotype", ".json", _json, "the same as JSON"),
-    "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
-    "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
-    "safetensors": Format("network", ".safetensors", _safetensors, "weights that say their network, input and classes", text=False),
-    **{
-        f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, text=False)
-        for library, about in {
-            "timm": "weights by timm's own names, for timm's ResNet, ResNeXt, ConvNeXt, NASNet-A and PNASNet-5",
-            "torchvision": "weights by torchvision's own names, for its ResNet, ResNeXt and ConvNeXt",
-            "facebook": "weights by the names of the code released with ConvNeXt",
-        }.items()
+FORMATS: Registry[Format] = Registry(
+    "export format",
+    "nas.exports",
+    {
+        "yaml": Format("genotype", ".yaml", _yaml, "the genotype, as every command takes it"),
+        "json": Format("genotype", ".json", _json, "the same as JSON"),
+        "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
+        "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
+        "safetensors": Format("network", ".safetensors", _safetensors, "weights that say their network, input and classes", text=False),
+        **{
+            f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, text=False)
+            for library, about in {
+                "timm": "weights by timm's own names, for timm's ResNet, ResNeXt, ConvNeXt, NASNet-A and PNASNet-5",
+                "torchvision": "weights by torchvision's own names, for its ResNet, ResNeXt and ConvNeXt",
+                "facebook": "weights by the names of the code released with ConvNeXt",
+            }.items()
+        },
+        "torch-export": Format("network", ".pt2", _torch_export, "a program of torch.export, any batch size", text=False),
+        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", text=False),
+        "python": Format("network", ".py", _python, "one readable PyTorch file, and its weights beside it"),
+        "timm": Format("network", ".py", _timm, "a file that registers the network with timm, and its weights beside it"),
     },
-    "torch-export": Format("network", ".pt2", _torch_export, "a program of torch.export, any batch size", text=False),
-    "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", text=False),
-    "python": Format("network", ".py", _python, "one readable PyTorch file, and its weights beside it"),
-    "timm": Format("network", ".py", _timm, "a file that registers the network with timm, and its weights beside it"),
-}
+    instance_of(Format),
+    ConfigError,
+)
 """Every export format by name."""

@@ -17,7 +17,7 @@ from nas.exports.verify import example_images
 from nas.networks.description import METADATA_KEY
 
 
-def write_onnx(handover: Handover, network: nn.Module, path: Path) -> None:
+def write_onnx(handover: Handover, network: nn.Module, path: str | Path) -> None:
     """Write the network in evaluation mode: ``images`` (batch, channels, size, size) to ``logits`` (batch, classes), one file."""
     import onnx
 

@@ -22,7 +22,7 @@ def residual_network(architecture: Architecture, network: Network, skeleton: Res
         head.append(f"x = F.dropout(x, {skeleton.dropout:g}, self.training)")
     head_modules.append('"classifier": {classifier}')
     return NetworkCode(
-        classes=tuple(code.inverted_classes()),
+        classes=tuple(code.own_classes()),
         parts=frozenset(code.parts | _stem_parts(skeleton)),
         padding="symmetric",
         norm_eps=None,

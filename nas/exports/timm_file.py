@@ -5,7 +5,6 @@ import re
 from nas.exports.code import NetworkCode, network_code
 from nas.exports.handover import Handover
 from nas.exports.standalone import class_names, header, indented, layer_sections, normalisation
-from search_spaces.skeletons import NASBench201Skeleton
 
 
 def model_name(handover: Handover) -> str:
@@ -54,7 +53,7 @@ def _constants(handover: Handover, code: NetworkCode) -> str:
 
 def _network(handover: Handover, code: NetworkCode) -> str:
     chosen = handover.architecture
-    dropout = 0.0 if isinstance(chosen.skeleton, NASBench201Skeleton) else chosen.skeleton.dropout
+    dropout = getattr(chosen.skeleton, "dropout", 0.0)
     pooled = ["x = F.dropout(x, self.drop_rate, self.training)" if "F.dropout" in line else line for line in code.head[1:]]
     if not dropout:
         pooled.append("x = F.dropout(x, self.drop_rate, self.training)")

@@ -1,11 +1,11 @@
 """From what a person names (a genotype, a skeleton, N, F, a resolution) to the network it means. No torch, no ray."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nas.errors import ConfigError
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton, network_name
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, adapted, family_of, has_size, load_skeleton, network_name
 
 if TYPE_CHECKING:
     from search_spaces.networks.cost import Cost
@@ -23,7 +23,6 @@ _FAMILIES = (
 """The skeleton a family of reference genotypes is known in, by the start of the genotype's name; None is its own name."""
 _SPACES = {"nasbench201": "nasbench201", "darts": "darts-cifar"}
 """The skeleton that the cells of a space are known in."""
-_LARGE = ("nasnet-large", "nasnet-large-timm", "pnasnet-large", "amoebanet-large")
 
 LIMITS = {
     "cells": (1, 50),
@@ -69,7 +68,9 @@ class Architecture:
 
 
 def default_skeleton(genotype: Genotype) -> str:
-    """The name of the skeleton that the genotype's family is known in; ``nasnet-cifar`` for cells found by a search."""
+    """The name of the skeleton that the genotype names or its family is known in; ``nasnet-cifar`` for cells found by a search."""
+    if genotype.skeleton:
+        return genotype.skeleton
     if genotype.space in _SPACES:
         return _SPACES[genotype.space]
     name = genotype.name.lower()
@@ -100,11 +101,35 @@ def choose_architecture(
             raise ConfigError(f"--{flag.replace('_', '-')} must lie between {low:,} and {high:,}, but got {value}")
     name = skeleton or default_skeleton(genotype)
     chosen = load_skeleton(name)
-    if isinstance(chosen, NASNetSkeleton | NASBench201Skeleton):
-        chosen = replace(chosen, cells=cells or chosen.cells, filters=filters or chosen.filters)
-    elif cells is not None or filters is not None:
+    published_side, published_classes = family_of(chosen).image(name)
+    return Architecture(
+        genotype,
+        with_size(chosen, name, cells, filters),
+        name,
+        published_classes if classes is None else classes,
+        channels,
+        published_side if image_size is None else image_size,
+    )
+
+
+def with_size(skeleton: Skeleton, name: str, cells: int | None, filters: int | None) -> Skeleton:
+    """The skeleton with N and F as asked. Raises ConfigError where it has none."""
+    if not has_size(skeleton) and (cells is not None or filters is not None):
         raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
-    cifar = name.endswith("-cifar") or name == "nasbench201"
-    side = image_size if image_size is not None else 32 if cifar else 331 if name in _LARGE else 224
-    count = classes if classes is not None else 10 if cifar else 1000
-    return Architecture(genotype, chosen, name, count, channels, side)
+    return adapted(skeleton, cells=cells, filters=filters)
+
+
+def searched_skeleton(genotype: Genotype, **values: int | float | bool) -> Skeleton:
+    """The macro network of a search's children: the genotype's own, else NAS-Bench-201's for cells with one input, else NASNet's.
+
+    Args:
+        genotype: of the child.
+        values: what the search says of it (cells, filters, drop_path_keep, auxiliary), taken as far as the skeleton has such a field.
+
+    Raises:
+        UserError: the genotype's own skeleton is unknown, or a value breaks its rule.
+    """
+    skeleton: Skeleton = NASBench201Skeleton() if genotype.normal.inputs == 1 else NASNetSkeleton()
+    if genotype.skeleton:
+        skeleton = load_skeleton(genotype.skeleton)
+    return adapted(skeleton, **values)

@@ -7,23 +7,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from nas.errors import ConfigError
+from nas.errors import ConfigError, UserError
 from nas.networks.architecture import Architecture
 from search_spaces.genotype import from_document as genotype_from_document
 from search_spaces.genotype import to_document as genotype_document
-from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton
+from search_spaces.skeletons import FAMILIES, Skeleton, kind_of
 
 SCHEMA = "nas.network/1"
 METADATA_KEY = "network"
 """Key of a safetensors file's or ONNX model's metadata under which the description stands."""
 MAX_CLASSES = 100_000
 
-_KINDS: Mapping[str, type[NASNetSkeleton] | type[NASBench201Skeleton] | type[ResidualSkeleton]] = {
-    "nasnet": NASNetSkeleton,
-    "nasbench201": NASBench201Skeleton,
-    "residual": ResidualSkeleton,
-}
 _KEYS = ("schema", "genotype", "skeleton", "classes", "channels", "image_size", "mean", "std", "class_names", "facts")
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -92,8 +86,7 @@ def to_document(description: NetworkDescription) -> dict[str, Any]:
 
 def skeleton_document(skeleton: Skeleton, name: str) -> dict[str, Any]:
     """A skeleton as plain data: its kind, its name and all its numbers; ``read_skeleton`` reads it."""
-    kind = next(kind for kind, type_ in _KINDS.items() if isinstance(skeleton, type_))
-    return {"kind": kind, "name": name, **asdict(skeleton)}
+    return {"kind": kind_of(skeleton), "name": name, **asdict(skeleton)}
 
 
 def to_metadata(description: NetworkDescription) -> dict[str, str]:
@@ -146,9 +139,12 @@ def from_document(document: object, where: str) -> NetworkDescription:
 
 def read_skeleton(value: object, where: str) -> tuple[str, Skeleton]:
     """Name and skeleton, validated. Raises ConfigError; ``where`` names the source in messages."""
-    if not isinstance(value, dict) or value.get("kind") not in _KINDS or not isinstance(value.get("name"), str):
-        raise ConfigError(f"{where}: `skeleton` must have a `name` and a `kind`, one of {', '.join(_KINDS)}")
-    type_ = _KINDS[value["kind"]]
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or not isinstance(value.get("name"), str):
+        raise ConfigError(f"{where}: `skeleton` must have a `name` and a `kind`, one of {', '.join(FAMILIES)}")
+    try:
+        type_ = FAMILIES[value["kind"]].skeleton
+    except UserError as problem:
+        raise ConfigError(f"{where}: `skeleton`: `kind`: {problem}") from None
     content = {key: part for key, part in value.items() if key not in ("kind", "name")}
     known = {f.name for f in fields(type_)}
     unknown = set(content) - known

@@ -11,8 +11,7 @@ import numpy as np
 
 from nas.errors import ConfigError
 from nas.networks.architecture import Architecture
-from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, penultimate_filters
+from search_spaces.skeletons import Plane, family_of
 
 TOLERANCE = 0.02
 """A network this near to its target (as a share of it) is near enough to prefer a good shape over a smaller difference."""
@@ -90,13 +89,7 @@ def short_number(value: int) -> str:
 
 def describe_shape(architecture: Architecture) -> str:
     """Depth and width in words: N and F (with the penultimate filters that NASNet's papers print), or depths and widths."""
-    skeleton = architecture.skeleton
-    if isinstance(skeleton, ResidualSkeleton):
-        return f"{'-'.join(map(str, skeleton.depths))} blocks of widths {'-'.join(map(str, skeleton.widths))}"
-    text = f"N={skeleton.cells} cells a stage, F={skeleton.filters} filters in the first stage"
-    if isinstance(skeleton, NASNetSkeleton):
-        text += f" ({penultimate_filters(architecture.genotype, skeleton)} in the penultimate layer)"
-    return text
+    return family_of(architecture.skeleton).shape(architecture.genotype, architecture.skeleton)
 
 
 def scale_to(architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None) -> Scaled:
@@ -122,7 +115,10 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     """
     if cells is not None and filters is not None:
         raise ConfigError(f"--macs and --params solve for N or F, but got both: --cells {cells} --filters {filters}")
-    family = _family(architecture.skeleton)
+    plane = family_of(architecture.skeleton).plane
+    if plane is None:
+        raise ConfigError(f"--macs and --params do not go with the skeleton {architecture.skeleton_name}, which has one size")
+    family = plane(architecture.skeleton)
     count = _counter(architecture, family, target)
     if filters is not None:
         best = (_closest(lambda depth: count(depth, filters), target.value, family.depth, 1, DEEPEST, 1), filters)
@@ -137,49 +133,11 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     return scaled
 
 
-# ---------------------------------------------------------------------------------------------------- families of skeletons
-
 Count = Callable[[int, int], int]
 """The exact cost at a depth and a width."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """A skeleton as a point of a plane: its published depth and width, and the skeleton at any other."""
-
-    depth: int
-    width: int
-    lowest: int
-    step: int
-    make: Callable[[int, int], Skeleton]
-
-
-def _family(skeleton: Skeleton) -> _Family:
-    if isinstance(skeleton, ResidualSkeleton):
-        return _residual_family(skeleton)
-    # The stems for ImageNet split the filters; all published F are even there.
-    step = 2 if isinstance(skeleton, NASNetSkeleton) and skeleton.stem != "cifar" else 1
-
-    def make(depth: int, width: int) -> NASNetSkeleton | NASBench201Skeleton:
-        return replace(skeleton, cells=depth, filters=width)
-
-    return _Family(skeleton.cells, skeleton.filters, 2 * step if step > 1 else 1, step, make)
-
-
-def _residual_family(skeleton: ResidualSkeleton) -> _Family:
-    """Depth is the longest stage's number of blocks, width the first stage's channels, in steps of 2."""
-    longest, first = max(skeleton.depths), skeleton.widths[0]
-
-    def make(depth: int, width: int) -> ResidualSkeleton:
-        depths = tuple(max(1, math.floor(d * depth / longest + 0.5)) for d in skeleton.depths)
-        widths = tuple(max(1, math.floor(w * width / first + 0.5)) for w in skeleton.widths)
-        stem = None if skeleton.stem_filters is None else max(1, math.floor(skeleton.stem_filters * width / first + 0.5))
-        return replace(skeleton, depths=depths, widths=widths, stem_filters=stem)
-
-    return _Family(longest, first, 4, 2, make)
-
-
-def _counter(architecture: Architecture, family: _Family, target: Target) -> Count:
+def _counter(architecture: Architecture, family: Plane, target: Target) -> Count:
     @cache
     def count(depth: int, width: int) -> int:
         cost = replace(architecture, skeleton=family.make(depth, width)).cost()
@@ -191,7 +149,7 @@ def _counter(architecture: Architecture, family: _Family, target: Target) -> Cou
 # ---------------------------------------------------------------------------------------------------- solving
 
 
-def _solve(family: _Family, count: Count, target: int, depths: list[int] | None) -> tuple[int, int]:
+def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -> tuple[int, int]:
     """Depth and width by the rule of ``scale_to``; ``depths`` are those allowed."""
     allowed = depths or list(range(1, max(DEEPEST, family.depth) + 1))
     if family.depth in allowed and abs(count(family.depth, family.width) / target - 1) <= TOLERANCE:
@@ -211,7 +169,7 @@ def _solve(family: _Family, count: Count, target: int, depths: list[int] | None)
     return min(tried, key=lambda pair: (abs(count(*pair) - target), count(*pair)))
 
 
-def _width_guess(family: _Family, count: Count, target: int) -> Callable[[int], float]:
+def _width_guess(family: Plane, count: Count, target: int) -> Callable[[int], float]:
     """The width, unrounded, at which the polynomial ``Σ c_ij · depth^i · width^j`` (i ≤ 1, j ≤ 2) has the target's value."""
     start = family.width * (target / count(family.depth, family.width)) ** (1 / 3)
     middle = _on_grid(start, family, max(2 * family.lowest, 2 * family.step))
@@ -229,7 +187,7 @@ def _width_guess(family: _Family, count: Count, target: int) -> Callable[[int], 
     return width_at
 
 
-def _on_grid(width: float, family: _Family, lowest: int) -> int:
+def _on_grid(width: float, family: Plane, lowest: int) -> int:
     return min(max(round(width / family.step) * family.step, lowest), WIDEST // 2)
 
 

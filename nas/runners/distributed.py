@@ -23,13 +23,15 @@ from nas.errors import RunError
 from nas.runners.settings import RunnerSettings
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
-from nas.training.session import TrainResult, finished, held, read_result, train_network
+from nas.training.session import TrainResult, Watcher, finished, held, read_result, train_network
 from nas.training.trainer import EpochRecord, Workers
 from search_spaces.genotype import Genotype
 
 MOST_FAILURES = 20
 """Times that the group of workers is started again before the training gives up (resumable)."""
 POLL_SECONDS = 1.0
+WORKERS, STOP = "workers", "stop"
+"""In a training's folder: what its workers and the driver tell each other; and there, that the training is to stop."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +54,39 @@ class Group:
 def train_distributed(
     genotype: Genotype,
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     group: Group,
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None,
     on_files: Callable[[int, int], None] = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """``nas.training.session.train_network`` on many workers; the same folder, the same checkpoints, the same result.
 
     A worker that dies stops the others; all begin again at the last checkpoint (``config.checkpoint_steps`` sets how old it can be).
+    ``stop`` is asked now and then: True makes all workers stop after the same step, with a checkpoint.
 
     Raises:
         UserError: something cannot be used as asked, or the workers died ``MOST_FAILURES`` times.
     """
-    place = TrainFolder(folder.expanduser().resolve())
+    place = TrainFolder(Path(folder).expanduser().resolve())
     with held(place, genotype, config):
         done = finished(place)
         if done is not None:
             return done
         load_dataset(config.data, place.images_file, on_files)  # lists and checks a folder's images, once for all workers
+        place.result_file.unlink(missing_ok=True)
         reader = _MetricsReader(place, on_epoch)
-        with reader:
-            _fit(genotype, config, place, group)
+        with reader, _Wish(place, stop) as wish:
+            _fit(config, place, group, wish)
         result = place.result()
+        if result is None and stop():
+            raise KeyboardInterrupt
         if result is None:
             raise RunError(f"{place.path}: the workers ended without a result; go on with the same command")
         return read_result(place, result)
 
 
-def _fit(genotype: Genotype, config: TrainConfig, place: TrainFolder, group: Group) -> None:
+def _fit(config: TrainConfig, place: TrainFolder, group: Group, wish: "_Wish") -> None:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -87,6 +94,7 @@ def _fit(genotype: Genotype, config: TrainConfig, place: TrainFolder, group: Gro
 
     from nas.runners.ray_start import start_ray
     from nas.tools.hardware import detect
+    from nas.tools.interrupts import aside
 
     # One more slot: Ray Train's own controller takes one.
     start_ray(RunnerSettings(address=group.address, workers=group.workers + 1, threads_per_child=config.threads), detect().cores)
@@ -103,7 +111,7 @@ def _fit(genotype: Genotype, config: TrainConfig, place: TrainFolder, group: Gro
             run_config=RunConfig(name="ray", storage_path=str(place.path), failure_config=FailureConfig(max_failures=MOST_FAILURES)),
             torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
         )
-        trainer.fit()
+        aside(trainer.fit, wish.pass_on)  # in the main thread Ray Train would take Ctrl-C for itself, and drop the steps since a checkpoint
     except ray.train.TrainingFailedError as error:
         cause = str(error).strip().splitlines()[-1][:500]
         raise RunError(f"{place.path}: the workers failed ({cause}); correct the cause and go on with the same command") from None
@@ -121,9 +129,25 @@ def _work(settings: dict[str, Any]) -> None:
     config = TrainConfig.model_validate_json(settings["config"])
     device = ray.train.torch.get_device() if settings["gpu"] else torch.device("cpu")
     workers = _workers(context.get_world_rank(), context.get_world_size(), device)
-    (place.path / "workers").mkdir(exist_ok=True)
-    (place.path / "workers" / f"{workers.rank}.pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    train_network(place.genotype(), config.model_copy(update={"device": str(device)}), place.path, workers=workers)
+    (place.path / WORKERS).mkdir(exist_ok=True)
+    (place.path / WORKERS / f"{workers.rank}.pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
+    watcher = Watcher(stop=_stop_together(place, workers.rank))
+    train_network(place.genotype(), config.model_copy(update={"device": str(device)}), place.path, watcher, workers=workers)
+
+
+def _stop_together(place: TrainFolder, rank: int) -> Callable[[], bool]:
+    """Whether the driver wants the training to stop: the first worker looks, and all hear of it after the same step.
+
+    Over gloo even where gradients go over NCCL, so that no GPU has to wait for the answer.
+    """
+    group: Any = dist.new_group(backend="gloo")
+
+    def stop() -> bool:
+        wanted = torch.tensor([float(rank == 0 and (place.path / WORKERS / STOP).exists())])
+        dist.all_reduce(wanted, group=group)
+        return bool(wanted.item())
+
+    return stop
 
 
 def _workers(rank: int, world: int, device: torch.device) -> Workers:
@@ -144,6 +168,26 @@ def _workers(rank: int, world: int, device: torch.device) -> Workers:
             dist.broadcast(buffer, src=0)
 
     return Workers(rank, world, wrap, add, share_buffers)
+
+
+class _Wish:
+    """Passes the wish to stop on to the workers, through the folder that all of them see; while entered."""
+
+    def __init__(self, place: TrainFolder, stop: Callable[[], bool]) -> None:
+        self._file, self._stop = place.path / WORKERS / STOP, stop
+
+    def __enter__(self) -> "_Wish":
+        self._file.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.unlink(missing_ok=True)
+
+    def pass_on(self) -> None:
+        """Where the training is to stop, say so to the workers."""
+        if self._stop():
+            self._file.parent.mkdir(exist_ok=True)
+            self._file.touch()
 
 
 class _MetricsReader:

@@ -35,7 +35,8 @@ class LocalRunner:
             if not self._waiting:
                 return []
             job = self._waiting.popleft()
-            attempt = Attempt(read_checkpoint(job), job.batch_divisor, checkpoint_rule(self._rungs, self._checkpoint_seconds))
+            rule = checkpoint_rule(self._rungs, self._checkpoint_seconds)
+            attempt = Attempt(read_checkpoint(job), job.batch_divisor, rule, fidelity=job.fidelity)
             self._current = job, run_child(self._evaluator, job, self._time_limit, attempt)
         job, child = self._current
         try:

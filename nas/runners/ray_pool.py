@@ -22,6 +22,7 @@ from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
 from nas.runners.settings import RunnerSettings
 from nas.runs.config import SearchConfig
+from search_spaces.plugins import trust_modules, trusted
 
 CHILDREN_PER_WORKER = 200
 """A worker is replaced after this many children: its memory grows by about 1 MB a child (allocator fragmentation)."""
@@ -43,17 +44,18 @@ class _StoppedError(BaseException):
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={"watch": 1})  # type: ignore[call-overload]
 class Worker:
-    """Trains one child at a time; built once with the configuration and a reference to the shared data.
+    """Trains one child at a time; built once with the configuration and a reference to what the workers share.
 
     A second thread (the group ``watch``) answers the driver while a child trains: is there life in it, and stop.
     """
 
-    def __init__(self, config: SearchConfig, data: list[Any]) -> None:
+    def __init__(self, config: SearchConfig, shared: list[Any], trusted: tuple[str, ...]) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads slow a busy machine 5-11 times
         from nas.evaluators.registry import build_evaluator
 
+        trust_modules(trusted)
         self._config = config
-        self._evaluator = build_evaluator(config, ray.get(data[0]) if data else None)
+        self._evaluator = build_evaluator(config, ray.get(shared[0]) if shared else None)
         self._sign: float | None = None
         self._current: tuple[int, int] | None = None
         self._unwanted: tuple[int, int] | None = None
@@ -66,7 +68,7 @@ class Worker:
         """Stream the child's reports, and its evaluation last."""
         self._current = job.trial, job.attempt
         rule = checkpoint_rule(self._config.rungs(), self._config.runner.checkpoint_seconds)
-        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat)
+        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat, job.fidelity)
         child = run_child(self._evaluator, job, self._config.runner.time_limit, attempt)
         try:
             while True:
@@ -141,13 +143,13 @@ class RayRunner:
         ConfigError: no worker can ever be placed on the cluster as asked.
     """
 
-    def __init__(self, config: SearchConfig, data: object | None, cores: int) -> None:
+    def __init__(self, config: SearchConfig, shared: object | None, cores: int) -> None:
         self._config = config
         check_fits(config.runner, cores)
         start_ray(config.runner, cores)
         self._failed_boots = self._lost_boots = 0
         self._pending = PendingWatch()
-        self._data = [] if data is None else [ray.put(data)]
+        self._shared = [] if shared is None else [ray.put(shared)]
         self._slots: list[_Slot] = []
         self._waiting: deque[Job] = deque()
         self._events: list[Event] = []
@@ -227,7 +229,7 @@ class RayRunner:
             config = self._config
             if not place.gpus:  # it may land where there is a GPU that others use
                 config = config.model_copy(update={"runner": config.runner.model_copy(update={"gpus_per_child": 0.0})})
-            actor = Worker.options(**place_options(place)).remote(config, self._data)  # type: ignore[attr-defined]
+            actor = Worker.options(**place_options(place)).remote(config, self._shared, trusted())  # type: ignore[attr-defined]
             self._slots.append(_Slot(place, actor, actor.ready.remote()))
 
     def _remove(self, slot: _Slot) -> None:

@@ -14,6 +14,7 @@ from ray.exceptions import AuthenticationError
 
 from nas.errors import ConfigError
 from nas.runners.settings import RunnerSettings
+from nas.tools.interrupts import aside
 
 PENDING_SECONDS = 60.0
 """A worker that waits longer than this while there is room for it is worth a word."""
@@ -25,7 +26,8 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
     """Start Ray on this machine, or join the cluster at ``settings.cluster``.
 
     What is started here is for this process alone: no dashboard, usage statistics off, token authentication as Ray has it by
-    default (on), the token readable by nobody else.
+    default (on), the token readable by nobody else. Ray starts in a thread: in the main one it takes SIGTERM for itself, and
+    neither that nor Ctrl-C would be heard until it is up, on a busy machine for a minute.
 
     Raises:
         ConfigError: the cluster cannot be reached, or asks for a token that this process does not show.
@@ -37,11 +39,11 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
     if settings.cluster is None:
         wanted = max(cores, (settings.workers or 1) * settings.threads_per_child)
         protect_token()
-        ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common)
+        aside(lambda: ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common), stay=True)
         return
     check_reachable(settings.cluster)
     try:
-        ray.init(address=settings.cluster, **common)
+        aside(lambda: ray.init(address=settings.cluster, **common))
     except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
         raise no_answer(settings.cluster, error) from None
 

@@ -1,6 +1,5 @@
 """The contract of runners: jobs in, events out. A runner owns concurrency; what to do about events is the search's business. No ray."""
 
-import math
 import time
 import traceback
 from collections.abc import Callable, Collection, Generator
@@ -8,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from controllers.controller import Completed, Failed
-from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report
+from controllers.controller import Failed, RewardError
+from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Evaluator, Report, finite
+from nas.evaluators.settings import Fidelity
 from search_spaces.genotype import Genotype
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached."""
+    """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached.
+
+    ``fidelity`` is the child's own, None the configuration's.
+    """
 
     trial: int
     attempt: int
@@ -23,6 +26,7 @@ class Job:
     seed: int
     batch_divisor: int = 1
     checkpoint: Path | None = None
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +111,13 @@ def run_child(evaluator: Evaluator, job: Job, time_limit: float | None, attempt:
     """Train one child and turn whatever goes wrong with it into an outcome."""
     try:
         evaluation = yield from evaluator.evaluate(job.genotype, job.seed, time_limit, attempt)
+        return Evaluation(evaluation.outcome, finite(evaluation.metrics))
+    except RewardError as error:
+        return Evaluation(Failed(error.reason, str(error)))
     except MemoryError:
         return Evaluation(Failed("out_of_memory", "the host ran out of memory"))
     except Exception as error:
         return Evaluation(Failed("exception", describe(error)))
-    outcome = evaluation.outcome
-    if isinstance(outcome, Completed) and not math.isfinite(outcome.reward):
-        return Evaluation(Failed("diverged", f"the reward is {outcome.reward}"))
-    if isinstance(outcome, Completed) and not 0 <= outcome.reward <= 1:
-        return Evaluation(Failed("exception", f"an evaluator's reward must be a share in [0, 1], but it is {outcome.reward:g}"))
-    return Evaluation(outcome, {key: value for key, value in evaluation.metrics.items() if math.isfinite(value)})
 
 
 def describe(error: BaseException) -> str:

@@ -1,21 +1,31 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import Field
 
-from controllers.registry import check_options
+from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
+from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
 from nas.runners.settings import RunnerSettings
 from nas.runs.halving import rung_epochs
 from nas.settings.base import Settings
-from nas.settings.reading import Overrides, apply_overrides, parse_assignments, validated
-from search_spaces.strict_yaml import load_document, parse_document
+from nas.settings.reading import (
+    Document,
+    Overrides,
+    PackagedYaml,
+    apply_overrides,
+    document,
+    named_document,
+    parse_assignments,
+    validated,
+)
+from search_spaces.plugins import Registry, trust
+
+GIVEN = "given"
+"""In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
 
 
 class ControllerSettings(Settings):
@@ -63,38 +73,30 @@ class SearchConfig(EvaluationConfig):
         return rung_epochs(self.halving.first, self.halving.reduction, self.fidelity.epochs)
 
 
+PRESETS: Registry[Document] = Registry("preset", "nas.presets", PackagedYaml("presets"), document, ConfigError, "auto, or give a YAML file")
+"""Presets by name: a new one is a YAML file in ``nas/presets``."""
+
+
 def preset_names() -> tuple[str, ...]:
-    """The presets that come with the package."""
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in resources.files("nas").joinpath("presets").iterdir()))
+    """The presets that come with the package, or with another that is installed."""
+    return tuple(PRESETS)
 
 
-def read_preset(name_or_path: str) -> dict[str, Any]:
-    """The settings of a preset by name, or of a YAML file by path.
-
-    Raises:
-        ConfigError: there is no such preset or file, or it is not a mapping.
-    """
-    if name_or_path in preset_names():
-        text = resources.files("nas").joinpath("presets", f"{name_or_path}.yaml").read_text(encoding="utf-8")
-        document = parse_document(text, ConfigError, f"preset {name_or_path}")
-    elif Path(name_or_path).suffix.lower() in (".yaml", ".yml", ".json"):
-        document = load_document(Path(name_or_path), ConfigError)
-    else:
-        raise ConfigError(f"unknown preset {name_or_path!r}; choose one of auto, {', '.join(preset_names())}, or give a YAML file")
-    if not isinstance(document, dict):
-        raise ConfigError(f"{name_or_path}: settings must be a mapping, but got {type(document).__name__}")
-    return document
-
-
-def build_config(preset: str, assignments: Sequence[str] = (), flags: Overrides | None = None) -> SearchConfig:
-    """The effective configuration.
+def build_config(preset: str, assignments: Sequence[str] | Overrides = (), flags: Overrides | None = None) -> SearchConfig:
+    """The effective configuration that a person asks for; what it names as ``module:attr`` is imported.
 
     Raises:
-        ConfigError: a name or a value breaks a rule; the message states the rule, the value and the valid choices.
+        UserError: a name or a value breaks a rule; the message states the rule, the value and the valid choices.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    document = apply_overrides({"preset": preset, **read_preset(preset)}, {**parse_assignments(assignments), **given})
-    return config_from_document(document)
+    config = config_from_document(
+        apply_overrides({"preset": preset, **named_document(PRESETS, preset)}, {**parse_assignments(assignments), **given})
+    )
+    trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
+    if config.controller.name != GIVEN:
+        check_options(config.controller.name, config.controller.options)
+    check_evaluator_options(config.evaluator, config.evaluator_options)
+    return config
 
 
 def with_overrides(config: SearchConfig, values: Overrides) -> SearchConfig:
@@ -107,14 +109,18 @@ def with_overrides(config: SearchConfig, values: Overrides) -> SearchConfig:
     return config_from_document(apply_overrides(config.model_dump(mode="json"), given))
 
 
-def config_from_document(document: object) -> SearchConfig:
-    """Validate settings, the controller's own options among them.
+def config_from_document(found: object) -> SearchConfig:
+    """Validate settings. Nothing is imported: the options of a controller or an evaluator from outside are checked when it is made.
 
     Raises:
         UserError: a setting breaks a rule.
     """
-    config = validated(SearchConfig, document)
-    check_options(config.controller.name, config.controller.options)
+    config = validated(SearchConfig, found)
+    if config.controller.name != GIVEN:
+        CONTROLLERS.check(config.controller.name)
+    EVALUATORS.check(config.evaluator)
+    if config.controller.name in CONTROLLERS.built_in:
+        check_options(config.controller.name, config.controller.options)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "

@@ -1,8 +1,9 @@
 """The folder of a run: its configuration, environment, ledger, snapshot, best genotypes and log. No torch, no ray."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from nas.errors import ConfigError, RunError
@@ -101,15 +102,13 @@ class RunFolder:
 
 def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
     """The genotype of a trial, labelled with where it comes from."""
-    cells = space.decode(trial.proposal.actions)
     origin = Provenance(run=run, trial=trial.number, reward=trial.reward)
-    return Genotype(cells.normal, cells.reduction, name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
+    return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 
-def create(path: Path | None, config: SearchConfig) -> RunFolder:
+def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
-    space = Path(config.space).stem
-    folder = path or DEFAULT_ROOT / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{space}-{Path(config.preset).stem}"
+    folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
     if (folder / "ledger.jsonl").exists():
         raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
     try:
@@ -120,6 +119,13 @@ def create(path: Path | None, config: SearchConfig) -> RunFolder:
     except OSError as error:
         raise RunError(f"{folder}: the run folder cannot be made: {error.strerror or error}") from None
     return run
+
+
+def _new_name(what: str) -> Path:
+    """A folder under runs/ that is named by the time, and that nothing has: several searches may begin in one second."""
+    first = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{what}"
+    names = (DEFAULT_ROOT / (first if number == 1 else f"{first}-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def find(name: str) -> RunFolder:

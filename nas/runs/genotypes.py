@@ -1,14 +1,18 @@
 """Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
 import difflib
+import logging
 from pathlib import Path
 
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
+from nas.runs.standings import best_known
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
 from search_spaces.reference import load_reference, reference_names
 from search_spaces.strict_yaml import load_text
+
+logger = logging.getLogger(__name__)
 
 _DOCUMENTS, _TEXT = (".yaml", ".yml", ".json"), ".txt"
 
@@ -18,15 +22,17 @@ def is_genotype(name: str) -> bool:
     return name in reference_names() or is_notation(name) or Path(name).suffix.lower() in (*_DOCUMENTS, _TEXT)
 
 
-def resolve_genotype(name: str, rank: int = 1) -> Genotype:
-    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best of that run.
+def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
+    """The reference genotype of that name, the genotype in that file, or the ``rank``-th best known of that run; a genotype is itself.
 
     A ``.txt`` file holds a genotype in DARTS', ENAS' or NAS-Bench-201's notation (see ``search_spaces.notations``); such a text
-    may also stand in the place of a name.
+    may also stand in the place of a name. Which trial of a run that is, and who says so, goes to the log.
 
     Raises:
         UserError: there is none, or it is damaged.
     """
+    if isinstance(name, Genotype):
+        return name
     if name in reference_names():
         return load_reference(name)
     if is_notation(name):
@@ -42,11 +48,14 @@ def resolve_genotype(name: str, rank: int = 1) -> Genotype:
         hint = f" (did you mean {near[0]}?)" if near else ""
         message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
-    ranked = folder.state().ranked()
+    state = folder.state()
+    known = best_known(folder, state)
+    ranked = known.trials
     if not ranked:
         raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
+    logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
     return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)
 
 

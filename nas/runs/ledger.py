@@ -18,14 +18,14 @@ from nas.runs.records import Record, decode_line, encode_line
 from nas.runs.state import replay
 
 
-def read_records(path: Path) -> tuple[list[Record], int]:
+def read_records(path: str | Path) -> tuple[list[Record], int]:
     """All whole records of a ledger, and the bytes they take; a cut-off last line is left out.
 
     Raises:
         RunError: the file cannot be read, or a line other than the last is damaged.
     """
     try:
-        raw = path.read_bytes()
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise RunError(f"{path}: the ledger cannot be read: {error.strerror or error}") from None
     lines = raw.split(b"\n")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -30,11 +31,22 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Watcher:
-    """What the search tells a person (or a snapshot writer) while it runs. Every call is made after the ledger has the record."""
+    """Who is told what while a search goes on; every call is made after the ledger has the record.
 
+    ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
+    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person.
+    """
+
+    during: Callable[[RunState, int], AbstractContextManager[object]] = lambda state, budget: nullcontext()
     on_report: Callable[[Trial, Report], None] = lambda trial, report: None
     on_end: Callable[[Trial], None] = lambda trial: None
     on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
+    on_warning: Callable[[str], None] = lambda message: None
+    stop: Callable[[], bool] = lambda: False
+
+
+QUIET = Watcher()
+"""Nobody is told anything."""
 
 
 @dataclass(frozen=True)
@@ -55,70 +67,51 @@ class SearchLimits:
         return setbacks <= allowed.get(reason, 0)
 
 
-class Search:
-    """Drives one session of a run, from a ledger that may hold earlier sessions.
+class AskTell:
+    """Says which child is trained next, and records what becomes of it; who trains it is somebody else's business.
 
-    The controller must have been told the ledger's outcomes already (``nas.runs.controller_state.restore``).
+    A search with a runner and a person's own training loop both ask and tell here. The controller must have been told the
+    ledger's outcomes already (``nas.runs.controller_state.restore``).
     """
 
     def __init__(
         self,
         space: SearchSpace,
         controller: Deduplicated,
-        runner: Runner,
         ledger: Ledger,
         seed: int,
         limits: SearchLimits,
         checkpoints: Checkpoints | None = None,
+        watcher: Watcher = QUIET,
     ) -> None:
-        self.space, self.controller, self.checkpoints = space, controller, checkpoints
-        self.runner, self.ledger, self.limits, self.seed = runner, ledger, limits, seed
-        self.watcher = Watcher()
-        self.interrupted = False
+        self.space, self.controller, self.ledger = space, controller, ledger
+        self.seed, self.limits, self.checkpoints, self.watcher = seed, limits, checkpoints, watcher
+        self.failures = 0
+        """Children that failed one after the other, up to now."""
         self._repeats = 0
-        self._failures = 0
 
     @property
     def state(self) -> RunState:
         """What the ledger says."""
         return self.ledger.state
 
-    def interrupt(self) -> None:
-        """Ask the loop to stop at the next opportunity (safe to call from a signal handler)."""
-        self.interrupted = True
+    @property
+    def ending(self) -> Ending:
+        """Why there is nothing more to ask for, once nothing is being trained."""
+        if self.failures >= self.limits.failures_in_a_row:
+            return Ending.FAILING
+        if self.state.spent >= self.limits.budget:
+            return Ending.FINISHED
+        return Ending.EXHAUSTED if self._repeats >= MAX_REPEATS_IN_A_ROW else Ending.INTERRUPTED
 
-    def run(self, watcher: Watcher | None = None) -> Ending:
-        """Train children until the budget is spent, the space is exhausted, too many fail in a row, or somebody interrupts."""
-        self.watcher = watcher or self.watcher
-        if self.checkpoints is not None:
-            self.checkpoints.drop_others(set(self.state.pending))
-        for trial in list(self.state.pending.values()):
-            if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
-                self._submit(trial)
-        ending = self._loop()
-        self.ledger.append(records.closed(ending.value, time.time()))
-        return ending
+    def ask(self) -> Trial | None:
+        """The next child to train, recorded. Proposals that repeat a trained cell are answered on the way, free.
 
-    def _loop(self) -> Ending:
-        events: list[Event] = []
-        while True:
-            with self.ledger.together():  # what happened and what follows from it goes to the disk at once
-                for event in events:
-                    self._handle(event)
-                if self.interrupted:
-                    return Ending.INTERRUPTED
-                if self._failures >= self.limits.failures_in_a_row:
-                    return Ending.FAILING
-                self._fill()
-            if not self.state.pending:
-                return Ending.FINISHED if self.state.spent >= self.limits.budget else Ending.EXHAUSTED
-            events = self.runner.poll(timeout=1.0)
-
-    def _fill(self) -> None:
-        """Ask for children while the runner has room and the budget is not promised away."""
+        None where the budget is spent or promised to children in training, where the space is exhausted, where every proposal
+        left is being trained, or where somebody stops.
+        """
         while (
-            not self.interrupted
-            and len(self.state.pending) < self.runner.capacity
+            not self.watcher.stop()
             and self.state.spent + len(self.state.pending) < self.limits.budget
             and self._repeats < MAX_REPEATS_IN_A_ROW
         ):
@@ -126,74 +119,46 @@ class Search:
             proposal = self.controller.ask(len(self.state.trials), pending)
             earlier = self.controller.recall(proposal)
             if earlier is None and self.controller.is_pending(proposal, pending):
-                return
+                return None
             self.ledger.append(records.asked(proposal))
             trial = self.state.trials[proposal.trial]
             if earlier is None:
                 self._repeats = 0
-                self._submit(trial)
-            else:
-                self._repeats += 1
-                self._finish(trial, Evaluation(earlier[1]), repeats=earlier[0])
+                return trial
+            self._repeats += 1
+            self.tell(trial, Evaluation(earlier[1]), repeats=earlier[0])
+        return None
 
-    def _submit(self, trial: Trial) -> None:
+    def begin(self, trial: Trial) -> Job:
+        """Record another attempt at training a child; returns what is to be done."""
         attempt = trial.attempts + 1
         checkpoint = self.checkpoints.find(trial) if self.checkpoints is not None else None
         after_epoch = trial.checkpoint[0] if checkpoint is not None and trial.checkpoint is not None else 0
         self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
         seed = random_for(self.seed, "child", trial.number).getrandbits(31)
         divisor = 2 ** trial.setbacks["out_of_memory"]
-        self.runner.submit(Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint))
+        return Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint)
 
-    def _handle(self, event: Event) -> None:
-        trial = self.state.trials[event.trial]
-        if trial.evaluation is not None or event.attempt != trial.attempts:
-            return  # a late word from an attempt that was given up
-        match event:
-            case Reported(_, attempt, report):
-                self._record(trial, attempt, report)
-                if not self._stop_at_rung(trial):
-                    self.watcher.on_report(trial, report)
-            case Ended(_, _, Evaluation(Failed("out_of_memory", detail)) as evaluation):
-                self._try_again(trial, "out_of_memory", detail, evaluation)
-            case Ended(_, _, evaluation):
-                self._finish(trial, evaluation)
-            case Lost(_, _, detail, reason):
-                self._try_again(trial, reason, detail, Evaluation(Failed(reason, detail)))
-
-    def _record(self, trial: Trial, attempt: int, report: Report) -> None:
+    def report(self, trial: Trial, report: Report) -> None:
         """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""
         checksum = None
         if self.checkpoints is not None and report.checkpoint is not None:
             checksum = self.checkpoints.write(trial.number, report.epoch, report.checkpoint)
-        self.ledger.append(records.reported(trial.number, attempt, replace(report, checkpoint=None), checksum))
+        self.ledger.append(records.reported(trial.number, trial.attempts, replace(report, checkpoint=None), checksum))
         if self.checkpoints is not None and checksum is not None:
             self.checkpoints.drop(trial.number, keep=report.epoch)
 
-    def _stop_at_rung(self, trial: Trial) -> bool:
-        """End a child that was not among the best at a rung; whether it was ended."""
+    def stopped(self, trial: Trial) -> Evaluation | None:
+        """How a child that was not among the best at a rung ends, which is to be told; None where it may go on."""
         rung = self.state.halving.stopped_at(trial.number)
         if rung is None:
-            return False
-        self.runner.stop(trial.number)
+            return None
         report = next(report for report in trial.reports if report.epoch == rung)
         seconds = {"train_seconds": report.metrics["seconds"]} if "seconds" in report.metrics else {}
-        self._finish(trial, Evaluation(Stopped(rung, report.reward), seconds))
-        return True
+        return Evaluation(Stopped(rung, report.reward), seconds)
 
-    def _try_again(self, trial: Trial, reason: str, detail: str, evaluation: Evaluation) -> None:
-        """Record an attempt that came to nothing; start another, or end the trial with this evaluation where there were enough."""
-        if self.limits.may_retry(reason, trial.setbacks[reason] + 1):
-            self.ledger.append(records.lost(trial.number, trial.attempts, detail, reason))
-            self.watcher.on_lost(trial, reason, detail)
-            self._submit(trial)
-            return
-        if trial.setbacks[reason]:
-            told = f"{trial.setbacks[reason] + 1} attempts; last: {detail}"
-            evaluation = replace(evaluation, outcome=Failed(reason, told))
-        self._finish(trial, evaluation)
-
-    def _finish(self, trial: Trial, evaluation: Evaluation, repeats: int | None = None) -> None:
+    def tell(self, trial: Trial, evaluation: Evaluation, repeats: int | None = None) -> None:
+        """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         telemetry = self.controller.tell(trial.proposal, evaluation.outcome)
         if telemetry is not None:
@@ -201,7 +166,89 @@ class Search:
         if self.checkpoints is not None:
             self.checkpoints.drop(trial.number)
         if isinstance(evaluation.outcome, Failed):
-            self._failures += 1
+            self.failures += 1
         elif repeats is None:
-            self._failures = 0
+            self.failures = 0
         self.watcher.on_end(trial)
+
+
+class Search:
+    """Drives one session of a run with a runner, from a ledger that may hold earlier sessions; see ``AskTell``."""
+
+    def __init__(self, children: AskTell, runner: Runner) -> None:
+        self.children, self.runner = children, runner
+
+    @property
+    def state(self) -> RunState:
+        """What the ledger says."""
+        return self.children.state
+
+    def run(self) -> Ending:
+        """Train children until the budget is spent, the space is exhausted, too many fail in a row, or somebody interrupts."""
+        children = self.children
+        if children.checkpoints is not None:
+            children.checkpoints.drop_others(set(self.state.pending))
+        for trial in [] if children.watcher.stop() else list(self.state.pending.values()):
+            if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
+                self.runner.submit(children.begin(trial))
+        ending = self._loop()
+        children.ledger.append(records.closed(ending.value, time.time()))
+        return ending
+
+    def _loop(self) -> Ending:
+        events: list[Event] = []
+        while True:
+            with self.children.ledger.together():  # what happened and what follows from it goes to the disk at once
+                for event in events:
+                    self._handle(event)
+                if self.children.watcher.stop():
+                    return Ending.INTERRUPTED
+                if self.children.failures >= self.children.limits.failures_in_a_row:
+                    return Ending.FAILING
+                self._fill()
+            if not self.state.pending:
+                return self.children.ending
+            events = self.runner.poll(timeout=1.0)
+
+    def _fill(self) -> None:
+        """Ask for children while the runner has room and the budget is not promised away."""
+        while len(self.state.pending) < self.runner.capacity and (trial := self.children.ask()) is not None:
+            self.runner.submit(self.children.begin(trial))
+
+    def _handle(self, event: Event) -> None:
+        trial = self.state.trials[event.trial]
+        if trial.evaluation is not None or event.attempt != trial.attempts:
+            return  # a late word from an attempt that was given up
+        match event:
+            case Reported(_, _, report):
+                self.children.report(trial, report)
+                if not self._stop_at_rung(trial):
+                    self.children.watcher.on_report(trial, report)
+            case Ended(_, _, Evaluation(Failed("out_of_memory", detail)) as evaluation):
+                self._try_again(trial, "out_of_memory", detail, evaluation)
+            case Ended(_, _, evaluation):
+                self.children.tell(trial, evaluation)
+            case Lost(_, _, detail, reason):
+                self._try_again(trial, reason, detail, Evaluation(Failed(reason, detail)))
+
+    def _stop_at_rung(self, trial: Trial) -> bool:
+        """End a child that was not among the best at a rung; whether it was ended."""
+        evaluation = self.children.stopped(trial)
+        if evaluation is None:
+            return False
+        self.runner.stop(trial.number)
+        self.children.tell(trial, evaluation)
+        return True
+
+    def _try_again(self, trial: Trial, reason: str, detail: str, evaluation: Evaluation) -> None:
+        """Record an attempt that came to nothing; start another, or end the trial with this evaluation where there were enough."""
+        children = self.children
+        if children.limits.may_retry(reason, trial.setbacks[reason] + 1):
+            children.ledger.append(records.lost(trial.number, trial.attempts, detail, reason))
+            children.watcher.on_lost(trial, reason, detail)
+            self.runner.submit(children.begin(trial))
+            return
+        if trial.setbacks[reason]:
+            told = f"{trial.setbacks[reason] + 1} attempts; last: {detail}"
+            evaluation = replace(evaluation, outcome=Failed(reason, told))
+        children.tell(trial, evaluation)

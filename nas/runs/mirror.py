@@ -251,7 +251,7 @@ class Mirror:
             self._warn(f"mirror {self.url}: {self._error}; the search goes on, and the mirror is tried again every {self.every:g} s")
 
 
-def fetch(url: str, into: Path | None = None) -> RunFolder:
+def fetch(url: str, into: str | Path | None = None) -> RunFolder:
     """Bring the run mirrored at a URL into a local folder (default: ``runs/`` and the URL's last name), to be resumed there.
 
     A folder that holds the same run already is brought up to the mirror, or left alone where it is further.
@@ -269,7 +269,7 @@ def fetch(url: str, into: Path | None = None) -> RunFolder:
         raise RunError(f"{url}: the mirror cannot be read: {_brief(error)}") from None
     if config is None:
         raise RunError(f"{url}: no mirror of a run there (it would have a config.yaml); mirrors are made with --sync")
-    folder = RunFolder(into or DEFAULT_ROOT / remote.name)
+    folder = RunFolder(Path(into or DEFAULT_ROOT / remote.name))
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.ledger_file.with_suffix(".lock"), blocking=False)
     try:

@@ -7,6 +7,7 @@ import numpy as np
 
 from controllers.controller import random_for
 from nas.data.registry import DATASETS, peek
+from nas.evaluators.registry import EVALUATORS
 from nas.runs.config import SearchConfig
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration
@@ -26,7 +27,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
         f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
         f"proposed by {config.controller.name}, seed {config.seed}",
     ]
-    if config.evaluator == "train":
+    if EVALUATORS[config.evaluator].needs_data:
         images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
         lines.append(

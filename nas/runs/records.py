@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
-from nas.evaluators.evaluator import Evaluation, Report
+from nas.evaluators.evaluator import Evaluation, Report, finite
 
 SCHEMA = "nas.ledger/1"
 
@@ -65,7 +65,7 @@ def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Reco
 def reported(trial: int, attempt: int, report: Report, checkpoint: str | None = None) -> Record:
     """The child finished an epoch; ``checkpoint`` is the checksum of its state then, where that was kept."""
     record: Record = {"event": "report", "trial": trial, "attempt": attempt, "epoch": report.epoch, "reward": report.reward}
-    record["metrics"] = dict(report.metrics)
+    record["metrics"] = finite(report.metrics)
     if checkpoint is not None:
         record["checkpoint"] = checkpoint
     return record
@@ -83,7 +83,7 @@ def finished(trial: int, evaluation: Evaluation, time: float, repeats: int | Non
     """
     record: Record = {"event": "finished", "trial": trial, "time": round(time, 3), **outcome_document(evaluation.outcome)}
     if evaluation.metrics:
-        record["metrics"] = dict(evaluation.metrics)
+        record["metrics"] = finite(evaluation.metrics)
     if repeats is not None:
         record["repeats"] = repeats
     return record
@@ -91,7 +91,7 @@ def finished(trial: int, evaluation: Evaluation, time: float, repeats: int | Non
 
 def updated(trial: int, telemetry: Mapping[str, float]) -> Record:
     """Telling this trial's outcome completed an update of the policy."""
-    return {"event": "updated", "trial": trial, "telemetry": {key: value for key, value in telemetry.items() if math.isfinite(value)}}
+    return {"event": "updated", "trial": trial, "telemetry": finite(telemetry)}
 
 
 def closed(reason: str, time: float) -> Record:
@@ -113,9 +113,9 @@ def outcome_document(outcome: Outcome) -> Record:
 def _outcome(record: Record) -> Outcome:
     kind = record["outcome"]
     if kind == "completed":
-        return Completed(_share(record["reward"]))
+        return Completed(_finite(record["reward"]))
     if kind == "stopped":
-        return Stopped(_count(record["rung"]), _share(record["reward"]))
+        return Stopped(_count(record["rung"]), _finite(record["reward"]))
     if kind == "failed" and record["reason"] in FAILURE_REASONS:
         return Failed(record["reason"], str(record["detail"]))
     raise ValueError(f"unknown outcome {kind!r}")
@@ -125,13 +125,6 @@ def _finite(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"a finite number is needed, but got {value!r}")
     return float(value)
-
-
-def _share(value: object) -> float:
-    number = _finite(value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"a reward in [0, 1] is needed, but got {value!r}")
-    return number
 
 
 def _count(value: object) -> int:

@@ -3,27 +3,26 @@
 import errno
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from nas.cli.views.search_progress import SearchProgress
-from nas.errors import ConfigError, DataError, RunError
+from controllers.controller import Controller
+from nas.errors import ConfigError, DataError, LossesError, RunError
+from nas.evaluators.evaluator import Evaluator
+from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
-from nas.runs.config import SearchConfig, with_overrides
+from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
-from nas.runs.loop import Ending, Search, SearchLimits, Watcher
+from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.standings import best_known
 from nas.runs.state import RunState, Trial
 from nas.tools.hardware import detect
 from search_spaces.registry import load_space
@@ -54,24 +53,46 @@ class SearchResult:
     """How far the mirror has come, where there is one."""
 
 
-def start(config: SearchConfig, path: Path | None, console: Console) -> SearchResult:
+@dataclass(frozen=True)
+class Parts:
+    """Parts of a search that are objects made in Python; what is None is made as the configuration says (``nas.runs.config.GIVEN``)."""
+
+    evaluator: Evaluator | None = None
+    controller: Controller | None = None
+
+
+BUILT = Parts()
+"""All parts as the configuration says."""
+
+
+def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIET, parts: Parts = BUILT) -> SearchResult:
     """Run a new search in a new folder.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
     """
-    from nas.data.prepared import prepare
-
+    check_parts(config, parts)
     space = load_space(config.space)
-    data = prepare(config.data, config.preparation()) if config.evaluator == "train" else None
+    data = prepare_data(config)
     _check_table(config)
+    return _session(create(config, path), config, space, data, watcher, parts)
+
+
+def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
+    """Make the folder of a run, and nothing more. Raises RunError where it holds a run already or cannot be made."""
     folder = run_folder.create(path, config)
     if Path(config.space).is_file():
         shutil.copyfile(config.space, folder.space_file)
-    return _session(folder, config, space, data, console)
+    return folder
 
 
-def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapping[str, object] | None = None) -> SearchResult:
+def resume(
+    folder: RunFolder,
+    budget: int | None,
+    watcher: Watcher = QUIET,
+    places: Mapping[str, object] | None = None,
+    parts: Parts = BUILT,
+) -> SearchResult:
     """Go on with a run, with a larger budget where one is given.
 
     ``places`` has new values for where things are, which are no part of what the run is: ``runner`` settings and ``data.root``.
@@ -79,27 +100,61 @@ def resume(folder: RunFolder, budget: int | None, console: Console, places: Mapp
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
-    from nas.data.prepared import prepare
-
-    config = with_overrides(folder.config(), places or {})
-    spent = folder.state().spent if folder.ledger_file.is_file() else 0
-    if budget is not None:
-        if budget < spent:
-            raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
-        config = config.model_copy(update={"budget": budget})
+    config, spent = _extended(folder, budget, places or {})
+    check_parts(config, parts)
     space = folder.space(config)
-    data = prepare(config.data, config.preparation()) if config.evaluator == "train" and spent < config.budget else None
+    data = prepare_data(config) if spent < config.budget else None
     if spent < config.budget:
         _check_table(_for_workers(folder, config))
-    return _session(folder, config, space, data, console)
+    return _session(folder, config, space, data, watcher, parts)
+
+
+@contextmanager
+def asking(folder: RunFolder, budget: int | None = None, controller: Controller | None = None) -> Iterator[AskTell]:
+    """A session of a run for a training loop of one's own: children are asked for and told, and recorded as a search's are.
+
+    Raises:
+        UserError: the run folder cannot be used, another process has it, or the budget is below what is spent.
+    """
+    config, _ = _extended(folder, budget, {})
+    parts = Parts(controller=controller)
+    check_controller(config, controller)
+    if config.evaluator != GIVEN:
+        raise ConfigError(
+            f"{folder.path}: this run's rewards come from its evaluator, {config.evaluator!r}, and no others can be compared with them: "
+            "go on with nas.resume, or begin a run of your own with nas.new_run"
+        )
+    with _opened(folder, config, folder.space(config), None, QUIET, parts) as run:
+        with _exchange(run, QUIET) as children:
+            yield children
+        run.ledger.append(records.closed(children.ending.value, time.time()))
+
+
+def check_parts(config: SearchConfig, parts: Parts) -> None:
+    """Raise ConfigError where a part has to be given and is not, or the other way round."""
+    check_controller(config, parts.controller)
+    if (config.evaluator == GIVEN) != (parts.evaluator is not None):
+        raise ConfigError(
+            "this run's rewards come from an evaluator that was given in Python: go on with nas.resume(run, evaluator=…), or ask and tell"
+            if parts.evaluator is None
+            else f"this run has the evaluator {config.evaluator!r}; another cannot be given to it"
+        )
+
+
+def check_controller(config: SearchConfig, controller: Controller | None) -> None:
+    """Raise ConfigError where a controller has to be given and is not, or the other way round."""
+    if (config.controller.name == GIVEN) != (controller is not None):
+        raise ConfigError(
+            "this run's controller was given in Python: go on with nas.resume(run, controller=…), with one made in the same way"
+            if controller is None
+            else f"this run has the controller {config.controller.name!r}; another cannot be given to it"
+        )
 
 
 def _check_table(config: SearchConfig) -> None:
     """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
     if config.evaluator == "table":
-        from nas.evaluators.registry import build_evaluator
-
-        build_evaluator(config, None)
+        prepare_shared(config, None)
 
 
 def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
@@ -107,53 +162,93 @@ def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"space": str(folder.space_file.absolute())}) if folder.space_file.is_file() else config
 
 
-def _session(folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", console: Console) -> SearchResult:
+def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object]) -> tuple[SearchConfig, int]:
+    """The run's configuration with these changes, and what is spent of its budget."""
+    config = with_overrides(folder.config(), places)
+    spent = folder.state().spent if folder.ledger_file.is_file() else 0
+    if budget is None:
+        return config, spent
+    if budget < spent:
+        raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
+    return config.model_copy(update={"budget": budget}), spent
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run whose folder this process holds."""
+
+    folder: RunFolder
+    config: SearchConfig
+    space: SearchSpace
+    ledger: Ledger
+    controller: "Deduplicated"
+    mirror: "Mirror | None"
+
+
+@contextmanager
+def _opened(
+    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+) -> Iterator[_Run]:
+    """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
     from controllers.deduplicated import Deduplicated
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
 
-    with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, console) as mirror:
+    with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, watcher) as mirror:
         state = ledger.state
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
-        inner = make_controller(config.controller.name, space, config.seed, config.controller.options)
+        chosen = config.controller
+        inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         controller = Deduplicated(inner, space, config.seed)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint))
+        yield _Run(folder, config, space, ledger, controller, mirror)
+        folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
+
+
+def _session(
+    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+) -> SearchResult:
+    with _opened(folder, config, space, data, watcher, parts) as run:
+        state = run.ledger.state
         if state.spent >= config.budget:
-            ledger.append(records.closed(Ending.FINISHED.value, time.time()))
+            run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             ending = Ending.FINISHED
         else:
-            ending = _search(folder, config, space, controller, ledger, data, console)
-            snapshot.write(folder, controller, state)
-            folder.write_best(space, state.ranked()[:BEST_KEPT])
-        folder.log(f"session ended: {ending.value}, {state.spent} of {config.budget} trained")
-    return SearchResult(folder, config, space, state, ending, mirror.status() if mirror is not None else None)
+            ending = _search(run, data, watcher, parts)
+        if losses := state.losses():
+            folder.log(f"warning: {losses}")
+    return SearchResult(folder, config, space, state, ending, run.mirror.status() if run.mirror is not None else None)
 
 
-def _search(
-    folder: RunFolder,
-    config: SearchConfig,
-    space: SearchSpace,
-    controller: "Deduplicated",
-    ledger: Ledger,
-    data: "PreparedData | None",
-    console: Console,
-) -> Ending:
+def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Parts) -> Ending:
+    config = _for_workers(run.folder, run.config)
+    with (
+        _exchange(run, watcher) as children,
+        open_runner(config, prepare_shared(config, data), parts.evaluator) as runner,
+        watcher.during(run.ledger.state, run.config.budget),
+    ):
+        return Search(children, runner).run()
+
+
+@contextmanager
+def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
+    """What a search, or a person's own loop, asks and tells; the run's folder is kept current meanwhile and at the end."""
+    from nas.runs import controller_state as snapshot
     from nas.runs.telemetry import EventFile
 
-    with (
-        EventFile(folder.path, ledger.state) as events,
-        open_runner(_for_workers(folder, config), data) as runner,
-        SearchProgress(console, ledger.state, config.budget) as progress,
-    ):
-        limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
-        search = Search(space, controller, runner, ledger, config.seed, limits, Checkpoints(folder.checkpoint_folder))
-        keeper = _Keeper(folder, space, search, progress, events)
-        with stop_on_signal(search, console):
-            return search.run(Watcher(progress.on_report, keeper.on_end, keeper.on_lost))
+    config, state = run.config, run.ledger.state
+    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+    checkpoints = Checkpoints(run.folder.checkpoint_folder)
+    with EventFile(run.folder.path, state) as events:
+        keeper = _Keeper(run, watcher, events)
+        told = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
+        yield AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, told)
+    snapshot.write(run.folder, run.controller, state)
+    run.folder.write_best(run.space, best_known(run.folder, state).trials[:BEST_KEPT])
 
 
 def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
@@ -185,14 +280,14 @@ def check_data(state: RunState, data: "PreparedData | None") -> str | None:
 
 
 @contextmanager
-def _mirror(folder: RunFolder, config: SearchConfig, console: Console) -> Iterator["Mirror | None"]:
+def _mirror(folder: RunFolder, config: SearchConfig, watcher: Watcher) -> Iterator["Mirror | None"]:
     if config.runner.sync is None:
         yield None
         return
     from nas.runs.mirror import Mirror
 
     def warn(message: str) -> None:
-        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        watcher.on_warning(message)
         folder.log(message)
 
     with Mirror(folder, config.runner.sync, config.runner.sync_seconds, warn) as mirror:
@@ -200,31 +295,35 @@ def _mirror(folder: RunFolder, config: SearchConfig, console: Console) -> Iterat
 
 
 class _Keeper:
-    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot."""
+    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot; and passes on what happens."""
 
-    def __init__(self, folder: RunFolder, space: SearchSpace, search: Search, progress: SearchProgress, events: "EventFile") -> None:
-        self._folder, self._space, self._search, self._progress, self._events = folder, space, search, progress, events
-        self._best = max((trial.reward or 0.0 for trial in search.state.ranked()[:1]), default=-1.0)
+    def __init__(self, run: _Run, watcher: Watcher, events: "EventFile") -> None:
+        self._run, self._watcher, self._events = run, watcher, events
+        self._best = max((trial.reward or 0.0 for trial in run.ledger.state.ranked()[:1]), default=-1.0)
         self._saved = time.monotonic()
+        self._elected = best_known(run.folder, run.ledger.state).elected
 
     def on_end(self, trial: Trial) -> None:
         from nas.runs import controller_state as snapshot
 
         assert trial.evaluation is not None
-        self._progress.on_end(trial)
+        folder, state = self._run.folder, self._run.ledger.state
+        self._watcher.on_end(trial)
         self._events.catch_up()
         if trial.reward is None:
-            self._folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
+            folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif trial.reward > self._best:
             self._best = trial.reward
-            self._folder.write_best(self._space, [trial])
-            self._folder.log(f"trial {trial.number} is the incumbent: {trial.reward:.4f} ({self._search.state.spent} trained)")
+            if not self._elected:
+                folder.write_best(self._run.space, [trial])
+            folder.log(f"trial {trial.number} is the incumbent: {trial.reward:.4f} ({state.spent} trained)")
         if time.monotonic() - self._saved >= SNAPSHOT_EVERY:
-            snapshot.write(self._folder, self._search.controller, self._search.state)
+            snapshot.write(folder, self._run.controller, state)
             self._saved = time.monotonic()
 
     def on_lost(self, trial: Trial, reason: str, detail: str) -> None:
-        self._folder.log(f"trial {trial.number}, attempt {trial.attempts}: {reason}: {detail}; it is tried again")
+        self._watcher.on_lost(trial, reason, detail)
+        self._run.folder.log(f"trial {trial.number}, attempt {trial.attempts}: {reason}: {detail}; it is tried again")
 
 
 @contextmanager
@@ -242,49 +341,43 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def open_runner(config: SearchConfig, data: "PreparedData | None") -> Iterator[Runner]:
-    """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had."""
+def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | None = None) -> Iterator[Runner]:
+    """The runner that the configuration asks for, closed at the end. Raises UserError where it cannot be had.
+
+    ``shared`` is what the evaluators of all workers share, see ``nas.evaluators.registry.EvaluatorRow``.
+    An ``evaluator`` that is an object scores in this process, one child after the other: it need not survive a journey.
+    """
     runner: Runner
-    if config.runner.kind == "local":
+    if config.evaluator == GIVEN and evaluator is None:
+        raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
+    if config.runner.kind == "local" or evaluator is not None:
         from nas.evaluators.registry import build_evaluator
         from nas.runners.local import LocalRunner
 
-        runner = LocalRunner(build_evaluator(config, data), config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
+        scorer = evaluator or build_evaluator(config, shared)
+        runner = LocalRunner(scorer, config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
         from nas.runners.ray_pool import RayRunner
 
-        runner = RayRunner(config, data, detect().cores)
+        runner = RayRunner(config, shared, detect().cores)
     try:
         yield runner
     finally:
         runner.close()
 
 
-@contextmanager
-def stop_on_signal(search: Search, console: Console) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops in order, a second one at once. Either way the ledger is whole."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if search.interrupted:
-            raise KeyboardInterrupt
-        search.interrupt()
-        console.print("\nstopping; children in training go on from their last checkpoint on resume (Ctrl-C again to stop at once)")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def check_failing(result: SearchResult) -> None:
-    """Raise RunError where a session gave up because children failed one after the other."""
+    """Raise RunError where a session gave up because children failed one after the other: LossesError where few survived."""
     if result.ending is Ending.FAILING:
-        last = next(t.evaluation.outcome for t in reversed(result.state.trials.values()) if t.evaluation is not None)
-        raise RunError(
-            f"{result.config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
-            f"correct the cause and go on with `nas resume {result.folder.path}`"
-        )
+        raise gave_up(result.config, result.state, f"`nas resume {result.folder.path}`")
+
+
+def gave_up(config: SearchConfig, state: RunState, again: str) -> RunError:
+    """The error of a search that gave up; ``again`` is the command that goes on with it."""
+    last = next(t.evaluation.outcome for t in reversed(state.trials.values()) if t.evaluation is not None)
+    return (LossesError if state.losses() else RunError)(
+        f"{config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
+        f"correct the cause and go on with {again}"
+    )

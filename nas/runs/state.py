@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controllers.controller import FAILURE_REASONS, Completed, Failed, Proposal
+from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.runs.halving import Halving
@@ -75,6 +75,24 @@ class RunState:
         """Completed trials that were really trained, best reward first; the earlier one where rewards are equal."""
         done = [trial for trial in self.trials.values() if trial.reward is not None and trial.repeats is None]
         return sorted(done, key=lambda trial: (-(trial.reward or 0.0), trial.number))
+
+    @property
+    def failures(self) -> Counter[str]:
+        """How many of the children failed, by reason; proposals answered by an earlier child's failure are not counted again."""
+        return Counter(outcome.reason for outcome in self._outcomes() if isinstance(outcome, Failed))
+
+    def losses(self) -> str | None:
+        """What to tell a person of a search of whose children fewer than half survived; None where more did."""
+        failures, ended = self.failures, len(self._outcomes())
+        survived = ended - failures.total()
+        if 2 * survived >= ended:
+            return None
+        reasons = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
+        return f"only {survived} of {ended} children survived (failed: {reasons}): the ranking is one of what is left"
+
+    def _outcomes(self) -> list[Outcome]:
+        trials = self.trials.values()
+        return [trial.evaluation.outcome for trial in trials if trial.evaluation is not None and trial.repeats is None]
 
     def elapsed(self) -> float:
         """Seconds during which a driver was at work, over all sessions."""
@@ -175,6 +193,7 @@ def _apply_updated(state: RunState, record: Record) -> None:
 def _apply_closed(state: RunState, record: Record) -> None:
     state.closed = str(record["reason"])
     _touch(state, _finite(record["time"]))
+
 
 _APPLY = {
     "opened": _apply_opened,

@@ -2,26 +2,82 @@
 
 import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from nas.errors import ConfigError
-from search_spaces.strict_yaml import parse_document
+from search_spaces.plugins import Registry, as_written, is_code
+from search_spaces.strict_yaml import load_document, parse_document
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+Document = Mapping[str, Any]
+"""Settings as a person writes them, not yet validated."""
+
+
+class PackagedYaml(Mapping[str, Document]):
+    """The YAML files of a folder of this package by their stems, read when asked for."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = resources.files("nas").joinpath(folder)
+
+    def __getitem__(self, name: str) -> Document:
+        text = self._folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+        return document(parse_document(text, ConfigError, f"{self._folder.name}/{name}.yaml"))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(entry.name.removesuffix(".yaml") for entry in self._folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def document(found: object) -> Document:
+    """Settings must be a mapping: for a registry of them. Raises TypeError."""
+    if not isinstance(found, Mapping):
+        raise TypeError(f"must be a mapping of settings, but got {type(found).__name__}")
+    return found
+
+
+def named_document(registry: Registry[Document], name_or_path: str) -> Document:
+    """The settings that the user names: a row of the registry, or a YAML file.
+
+    Raises:
+        UserError: there are none of that name, the file cannot be read, or is no mapping.
+    """
+    path = Path(name_or_path)
+    if path.suffix.lower() not in (".yaml", ".yml", ".json") or is_code(name_or_path):
+        return registry[as_written(name_or_path)]
+    try:
+        return document(load_document(path, ConfigError))
+    except TypeError as problem:
+        raise ConfigError(f"{path}: a {registry.kind} {problem}") from None
+
 
 Overrides = Mapping[str, Any]
 """Dotted setting names with their values, such as ``{"fidelity.epochs": 3}``; None stands for a flag not given."""
 
 
-def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML.
+def parse_assignments(assignments: Sequence[str] | Overrides) -> dict[str, Any]:
+    """``--set`` values: ``["fidelity.epochs=3"]`` → ``{"fidelity.epochs": 3}``, the value read as YAML; a mapping is taken as it is.
 
     Raises:
         ConfigError: one is not ``name=value``.
     """
+    if isinstance(assignments, Mapping):
+        return dict(assignments)
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -31,9 +87,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def apply_overrides(document: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+def apply_overrides(document: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
     """The document with the settings of these dotted names replaced. Raises ConfigError where a name leads through a value."""
-    changed = copy.deepcopy(document)
+    changed = copy.deepcopy(dict(document))
     for name, value in overrides.items():
         _assign(changed, name, value)
     return changed

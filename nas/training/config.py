@@ -1,6 +1,5 @@
 """What a training is told: the network, the data, the recipe, the seed; and its written form. No torch, no ray."""
 
-from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,7 +8,7 @@ from nas.data.settings import DataSettings, Preparation
 from nas.networks.description import read_skeleton
 from nas.settings.base import Settings
 from nas.training.recipe import Recipe
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton
+from search_spaces.skeletons import Skeleton, adapted
 
 
 class TrainConfig(Settings):
@@ -51,11 +50,5 @@ def trained_skeleton(skeleton: Skeleton, recipe: Recipe) -> Skeleton:
     Networks without cells of two inputs have no auxiliary head; NAS-Bench-201's takes neither drop path nor dropout.
     """
     wanted = recipe.regularisation
-    if isinstance(skeleton, NASBench201Skeleton):
-        return skeleton
-    keep = skeleton.drop_path_keep if wanted.drop_path_keep is None else wanted.drop_path_keep
-    dropout = skeleton.dropout if wanted.dropout is None else wanted.dropout
-    if isinstance(skeleton, NASNetSkeleton):
-        auxiliary = skeleton.auxiliary or wanted.auxiliary_weight > 0
-        return replace(skeleton, auxiliary=auxiliary, drop_path_keep=keep, dropout=dropout)
-    return replace(skeleton, drop_path_keep=keep, dropout=dropout)
+    auxiliary = True if wanted.auxiliary_weight > 0 else None
+    return adapted(skeleton, auxiliary=auxiliary, drop_path_keep=wanted.drop_path_keep, dropout=wanted.dropout)

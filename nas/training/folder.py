@@ -125,7 +125,7 @@ class TrainFolder:
         write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
     def result(self) -> dict[str, Any] | None:
-        """The result of a finished training, else None. Raises RunError where it is damaged."""
+        """How the last session in the folder ended; None where none has. Raises RunError where it is damaged."""
         if not self.result_file.is_file():
             return None
         try:

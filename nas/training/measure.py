@@ -60,7 +60,7 @@ class Measured:
 
 
 def evaluate_weights(
-    source: Path,
+    source: str | Path,
     *,
     which: str = "best",
     part: str = "test",
@@ -93,6 +93,7 @@ def evaluate_weights(
     Raises:
         UserError: something cannot be used as asked, or network and data have not the same classes.
     """
+    source = Path(source)
     _check_choice("--part", part, PARTS)
     _check_choice("--which", which, WHICH)
     settings, index_file, file = _data_settings(source, data), None, source

@@ -1,7 +1,5 @@
 """Recipes: how a network is trained to convergence, as settings that a person can read and copy. No torch, no ray."""
 
-import difflib
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,8 +9,8 @@ from pydantic import Field, model_validator
 from nas.data.settings import LARGE_SIDE, AugmentationSettings, Normalisation, Preparation
 from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
-from nas.settings.reading import apply_overrides, validated
-from search_spaces.strict_yaml import load_document, parse_document
+from nas.settings.reading import Document, PackagedYaml, apply_overrides, document, named_document, validated
+from search_spaces.plugins import Registry
 
 
 class OptimizerSettings(Settings):
@@ -132,38 +130,33 @@ class Recipe(TrainingSettings):
         )
 
 
+RECIPES: Registry[Document] = Registry("recipe", "nas.recipes", PackagedYaml("recipes"), document, ConfigError, "or give a YAML file")
+"""Recipes by name: a new one is a YAML file in ``nas/recipes``."""
+
+
 def recipe_names() -> tuple[str, ...]:
-    """The recipes that come with the package."""
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in resources.files("nas").joinpath("recipes").iterdir()))
+    """The recipes that come with the package, or with another that is installed."""
+    return tuple(RECIPES)
 
 
 def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> Recipe:
-    """A recipe by its name or from a YAML file, with settings changed by dotted names; None stands for a flag not given.
+    """A recipe that the user names, with settings changed by dotted names; None stands for a flag not given.
 
     A warm-up longer than half of the epochs asked for shrinks to a tenth of them, unless it is itself among the overrides.
 
     Raises:
-        ConfigError: there is no such recipe, or a setting breaks its rule.
+        UserError: there is no recipe or YAML file of that name, or a setting breaks its rule.
     """
-    if name_or_path in recipe_names():
-        text = resources.files("nas").joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
-        document, label = parse_document(text, ConfigError, f"recipe {name_or_path}"), name_or_path
-    elif Path(name_or_path).suffix.lower() in (".yaml", ".yml", ".json"):
-        document, label = load_document(Path(name_or_path), ConfigError), Path(name_or_path).stem
-    else:
-        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ConfigError(f"unknown recipe {name_or_path!r}{hint}; choose one of {', '.join(recipe_names())}, or give a YAML file")
-    if not isinstance(document, dict):
-        raise ConfigError(f"{name_or_path}: a recipe must be a mapping, but got {type(document).__name__}")
+    read = named_document(RECIPES, name_or_path)
+    label = Path(name_or_path).stem if name_or_path not in RECIPES else name_or_path
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    document = apply_overrides({"name": label, **document}, given)
-    schedule, epochs = document.get("schedule"), document.get("epochs")
+    changed = apply_overrides({"name": label, **read}, given)
+    schedule, epochs = changed.get("schedule"), changed.get("epochs")
     if isinstance(schedule, dict) and isinstance(epochs, int) and "schedule.warmup_epochs" not in given and "epochs" in given:
         warmup = schedule.get("warmup_epochs", 0)
-        if isinstance(warmup, int | float) and warmup > epochs / 2:
+        if isinstance(warmup, int | float) and warmup > epochs / 2 > 0:  # epochs below 1 break a rule, and nothing follows from them
             schedule["warmup_epochs"] = epochs / 10
-    return validated(Recipe, document)
+    return validated(Recipe, changed)
 
 
 def recipe_yaml(recipe: Recipe) -> str:

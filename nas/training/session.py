@@ -73,7 +73,7 @@ class TrainResult:
 def train_network(
     genotype: Genotype,
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     watcher: Watcher | None = None,
     *,
     workers: Workers | None = None,
@@ -103,7 +103,7 @@ def train_network(
     Raises:
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
-    place = TrainFolder(folder)
+    place = TrainFolder(Path(folder))
     if workers is not None:  # whoever started the workers holds the folder
         with _threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
@@ -251,8 +251,7 @@ class _Session:
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
             self._draw()
-            if ending is not Ending.INTERRUPTED:
-                write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
+            write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
 

@@ -2,25 +2,25 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.data.prepared import training_side
 from nas.data.registry import DATASETS, peek
 from nas.data.settings import LARGE_SIDE, DataSettings
-from nas.errors import ConfigError, UserError
-from nas.networks.architecture import default_skeleton
+from nas.errors import UserError
+from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
-from nas.settings.reading import parse_assignments, validated
+from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, load_skeleton
+from search_spaces.skeletons import Skeleton, load_skeleton
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
@@ -32,7 +32,7 @@ _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "
 class Request:
     """What a person asked for; None where they did not say."""
 
-    source: str
+    source: str | Genotype
     rank: int = 1
     skeleton: str | None = None
     cells: int | None = None
@@ -40,7 +40,7 @@ class Request:
     data: dict[str, Any] | None = None
     recipe: str = "fast"
     recipe_flags: dict[str, Any] | None = None
-    assignments: Sequence[str] = ()
+    assignments: Sequence[str] | Overrides = ()
     settings: dict[str, Any] | None = None
 
 
@@ -75,11 +75,11 @@ def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
     return recipe, data_settings(request.source, request.data, for_data)
 
 
-def data_settings(source: str, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
+def data_settings(source: str | Genotype, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
     """The data set asked for; where a run is the source and nothing is asked, the run's; else CIFAR-10."""
     given = {name.removeprefix("data."): value for name, value in _given(flags).items()}
     base: dict[str, Any] = {}
-    if "name" not in given and not is_genotype(source):
+    if "name" not in given and not (isinstance(source, Genotype) or is_genotype(source)):
         run_data = run_folder.find(source).config().data
         base = {"name": run_data.name, "root": run_data.root, "split_seed": run_data.split_seed}
     return validated(DataSettings, {**base, **given, **assigned})
@@ -94,11 +94,7 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
         if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
             name = swap[name]
     skeleton = load_skeleton(name)
-    if isinstance(skeleton, NASNetSkeleton | NASBench201Skeleton):
-        skeleton = replace(skeleton, cells=request.cells or skeleton.cells, filters=request.filters or skeleton.filters)
-    elif request.cells is not None or request.filters is not None:
-        raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")
-    return name, skeleton
+    return name, with_size(skeleton, name, request.cells, request.filters)
 
 
 def planned_side(data: DataSettings, recipe: Recipe) -> int:

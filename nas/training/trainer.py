@@ -236,7 +236,8 @@ class Trainer:
         """Train to the end of the recipe, or until ``hooks.stop`` says so.
 
         ``checkpoint`` is called after every epoch, with whether it was the best; and in the middle of one before stopping, and
-        after every ``every_steps`` steps.
+        after every ``every_steps`` steps. Whoever stops after an epoch's last step stops before that epoch is scored; only after the
+        very last step of all is there nothing left to stop, and the training finishes.
 
         Raises:
             DivergedError: the loss became infinite or NaN; the last checkpoint is from before.
@@ -245,7 +246,6 @@ class Trainer:
         while self.position.epoch <= self.recipe.epochs:
             record = self.run_epoch(hooks, lambda: checkpoint(False), every_steps)
             if record is None:
-                checkpoint(False)
                 return Ending.INTERRUPTED
             checkpoint(self.position.best_epoch == record.epoch)
             hooks.on_epoch(record, self.position.best_epoch == record.epoch)
@@ -276,13 +276,14 @@ class Trainer:
                     raise DivergedError(f"the loss became {position.loss_sum} at step {position.step} of epoch {position.epoch}")
             clock.tick()
             hooks.on_step(position, self.steps_an_epoch)
-            if stopping and position.step < self.steps_an_epoch:
-                return False
-            if every_steps and position.step % every_steps == 0 and position.step < self.steps_an_epoch:
+            stopping = stopping and self.updates < self.steps
+            if stopping or (every_steps and position.step % every_steps == 0 and position.step < self.steps_an_epoch):
                 # The mean over all workers, for everybody: any number of them can go on from it.
                 position.loss_sum = self.workers.add([total.item()])[0] / self.workers.world
                 total.fill_(position.loss_sum)
                 checkpoint()
+            if stopping:
+                return False
         return True
 
     def _step(self, passes: list[Batch]) -> Tensor:

@@ -10,7 +10,7 @@ from nas.errors import ConfigError, DataError
 from nas.networks.architecture import Architecture
 from nas.networks.description import read_skeleton, skeleton_document
 from nas.networks.scaling import describe_shape, read_target, scale_to
-from nas.settings.reading import validated
+from nas.settings.reading import Overrides, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
 from nas.training.setup import Request, configure, planned_side
@@ -39,7 +39,7 @@ ILSVRC_FOLDERS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012", "imag
 class Wish:
     """What a person asked for; None where they did not say."""
 
-    source: str
+    source: str | Genotype
     data: dict[str, Any]
     rank: int = 1
     skeleton: str | None = None
@@ -49,7 +49,7 @@ class Wish:
     params: str | None = None
     recipe: str | None = None
     recipe_flags: dict[str, Any] = field(default_factory=dict)
-    assignments: Sequence[str] = ()
+    assignments: Sequence[str] | Overrides = ()
     settings: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
 

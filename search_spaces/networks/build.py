@@ -1,10 +1,14 @@
 """Builds the network of a genotype in a skeleton: the one way from data to ``nn.Module``, for searched and fixed genotypes."""
 
+from collections.abc import Callable, Mapping
+
 from search_spaces.errors import SkeletonError
 from search_spaces.genotype import Genotype, validate
+from search_spaces.networks.cell_network import CellNetwork
+from search_spaces.networks.nasbench201_network import NASBench201Network
 from search_spaces.networks.network import Network
-from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASBench201Skeleton, Skeleton
+from search_spaces.networks.residual_network import build_residual_network
+from search_spaces.skeletons import FAMILIES, Skeleton, kind_of
 
 
 def build_network(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels: int = 3, image_size: int) -> Network:
@@ -25,15 +29,17 @@ def build_network(genotype: Genotype, skeleton: Skeleton, *, classes: int, chann
         raise SkeletonError(
             f"`classes` must be at least 0, `channels` at least 1 and `image_size` at least 8, but got {classes}, {channels}, {image_size}"
         )
-    # The builders import this module for its base class, so they are imported when one is needed.
-    if isinstance(skeleton, ResidualSkeleton):
-        from search_spaces.networks.residual_network import build_residual_network
+    kind = kind_of(skeleton)
+    build = BUILDERS.get(kind) or FAMILIES[kind].build
+    if build is None:
+        raise SkeletonError(f"skeletons of the family {kind!r} cannot be built: it has no `build`")
+    network: Network = build(validate(genotype), skeleton, classes=classes, channels=channels, image_size=image_size)
+    return network
 
-        return build_residual_network(validate(genotype), skeleton, classes=classes, channels=channels)
-    if isinstance(skeleton, NASBench201Skeleton):
-        from search_spaces.networks.nasbench201_network import NASBench201Network
 
-        return NASBench201Network(validate(genotype), skeleton, classes=classes, channels=channels)
-    from search_spaces.networks.cell_network import CellNetwork
-
-    return CellNetwork(validate(genotype), skeleton, classes=classes, channels=channels, image_size=image_size)
+BUILDERS: Mapping[str, Callable[..., Network]] = {
+    "nasnet": CellNetwork,
+    "nasbench201": NASBench201Network,
+    "residual": build_residual_network,
+}
+"""What makes the network of each built-in family of skeletons."""

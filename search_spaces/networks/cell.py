@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +58,7 @@ class NodeModule(nn.Module):
         """The new hidden state. ``factors`` are drop path's: one is taken for every droppable operation."""
         results: list[Tensor] = []
         for source, operation in zip(self.sources, self.operations, strict=True):
-            assert isinstance(operation, Operation)
+            operation = cast(Operation, operation)  # one from outside is a module with the same attributes
             result = operation(states[source].for_operation(operation))
             results.append(result if factors is None or not operation.droppable else result * factors.pop())
         if self.concat:

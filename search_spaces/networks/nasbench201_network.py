@@ -52,9 +52,9 @@ class ResidualBlock(nn.Module):
 
 
 class NASBench201Network(Network):
-    """A genotype's normal cell in NAS-Bench-201's skeleton; see ``build_network``."""
+    """A genotype's normal cell in NAS-Bench-201's skeleton; see ``build_network``. It is the same at every size of images."""
 
-    def __init__(self, genotype: Genotype, skeleton: NASBench201Skeleton, *, classes: int, channels: int) -> None:
+    def __init__(self, genotype: Genotype, skeleton: NASBench201Skeleton, *, classes: int, channels: int, image_size: int = 0) -> None:
         super().__init__()
         if genotype.reduction is not None:
             raise GenotypeError("NAS-Bench-201's skeleton has a residual block in the place of a reduction cell, but the genotype has one")

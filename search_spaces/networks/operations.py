@@ -8,12 +8,13 @@ ReLU, convolution, batch norm, except for NAS-Bench-101's convolutions, whose na
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces import vocabulary
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Edge
 from search_spaces.networks.blocks import BLOCKS, build_block
@@ -339,13 +340,27 @@ class BlockOperation(Operation):
 
 
 def build_operation(edge: Edge, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
-    """The operation of an edge: one of ``OPERATIONS``, or a residual block.
+    """The operation of an edge: one of ``OPERATIONS``, a residual block, or one from outside.
 
     Raises:
         GenotypeError: there is no such operation, or an option breaks its rule.
     """
     if edge.operation in BLOCKS:
         return BlockOperation(edge, channels_in, channels_out, stride)
-    if edge.operation not in OPERATIONS:
+    if edge.operation in OPERATIONS:
+        return OPERATIONS[edge.operation](channels_in, channels_out, stride, layers)
+    module = vocabulary.OPERATIONS[edge.operation].module
+    if module is None:
         raise GenotypeError(f"{edge.operation!r} is not an operation of cells; those are: {', '.join((*OPERATIONS, *BLOCKS))}")
-    return OPERATIONS[edge.operation](channels_in, channels_out, stride, layers)
+    return from_outside(module, edge, channels_in, channels_out, stride)
+
+
+def from_outside(module: Callable[..., nn.Module], edge: Edge, channels_in: int, channels_out: int, stride: int) -> Operation:
+    """An operation of somebody else's, which knows nothing of ``Operation``: its parameters keep their own names, for exports."""
+    rules = vocabulary.OPERATIONS[edge.operation].options
+    made = module(channels_in, channels_out, stride, **{key: rule.default for key, rule in rules.items()} | dict(edge.options))
+    if not isinstance(made, nn.Module):
+        raise GenotypeError(f"operation {edge.operation!r} must be a torch.nn.Module, but got {type(made).__name__}")
+    operation = cast(Operation, made)
+    operation.activated, operation.droppable = False, True
+    return operation

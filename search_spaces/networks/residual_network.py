@@ -58,14 +58,17 @@ class ResidualNetwork(Network):
         return self.head(x), None
 
 
-def build_residual_network(genotype: Genotype, skeleton: ResidualSkeleton, *, classes: int, channels: int) -> ResidualNetwork:
+def build_residual_network(
+    genotype: Genotype, skeleton: ResidualSkeleton, *, classes: int, channels: int, image_size: int = 0
+) -> ResidualNetwork:
     """The network of a one-block genotype in a residual skeleton; ``build_network`` checks the arguments and calls it.
 
     Args:
         genotype: its cells have one input, one node, one edge: a block.
         skeleton: stem, depths, widths, head.
         classes: of the classifier; 0 leaves it out.
-        channels: of an image. Its size does not matter: a map smaller than the next kernel is padded.
+        channels: of an image.
+        image_size: does not matter: a map smaller than the next kernel is padded.
 
     Raises:
         GenotypeError: a cell is not one block.

@@ -30,7 +30,7 @@ def full_table(trainings: int = 1) -> Table:
     rewards = np.array([merit[cell] / 10 + order[cell] * 1e-6 for cell in cells])
     noise = np.random.default_rng(0).normal(0, 0.02, (len(actions), trainings)) if trainings > 1 else 0.0
     seconds = np.linspace(10, 20, len(actions))
-    return Table(SPACE, actions, rewards[:, None] + noise, rewards - 0.05, seconds, fidelities={2: rewards[::-1].copy()})
+    return Table(SPACE, actions, np.clip(rewards[:, None] + noise, 0, 1), rewards - 0.05, seconds, fidelities={2: rewards[::-1].copy()})
 
 
 TABLE = full_table()

@@ -64,6 +64,12 @@ def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) ->
     assert [(row.label, row.test, row.validation) for row in rows] == [(row.label, row.test, row.validation) for row in expected]
 
 
+def test_whoever_stops_after_a_trainings_last_step_begins_no_other(tmp_path: Path) -> None:
+    first_finished = tmp_path / "convnext-seed0" / "metrics.jsonl"
+    run_comparison([members()[0], members()[2]], plan(tmp_path), lambda line: None, first_finished.exists)
+    assert {path.parent.name for path in tmp_path.glob("*/config.yaml")} == {"convnext-seed0"}
+
+
 def test_another_comparison_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     run_comparison([members()[0]], plan(tmp_path), lambda line: None)
     with pytest.raises(RunError, match="another training, which differs in recipe"):

@@ -13,8 +13,9 @@ from support.paths import SHARED_DATA
 
 from controllers.controller import Completed
 from nas.errors import ConfigError, DataError
-from nas.evaluators.registry import build_evaluator
-from nas.runs.config import SearchConfig, TableSettings, build_config
+from nas.evaluators.registry import build_evaluator, prepare_shared
+from nas.evaluators.settings import TableSettings
+from nas.runs.config import SearchConfig, build_config
 from nas.runs.folder import RunFolder
 from search_spaces.registry import load_space
 
@@ -28,7 +29,7 @@ REAL = SHARED_DATA / "nasbench201.csv.gz"
 
 
 def nas(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli", *arguments]
+    command = [sys.executable, "-m", "nas.cli.main", *arguments]
     return subprocess.run(command, cwd=cwd, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -87,7 +88,8 @@ def test_a_run_does_not_go_on_with_another_table(folder: Path) -> None:
 
 def test_several_columns_are_trainings_of_which_the_seed_draws_one(folder: Path) -> None:
     settings = TableSettings(path=str(folder / "table.csv.gz"), architecture="net", column=["valid", "second"])
-    evaluator = build_evaluator(SearchConfig(space=str(folder / "tiny.yaml"), evaluator="table", table=settings), None)
+    config = SearchConfig(space=str(folder / "tiny.yaml"), evaluator="table", table=settings)
+    evaluator = build_evaluator(config, prepare_shared(config, None))
     genotype = load_space(str(folder / "tiny.yaml")).decode((1, 1, 1, 1))
     found = set()
     for seed in range(20):
@@ -121,7 +123,7 @@ def test_settings_are_checked_where_they_are_read() -> None:
         build_config("laptop", ["evaluator=table"])
     with pytest.raises(DataError, match="cannot be read"):
         settings = TableSettings(path="none.csv", column="valid")
-        build_evaluator(SearchConfig(space="nasbench201", evaluator="table", table=settings), None)
+        prepare_shared(SearchConfig(space="nasbench201", evaluator="table", table=settings), None)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs NAS-Bench-201's table")

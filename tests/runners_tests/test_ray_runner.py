@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from rich.console import Console
 
 from controllers.controller import Completed, Failed, random_for
 from nas.errors import ConfigError
@@ -79,7 +78,7 @@ def test_a_search_on_ray_survives_every_kind_of_failure(tmp_path: Path) -> None:
     config = settings(time_limit=1.5)
     failures = {"exception": 0.1, "diverged": 0.1, "out_of_memory": 0.1, "worker_lost": 0.1, "time_limit": 0.05}
     config = config.model_copy(update={"budget": 40, "synthetic": config.synthetic.model_copy(update={"failures": failures})})
-    state = engine.start(config, tmp_path / "run", Console(quiet=True)).state
+    state = engine.start(config, tmp_path / "run").state
     assert state.spent == 40
     outcomes = [t.evaluation.outcome for t in state.trials.values() if t.evaluation]
     assert {o.reason for o in outcomes if isinstance(o, Failed)} == set(failures)

@@ -15,7 +15,7 @@ from nas.runners.runner import Ended, Job, Lost, Reported
 from nas.runners.simulated import Moment, SimulatedRunner
 from nas.runs import records
 from nas.runs.ledger import Ledger, read_records
-from nas.runs.loop import Ending, Search, SearchLimits
+from nas.runs.loop import AskTell, Ending, Search, SearchLimits
 from nas.runs.state import RunState, replay
 from search_spaces.nasnet import NASNET
 from search_spaces.space import sample_actions
@@ -96,8 +96,8 @@ def simulate(path: Path, budget: int, workers: int, sessions: int = 1) -> RunSta
                 assert evaluation is not None
                 controller.tell(ledger.state.trials[number].proposal, evaluation.outcome)
             ledger.append(records.opened(0.0, budget))
-            search = Search(NASNET, controller, SimulatedRunner(play, workers), ledger, 3, SearchLimits(budget * session // sessions))
-            assert search.run() is Ending.FINISHED
+            children = AskTell(NASNET, controller, ledger, 3, SearchLimits(budget * session // sessions))
+            assert Search(children, SimulatedRunner(play, workers)).run() is Ending.FINISHED
     return replay(read_records(path)[0], path)
 
 

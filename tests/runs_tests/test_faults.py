@@ -1,14 +1,16 @@
 """Faults are outcomes by rule: what is tried again, how often, what is recorded; a full disk stops a search in order."""
 
+import math
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from rich.console import Console
 
 from controllers.controller import Completed, Failed, Outcome
 from nas.cli.views import run as report
@@ -19,10 +21,9 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger, read_records
-from nas.runs.loop import Ending
+from nas.runs.loop import QUIET, Ending
+from nas.runs.state import RunState
 from search_spaces.genotype import Genotype
-
-QUIET = Console(quiet=True)
 
 
 def config(budget: int = 3, **others: object) -> SearchConfig:
@@ -57,7 +58,11 @@ def search_with(runner: object, monkeypatch: pytest.MonkeyPatch, path: Path, bud
 
 
 def outcomes(result: engine.SearchResult) -> list[Outcome | None]:
-    return [trial.evaluation.outcome if trial.evaluation else None for trial in result.state.trials.values()]
+    return _outcomes(result.state)
+
+
+def _outcomes(state: RunState) -> list[Outcome | None]:
+    return [trial.evaluation.outcome if trial.evaluation else None for trial in state.trials.values()]
 
 
 def test_a_hanging_child_is_tried_once_more_and_then_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +87,52 @@ def test_a_lost_worker_is_tried_three_times_and_costs_no_budget(tmp_path: Path, 
     result = search_with(Scripted(answer), monkeypatch, tmp_path / "run")
     assert outcomes(result) == [Failed("worker_lost", "3 attempts; last: the node is gone"), *[Completed(0.5)] * 3]
     assert result.state.spent == 3
+
+
+@pytest.mark.parametrize(
+    ("reward", "reason"), [(math.nan, "diverged"), (math.inf, "diverged"), (None, "diverged"), (1.5, "exception"), (-0.5, "exception")]
+)
+@pytest.mark.parametrize("when", ["after an epoch", "at the end"])
+def test_a_reward_that_is_none_is_a_failure(when: str, reward: float, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nonsense:
+        def evaluate(
+            self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+        ) -> Generator[Report, None, Evaluation]:
+            yield Report(1, reward if when == "after an epoch" else 0.5)
+            return Evaluation(Completed(reward))
+
+    monkeypatch.setattr("nas.evaluators.registry.build_evaluator", lambda *arguments: Nonsense())
+    result = engine.start(config(2), tmp_path / "run", QUIET)
+    assert [outcome.reason for outcome in outcomes(result) if isinstance(outcome, Failed)] == [reason] * 2
+    assert _outcomes(RunFolder(tmp_path / "run").state()) == outcomes(result), "the ledger can be read"
+
+
+def test_what_is_measured_and_no_number_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless:
+        def evaluate(
+            self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+        ) -> Generator[Report, None, Evaluation]:
+            measured: dict[str, float] = {"loss": math.nan, "speed": np.float32(2.0), "words": "many"}  # type: ignore[dict-item]
+            yield Report(1, np.float32(0.5), measured)  # type: ignore[arg-type]
+            return Evaluation(Completed(np.float32(0.5)), measured)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("nas.evaluators.registry.build_evaluator", lambda *arguments: Careless())
+    engine.start(config(1), tmp_path / "run", QUIET)
+    trial = RunFolder(tmp_path / "run").state().trials[0]
+    assert trial.evaluation == Evaluation(Completed(0.5), {"speed": 2.0})
+    assert trial.reports == [Report(1, 0.5, {"speed": 2.0})]
+
+
+def test_whoever_stops_before_there_is_a_worker_begins_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: object) -> Scripted:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return runner
+
+    runner = Scripted(lambda job: Ended(job.trial, job.attempt, Evaluation(Completed(0.5))))
+    monkeypatch.setattr("nas.runners.local.LocalRunner", start)
+    result = engine.start(config(3), tmp_path / "run", QUIET)
+    assert result.ending is Ending.INTERRUPTED
+    assert runner.jobs == [] and not result.state.trials
 
 
 def test_too_little_memory_is_tried_once_more_at_half_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

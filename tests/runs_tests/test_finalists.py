@@ -1,21 +1,25 @@
 """The second stage: the best trained again with several seeds, resumed after a kill, compared with the proxy's ranking."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from controllers.controller import Completed
-from nas.errors import RunError
+from nas.errors import LossesError, RunError
 from nas.runs import finalists
 from nas.runs import session as engine
 from nas.runs.config import FinalistSettings, SearchConfig, build_config
-from nas.runs.finalists import Lineup, Standing, Standings, read_standings, run_finalists, stage_config, winner_config
+from nas.runs.finalists import run_finalists, stage_config, winner_config
 from nas.runs.folder import RunFolder
+from nas.runs.genotypes import resolve_genotype
+from nas.runs.loop import QUIET
+from nas.runs.standings import Lineup, Standing, Standings, best_known, read_standings
+from search_spaces.genotype import read_genotype
+from search_spaces.reference import load_reference
 
 SYNTHETIC = ["evaluator=synthetic", "synthetic.noise=0.02", "runner.kind=local", "controller.name=random", "controller.options={}"]
-QUIET = Console(quiet=True)
 
 
 def searched(path: Path, settings: list[str] = SYNTHETIC, budget: int = 12) -> RunFolder:
@@ -35,6 +39,34 @@ def test_every_finalist_is_trained_with_every_seed_and_ranked_by_its_mean(tmp_pa
     assert again.ranked == found.ranked, "a finished stage is not repeated"
 
 
+def test_what_a_run_hands_on_is_its_best_known_cell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nas.runs.genotypes")
+    noisy = [*SYNTHETIC[:1], "synthetic.noise=0.3", *SYNTHETIC[2:]]
+    folder, settings = searched(tmp_path / "run", noisy), FinalistSettings(top=5, seeds=3)
+    by_reward = [trial.number for trial in folder.state().ranked()]
+    elected = [standing.trial for standing in run_finalists(folder, settings, QUIET).ranked]
+    order = [*elected, *(number for number in by_reward if number not in elected)]
+    assert elected != by_reward[:5], "the noise is large enough for the stage to disagree"
+    for rank, number in enumerate(order, start=1):
+        chosen = resolve_genotype(str(folder.path), rank)
+        assert chosen.provenance is not None and chosen.provenance.trial == number
+        if rank <= 10:
+            assert read_genotype(folder.best_folder / f"{rank}.yaml") == chosen
+    assert ["elected by the finalists stage" in line for line in caplog.messages] == [True] * 5 + [False] * (len(order) - 5)
+    longer = engine.resume(folder, 30, QUIET)
+    assert [trial.number for trial in best_known(folder, longer.state).trials[:5]] == elected
+    assert read_genotype(folder.best_folder / "1.yaml") == resolve_genotype(str(folder.path))
+
+
+def test_a_stage_that_is_not_complete_elects_nobody(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run")
+    run_finalists(folder, FinalistSettings(top=4, seeds=2), QUIET)
+    ledger = folder.path / "finalists/ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:-3]))
+    known = best_known(folder, folder.state())
+    assert known.elected == 0 and known.trials == folder.state().ranked()
+
+
 def test_a_stage_cut_off_anywhere_ends_the_same(tmp_path: Path) -> None:
     folder, settings = searched(tmp_path / "run"), FinalistSettings(top=3, seeds=2)
     whole = run_finalists(folder, settings, QUIET).ranked
@@ -43,6 +75,14 @@ def test_a_stage_cut_off_anywhere_ends_the_same(tmp_path: Path) -> None:
     for kept in (1, 4, len(lines) // 2, len(lines) - 2):
         ledger.write_bytes(b"".join(lines[:kept]) + b'{"torn')
         assert run_finalists(folder, settings, QUIET).ranked == whole
+
+
+def test_a_stage_whose_trainings_all_fail_gives_up_and_elects_nobody(tmp_path: Path) -> None:
+    folder = searched(tmp_path / "run")
+    failing = folder.config().synthetic.model_copy(update={"failures": {"exception": 1.0}})
+    folder.write_config(folder.config().model_copy(update={"synthetic": failing}))
+    with pytest.raises(LossesError, match=r"20 children failed one after the other.*go on with the same command"):
+        run_finalists(folder, FinalistSettings(top=5, seeds=6), QUIET)
 
 
 def test_kendalls_tau_is_that_of_the_pairs() -> None:
@@ -83,14 +123,14 @@ def test_the_higher_fidelity_uses_all_images_and_keeps_what_is_not_named() -> No
 
 def test_the_winner_is_trained_as_the_finalists_were() -> None:
     config = build_config("cpu", ["training.augmentation=paper", "training.cutout=4", "training.auxiliary_weight=0.4"])
-    trained = winner_config(2, config)
+    trained = winner_config(load_reference("nasnet-a"), config)
     fidelity = config.fidelity
     found = (trained.skeleton["cells"], trained.skeleton["filters"], trained.image_size)
     assert found == (fidelity.cells, fidelity.filters, fidelity.image_size)
     recipe = trained.recipe
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
     assert (recipe.optimizer.learning_rate, recipe.optimizer.clip_norm, recipe.batch_size) == (
-        config.training.learning_rate,
+        config.training.optimizer.learning_rate,
         5.0,
         config.training.batch_size,
     )

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nas.data.proxy import prepare
 from nas.evaluators.child_state import unpack_state
-from rich.console import Console
 
 from controllers.controller import Completed, Stopped, random_for
 from nas.cli.views import run as report
@@ -23,10 +22,9 @@ from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.halving import Halving, Rung, rung_epochs
 from nas.runs.ledger import read_records
+from nas.runs.loop import QUIET
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
-
-QUIET = Console(quiet=True)
 
 
 def halved(controller: str = "random", budget: int = 14, epochs: int = 4, **others: Any) -> SearchConfig:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from nas.errors import ConfigError, DataError, RunError
 from nas.runs import mirror
@@ -19,10 +18,10 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
+from nas.runs.loop import QUIET
 from nas.runs.mirror import Mirror, Remote, fetch
 from nas.runs.state import replay
 
-QUIET = Console(quiet=True)
 SECONDS = 0.05
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from controllers.controller import Completed, Failed, Proposal
 from nas.errors import ConfigError, RunError
@@ -14,10 +13,9 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
-from nas.runs.loop import Ending
+from nas.runs.loop import QUIET, Ending
 from nas.runs.state import RunState, Trial
 
-QUIET = Console(quiet=True)
 CONTROLLERS = ("ppo", "reinforce", "evolution", "local_search", "random")
 
 

@@ -63,7 +63,7 @@ def test_a_wrong_setting_gets_a_clear_message(assignment: str, words: list[str])
 
 
 def test_an_unknown_preset_lists_the_valid_ones() -> None:
-    with pytest.raises(ConfigError, match="auto, cpu, gpu, laptop, paper"):
+    with pytest.raises(ConfigError, match="cpu, gpu, laptop, paper, auto, or"):
         build_config("papper")
 
 

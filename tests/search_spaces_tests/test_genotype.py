@@ -200,9 +200,9 @@ NODES = ("cells", "normal", "nodes")
     [
         (
             _change(*NODES, 1, "edges", 0, 1, to="conv_9x9"),
-            "cell 'normal', node 3: unknown operation 'conv_9x9'; valid operations: identity, ",
+            "cell 'normal', node 3: unknown operation 'conv_9x9' (did you mean ",
         ),
-        (_change(*NODES, 1, "edges", 0, 1, to="none"), "cell 'normal', node 3: unknown operation 'none'; valid operations: "),
+        (_change(*NODES, 1, "edges", 0, 1, to="none"), "cell 'normal', node 3: unknown operation 'none'; choose one of identity, "),
         (_change(*NODES, 1, "edges", 0, 0, to=5), "cell 'normal', node 3: an input must be an earlier hidden state 0..2, but got 5"),
         (_change(*NODES, 1, "edges", 0, 0, to=3), "cell 'normal', node 3: an input must be an earlier hidden state 0..2, but got 3"),
         (_change(*NODES, 1, "edges", 0, 0, to=-1), "cell 'normal', node 3: an input must be an earlier hidden state 0..2, but got -1"),

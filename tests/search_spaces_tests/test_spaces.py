@@ -213,5 +213,5 @@ def test_a_bad_file_is_named_once(tmp_path: Path) -> None:
         assert message in str(caught.value) and str(caught.value).count(str(path)) == 1
     with pytest.raises(SpaceError, match="cannot be read"):
         load_space(str(tmp_path / "missing.yaml"))
-    with pytest.raises(SpaceError, match=r"unknown search space 'nasnets'; choose one of nasnet, nasnet-paper.*or give a YAML file"):
+    with pytest.raises(SpaceError, match=r"unknown search space 'nasnets' \(did you mean 'nasnet'\?\); choose one of nasnet, .*or give"):
         load_space("nasnets")

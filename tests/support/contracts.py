@@ -154,6 +154,21 @@ def lost_workers_teach_nothing(make: Make) -> None:
     assert controller.ask(20, []) == before
 
 
+def rewards_that_are_none_are_refused(make: Make) -> None:
+    """NaN, infinities and what is no share never reach a controller; what is refused leaves no trace."""
+    history, _, _ = disorderly_history(make(SMALL_SPACE, 8), 12)
+    controller = tell_all(make(SMALL_SPACE, 8), history)
+    before, proposal = json.dumps(str(controller.state_dict())), controller.ask(12, [])
+    for value in (float("nan"), float("inf"), -float("inf"), 1.5, -0.1, None, "0.5"):
+        for outcome in (Completed, lambda reward: Stopped(1, reward)):
+            try:
+                controller.tell(proposal, outcome(value))
+            except ValueError:
+                continue
+            raise AssertionError(f"accepted {value!r}")
+    assert json.dumps(str(controller.state_dict())) == before
+
+
 CONTRACT: tuple[Callable[[Make], None], ...] = (
     proposals_are_valid,
     asking_changes_nothing,
@@ -162,4 +177,5 @@ CONTRACT: tuple[Callable[[Make], None], ...] = (
     restore_at_every_prefix,
     foreign_state_is_refused,
     lost_workers_teach_nothing,
+    rewards_that_are_none_are_refused,
 )

@@ -213,3 +213,11 @@ def test_bad_recipes_are_refused_with_the_rule(name: str, overrides: dict[str, o
 def test_a_warm_up_too_long_for_the_epochs_asked_for_shrinks() -> None:
     assert load_recipe("convnext", {"epochs": 10}).schedule.warmup_epochs == 1.0
     assert load_recipe("convnext", {"epochs": 50}).schedule.warmup_epochs == 20
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize(("name", "value"), [("epochs", -1), ("epochs", 0), ("batch_size", -1), ("schedule.warmup_epochs", -1.0)])
+def test_a_number_out_of_its_range_gets_one_message(recipe: str, name: str, value: float) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_recipe(recipe, {name: value})
+    assert str(refused.value).startswith(f"{name}: should be greater than") and "\n" not in str(refused.value)

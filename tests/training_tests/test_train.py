@@ -98,6 +98,23 @@ def test_a_training_stopped_anywhere_ends_with_the_same_weights(case: str, tmp_p
     assert losses[0] == losses[1] and result.test.top1 == whole.test.top1
 
 
+@pytest.mark.parametrize("steps_an_epoch", [1, 2])
+def test_whoever_stops_a_training_stops_it_after_that_very_step(steps_an_epoch: int, tmp_path: Path) -> None:
+    settings, data = config("fast", overrides={"batch_size": 96 // steps_an_epoch, "resolution.start": 1.0}), tiny_data()
+    whole = run(settings, tmp_path / "whole", data)
+    steps = 2 * steps_an_epoch
+    for stop_after in range(1, steps):
+        folder = tmp_path / f"stopped-{stop_after}"
+        assert run(settings, folder, data, stop_after).ending is Ending.INTERRUPTED
+        position = read_checkpoint(folder / "checkpoint.safetensors")[1]["position"]
+        assert (position["epoch"] - 1) * steps_an_epoch + position["step"] == stop_after
+        resumed = run(settings, folder, data)
+        assert resumed.ending is Ending.FINISHED and same(weights(folder), weights(tmp_path / "whole"))
+        assert [record.train_loss for record in resumed.history] == [record.train_loss for record in whole.history]
+    last = run(settings, tmp_path / "last", data, stop_after=steps)
+    assert last.ending is Ending.FINISHED, "after the last step of all there is nothing left to stop"
+
+
 NAS = [sys.executable, "-m", "nas.cli.main"]
 COMMAND = [
     "train",

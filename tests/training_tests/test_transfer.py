@@ -16,6 +16,7 @@ from support.image_trees import make_tree
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, DataError, UserError
 from nas.networks.description import skeleton_document
+from nas.training.checkpoint import read_checkpoint
 from nas.training.config import TrainConfig
 from nas.training.recipe import load_recipe
 from nas.training.session import train_network
@@ -126,6 +127,29 @@ def test_two_workers_one_of_them_killed_in_the_middle_of_an_epoch(tmp_path: Path
     ]
     first, second = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "killed"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_stops_two_workers_after_the_same_step(signals: int, tmp_path: Path) -> None:
+    """One step an epoch: the first Ctrl-C makes a checkpoint, a second one does not wait for it."""
+    tree = make_tree(tmp_path / "tree", train=12, val=4, side=32, damaged=False)
+    more = ["--epochs", "400", "--batch-size", "1000"]
+    process = launch(tree, tmp_path / "stopped", *more)
+    deadline = time.monotonic() + 300
+    while not history(tmp_path / "stopped"):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert "stopping after this step" in output
+    if signals == 1:
+        position = read_checkpoint(tmp_path / "stopped/checkpoint.safetensors")[1]["position"]
+        assert position["step"] == 1 and position["epoch"] == len(history(tmp_path / "stopped")) + 1 < 400
+        assert "session ended: interrupted" in (tmp_path / "stopped/log.txt").read_text()
 
 
 @pytest.mark.slow

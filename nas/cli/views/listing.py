@@ -3,21 +3,30 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypeVar
 
 from rich.table import Table
 
-from controllers.registry import CONTROLLERS, check_options
+from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.data.registry import DATASETS, DatasetEntry
 from nas.errors import ConfigError, UserError
+from nas.evaluators.registry import EVALUATORS, EvaluatorRow
+from nas.exports.formats import FORMATS, Format
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
-from nas.runs.config import build_config, config_yaml, preset_names, read_preset
+from nas.runs.config import PRESETS, build_config, config_yaml
 from nas.runs.genotypes import is_genotype, resolve_genotype
-from nas.training.recipe import load_recipe, recipe_names, recipe_yaml
+from nas.settings.reading import Document
+from nas.training.recipe import RECIPES, load_recipe, recipe_yaml
 from search_spaces.genotype import Genotype, to_yaml
+from search_spaces.plugins import Registry
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACES
-from search_spaces.skeletons import SKELETONS
-from search_spaces.space import size
+from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
+from search_spaces.space import SearchSpace, size
+from search_spaces.vocabulary import OPERATIONS, OperationRow
+
+T = TypeVar("T")
 
 
 def tables(root: Path, what: str | None = None) -> Iterator[Table]:
@@ -34,10 +43,14 @@ def tables(root: Path, what: str | None = None) -> Iterator[Table]:
         "presets": _presets,
         "recipes": _recipes,
         "controllers": _controllers,
+        "evaluators": _evaluators,
+        "exports": _exports,
+        "operations": _operations,
+        "datasets": _datasets,
     }
     if what is not None and what not in kinds:
         raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}")
-    for kind in ("runs", "spaces", "presets", "controllers") if what is None else (what,):
+    for kind in ("runs", "spaces", "presets", "controllers", "evaluators") if what is None else (what,):
         yield kinds[kind]()
 
 
@@ -59,9 +72,9 @@ def describe(name: str) -> str | None:
         space = SPACES[name]
         head = f"search space {name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
         return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
-    if name in recipe_names():
+    if name in RECIPES:
         return recipe_yaml(load_recipe(name))
-    if name in preset_names():
+    if name in PRESETS:
         return config_yaml(build_config(name))
     return None
 
@@ -73,6 +86,9 @@ def _cost_line(architecture: Architecture) -> str:
 
 def _known_genotype(skeleton: str) -> Genotype:
     """The genotype that a skeleton is known for, to give its cost by."""
+    own = family_of(SKELETONS[skeleton]).genotype
+    if own is not None:
+        return own
     if skeleton == "nasbench201":
         return SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions))  # its densest cell: a 3×3 convolution on every edge
     for start, genotype in _KNOWN_FOR:
@@ -104,10 +120,16 @@ def _genotypes() -> Table:
 
 
 def _skeletons() -> Table:
-    table = _table("skeletons", "name", "with", "input", "parameters", "MACs")
+    table = _table("skeletons", "name", "with", "input", "parameters", "MACs", "from")
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
-        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture))
+        origin = FAMILIES.origin(kind_of(SKELETONS[name]))
+        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture), origin)
+    for kind in FAMILIES:
+        try:
+            FAMILIES[kind]
+        except UserError as problem:
+            table.add_row(kind, f"cannot be used: {problem}", "", "", "", FAMILIES.origin(kind))
     return table
 
 
@@ -119,7 +141,7 @@ def _cost_cells(architecture: Architecture) -> tuple[str, str]:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, no_wrap=column in ("name", "run", "parameters", "MACs"))
+        table.add_column(column, overflow="fold", no_wrap=column in ("name", "run", "parameters", "MACs"))
     return table
 
 
@@ -144,37 +166,77 @@ def _runs(root: Path) -> Table:
     return table
 
 
-def _spaces() -> Table:
-    table = _table("search spaces", "name", "decisions", "action sequences", "operations")
-    for name, space in SPACES.items():
-        operations = sorted({choice for d in space.decisions if "operation" in d.name for choice in d.choices})
-        table.add_row(name, str(len(space.decisions)), f"{size(space):.3g}", f"{len(operations)} operations" if operations else "")
+def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cells: Callable[[str, T], tuple[object, ...]]) -> Table:
+    """A registry as a table: name, what ``cells`` says of each row, where it comes from. A plug-in that cannot be used says why."""
+    table = _table(title, "name", *columns, "from")
+    for name in registry:
+        try:
+            row = tuple(str(cell) for cell in cells(name, registry[name]))
+        except UserError as problem:
+            row = (f"cannot be used: {problem}", *[""] * (len(columns) - 1))
+        table.add_row(name, *row, registry.origin(name))
     return table
+
+
+def _spaces() -> Table:
+    def cells(name: str, space: SearchSpace) -> tuple[object, ...]:
+        operations = {choice for d in space.decisions if "operation" in d.name for choice in d.choices}
+        return len(space.decisions), f"{size(space):.3g}", f"{len(operations)} operations" if operations else ""
+
+    return _registered("search spaces", SPACES, ("decisions", "action sequences", "operations"), cells)
 
 
 def _presets() -> Table:
-    table = _table("presets", "name", "space", "budget", "data", "N", "F", "epochs")
-    for name in preset_names():
-        preset = read_preset(name)
-        fidelity = preset.get("fidelity", {})
-        row = (preset["space"], preset["budget"], preset["data"]["name"], fidelity["cells"], fidelity["filters"], fidelity["epochs"])
-        table.add_row(name, *(str(value) for value in row))
-    return table
+    def cells(name: str, preset: Document) -> tuple[object, ...]:
+        config = build_config(name)
+        fidelity = config.fidelity
+        return config.space, config.budget, config.data.name, fidelity.cells, fidelity.filters, fidelity.epochs
+
+    return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F", "epochs"), cells)
 
 
 def _recipes() -> Table:
-    table = _table("recipes of final training", "name", "epochs", "batch", "optimiser", "learning rate", "schedule")
-    for name in recipe_names():
+    def cells(name: str, document: Document) -> tuple[object, ...]:
         recipe = load_recipe(name)
         optimizer = recipe.optimizer
-        row = (recipe.epochs, recipe.batch_size, optimizer.name, f"{optimizer.learning_rate:g}", recipe.schedule.kind)
-        table.add_row(name, *(str(value) for value in row))
-    return table
+        return recipe.epochs, recipe.batch_size, optimizer.name, f"{optimizer.learning_rate:g}", recipe.schedule.kind
+
+    return _registered("recipes of final training", RECIPES, ("epochs", "batch", "optimiser", "learning rate", "schedule"), cells)
 
 
 def _controllers() -> Table:
-    table = _table("controllers", "name", "options with their defaults")
-    for name in CONTROLLERS:
+    def cells(name: str, row: ControllerRow) -> tuple[object, ...]:
         options = asdict(check_options(name, {}))
-        table.add_row(name, ", ".join(f"{key}={value}" for key, value in options.items()) or "none")
-    return table
+        return (", ".join(f"{key}={value}" for key, value in options.items()) or "none",)
+
+    return _registered("controllers", CONTROLLERS, ("options with their defaults",), cells)
+
+
+def _evaluators() -> Table:
+    def cells(name: str, row: EvaluatorRow) -> tuple[object, ...]:
+        options = ", ".join(row.options.model_fields) if row.options is not None else "none"
+        return row.about, "yes" if row.needs_data else "no", options
+
+    return _registered("evaluators", EVALUATORS, ("what scores a child", "needs data", "evaluator_options"), cells)
+
+
+def _operations() -> Table:
+    def cells(name: str, row: OperationRow) -> tuple[object, ...]:
+        return (", ".join(f"{option}={rule.default}" for option, rule in row.options.items()) or "none",)
+
+    return _registered("operations", OPERATIONS, ("options with their defaults",), cells)
+
+
+def _datasets() -> Table:
+    def cells(name: str, entry: DatasetEntry) -> tuple[object, ...]:
+        shape = entry.shape
+        return entry.text, "" if shape is None else f"{shape.images:,} of {shape.side}²×{shape.channels}, {shape.classes} classes"
+
+    return _registered("data sets", DATASETS, ("what it is", "training images"), cells)
+
+
+def _exports() -> Table:
+    def cells(name: str, row: Format) -> tuple[object, ...]:
+        return row.takes, row.suffix, row.about
+
+    return _registered("export formats", FORMATS, ("takes", "file", "what it is"), cells)

@@ -16,10 +16,10 @@ from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.runs.finalists import Standing, Standings
+    from nas.runs.standings import Known, Standing, Standings
 
 
-def ranking(state: RunState, space: SearchSpace, top: int = 10, standings: "Standings | None" = None) -> Table:
+def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, standings: "Standings | None" = None) -> Table:
     """The best trials with their rewards and costs; and, apart, what those came to that were trained again."""
     again = {standing.trial: standing for standing in standings.ranked} if standings is not None else {}
     table = Table(
@@ -28,7 +28,7 @@ def ranking(state: RunState, space: SearchSpace, top: int = 10, standings: "Stan
     for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), "params", "MACs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
-    for rank, trial in enumerate(state.ranked()[:top], start=1):
+    for rank, trial in enumerate(known.trials[:top], start=1):
         metrics = trial.evaluation.metrics if trial.evaluation else {}
         table.add_row(
             str(rank),
@@ -81,15 +81,6 @@ def operations_summary(cell: CellGenotype, most: int = 2) -> str:
     return ", ".join(parts) + (", …" if len(counts) > most else "")
 
 
-def failures(state: RunState) -> Counter[str]:
-    """How many trials failed, by reason."""
-    return Counter(
-        trial.evaluation.outcome.reason
-        for trial in state.trials.values()
-        if trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
-    )
-
-
 def setbacks(state: RunState) -> Counter[str]:
     """How many attempts came to nothing and were followed by another, by reason."""
     return sum((trial.setbacks for trial in state.trials.values()), Counter[str]())
@@ -105,7 +96,7 @@ def summary(state: RunState) -> str:
     """One line on what happened."""
     repeats = sum(trial.repeats is not None for trial in state.trials.values())
     parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
-    failed = failures(state)
+    failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
     if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
@@ -147,22 +138,24 @@ def _source(config: SearchConfig) -> str:
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
-    from nas.runs.finalists import read_standings
+    from nas.runs.standings import best_known, read_standings
 
-    standings = read_standings(folder)
-    if state.ranked():
-        console.print(ranking(state, space, top, standings))
+    standings, known = read_standings(folder), best_known(folder, state)
+    if known.trials:
+        console.print(ranking(state, space, known, top, standings))
+    if known.elected:
+        console.print(f"ranks 1 to {known.elected} were elected by the finalists stage, the others are by reward", highlight=False)
     if standings is not None:
         print_standings(console, standings, top)
-    console.print(
-        f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False
-    )
+    console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
     if state.halving.rungs:
         console.print(f"  early stopping: {rungs(state)}", highlight=False)
     policy = policy_line(state)
     if policy is not None:
         console.print(policy, highlight=False)
+    if losses := state.losses():
+        console.print(f"[bold yellow]warning:[/] {losses}", highlight=False, soft_wrap=True)
     shown: set[str] = set()
     for trial in state.trials.values():
         outcome = trial.evaluation.outcome if trial.evaluation else None

@@ -1,6 +1,8 @@
 """Shows a running search to a person: a live bar on a terminal, a plain line now and then elsewhere. No torch, no ray."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -8,21 +10,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from controllers.controller import Failed
 from nas.evaluators.evaluator import Report
+from nas.runs.loop import Watcher
 from nas.runs.state import RunState, Trial
+from nas.tools.interrupts import Stopper
 from nas.tools.words import duration
 
 PLAIN_LINE_EVERY = 15.0
 """Seconds between two lines where the output is not a terminal."""
 
 
+STOPPING = "stopping; children in training go on from their last checkpoint on resume"
+
+
 @dataclass
 class SearchProgress:
-    """Best reward so far, children a minute, time left. Use as a context manager around the search."""
+    """Best reward so far, children a minute, time left; and Ctrl-C while children are trained. ``watcher`` is given to the search."""
 
     console: Console
-    state: RunState
-    budget: int
-    _start: float = field(default_factory=time.monotonic)
+    _state: RunState = field(default_factory=RunState)
+    _budget: int = 0
+    _start: float = 0.0
     _done_before: int = 0
     _failed: int = 0
     _last_line: float = 0.0
@@ -30,21 +37,34 @@ class SearchProgress:
     _bar: Progress | None = None
     _task: TaskID | None = None
 
-    def __enter__(self) -> "SearchProgress":
-        self._done_before = self.state.spent
-        ranked = self.state.ranked()
+    def __post_init__(self) -> None:
+        self._stopper = Stopper(self.console.print, STOPPING)
+
+    def watcher(self) -> Watcher:
+        """Who tells a person about a search."""
+        return Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, stop=self.stopped)
+
+    def stopped(self) -> bool:
+        """Whether a person wants the search to stop."""
+        return self._stopper.asked()
+
+    @contextmanager
+    def during(self, state: RunState, budget: int) -> Iterator[None]:
+        """Around the time in which children are trained."""
+        self._state, self._budget, self._done_before, self._start = state, budget, state.spent, time.monotonic()
+        ranked = state.ranked()
         self._best = ranked[0].reward if ranked else None
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("children"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), console=self.console
             )
-            self._task = self._bar.add_task("search", total=self.budget, completed=self.state.spent, text="starting workers …")
-            self._bar.start()
-        return self
+            self._task = self._bar.add_task("search", total=budget, completed=state.spent, text="starting workers …")
+        with self._stopper, self._bar or nullcontext():
+            yield
 
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def on_warning(self, message: str) -> None:
+        """Something that a person should know."""
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def on_report(self, trial: Trial, report: Report) -> None:
         """An epoch ended."""
@@ -56,23 +76,23 @@ class SearchProgress:
             self._failed += 1
         if trial.reward is not None and (self._best is None or trial.reward > self._best):
             self._best = trial.reward
-        self._show(force=self.state.spent >= self.budget)
+        self._show(force=self._state.spent >= self._budget)
 
     def text(self) -> str:
         """Everything but the bar."""
-        done = self.state.spent - self._done_before
+        done = self._state.spent - self._done_before
         seconds = time.monotonic() - self._start
         parts = [f"best {self._best:.4f}" if self._best is not None else "best –"]
         if done:
             rate = done / seconds
-            parts += [f"{rate * 60:.1f} a minute", f"{duration((self.budget - self.state.spent) / rate)} left"]
+            parts += [f"{rate * 60:.1f} a minute", f"{duration((self._budget - self._state.spent) / rate)} left"]
         if self._failed:
             parts.append(f"{self._failed} failed")
         return " · ".join(parts)
 
     def _show(self, force: bool = False) -> None:
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.state.spent, text=self.text())
+            self._bar.update(self._task, completed=self._state.spent, text=self.text())
         elif force or time.monotonic() - self._last_line >= PLAIN_LINE_EVERY:
             self._last_line = time.monotonic()
-            self.console.print(f"{self.state.spent}/{self.budget} children · {self.text()}", highlight=False)
+            self.console.print(f"{self._state.spent}/{self._budget} children · {self.text()}", highlight=False)

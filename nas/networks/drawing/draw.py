@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.canonical import live_nodes
 from search_spaces.errors import UserError
 from search_spaces.genotype import STATE_NAMES, CellGenotype, Edge, Genotype
 from search_spaces.residual_skeletons import ResidualSkeleton
-from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, Skeleton, auxiliary_position, network_name, plan_cells
+from search_spaces.skeletons import (
+    FAMILIES,
+    NASBench201Skeleton,
+    NASNetSkeleton,
+    Skeleton,
+    auxiliary_position,
+    kind_of,
+    network_name,
+    plan_cells,
+)
+from search_spaces.vocabulary import OPERATIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from nas.networks.drawing.layered import Layered, Line
+    from search_spaces.networks.network import Network
 
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -73,7 +84,7 @@ def _quoted(text: str) -> str:
 # ------------------------------------------------------------------------------------------------ cells
 
 
-def draw_genotype(genotype: Genotype, path: Path, title: str = "") -> None:
+def draw_genotype(genotype: Genotype, path: str | Path, title: str = "") -> None:
     """Draw the cells of a genotype side by side into a file; see ``genotype_figure``.
 
     Args:
@@ -84,7 +95,7 @@ def draw_genotype(genotype: Genotype, path: Path, title: str = "") -> None:
     Raises:
         DrawError: the ending is another, or the file cannot be written.
     """
-    _check(path)
+    path = _picture(path)
     _save(genotype_figure(genotype, title), path)
 
 
@@ -258,6 +269,8 @@ def _operation_label(edge: Edge, strided: bool) -> str:
 
 
 def _kind(operation: str) -> str:
+    if operation in OPERATIONS and OPERATIONS[operation].kind:
+        return OPERATIONS[operation].kind
     for part, kind in (("block", "block"), ("pool", "pool"), ("conv", "conv")):
         if part in operation:
             return kind
@@ -271,7 +284,7 @@ def _colour(state: int) -> str:
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: Path, *, classes: int, channels: int = 3, image_size: int) -> None:
+def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: str | Path, *, classes: int, channels: int = 3, image_size: int) -> None:
     """Draw a whole network into a file; see ``skeleton_figure``.
 
     Args:
@@ -286,7 +299,7 @@ def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: Path, *, classes
         DrawError: the ending is another, or the file cannot be written.
         UserError: the genotype does not fit the skeleton.
     """
-    _check(path)
+    path = _picture(path)
     _save(skeleton_figure(genotype, skeleton, classes=classes, channels=channels, image_size=image_size), path)
 
 
@@ -339,19 +352,23 @@ def network_parts(genotype: Genotype, skeleton: Skeleton, *, classes: int, chann
     Raises:
         UserError: the genotype does not fit the skeleton.
     """
-    outputs = _shapes(genotype, skeleton, classes, channels, image_size)
+    import torch
+
+    from search_spaces.networks.build import build_network
+
+    with torch.device("meta"):
+        network = build_network(genotype, skeleton, classes=classes, channels=channels, image_size=image_size).eval()
+    kind = kind_of(skeleton)
+    if kind in _PARTS:
+        middle = _PARTS[kind](genotype, skeleton, _shapes(network, channels, image_size))
+    else:
+        middle = (FAMILIES[kind].parts or _maps)(genotype, skeleton, network)
     image = Part("image", f"{channels} × {image_size} × {image_size}", "end")
     head = Part("global average pooling\nlinear, softmax", f"{classes} classes", "end")
-    if isinstance(skeleton, NASNetSkeleton):
-        middle = _cell_parts(skeleton, outputs)
-    elif isinstance(skeleton, NASBench201Skeleton):
-        middle = _nasbench201_parts(skeleton, outputs)
-    else:
-        middle = _residual_parts(genotype, skeleton, outputs)
     return [image, *middle, head]
 
 
-def _cell_parts(skeleton: NASNetSkeleton, outputs: dict[str, str]) -> list[Part]:
+def _cell_parts(genotype: Genotype, skeleton: NASNetSkeleton, outputs: dict[str, str]) -> list[Part]:
     planned = plan_cells(skeleton)
     plans = [plan for plan in planned if plan.name in outputs]  # a cell that feeds nothing is not built
     auxiliary = plans.index(planned[auxiliary_position(skeleton)]) if skeleton.auxiliary else -1
@@ -393,7 +410,7 @@ def _residual_parts(genotype: Genotype, skeleton: ResidualSkeleton, outputs: dic
     return parts
 
 
-def _nasbench201_parts(skeleton: NASBench201Skeleton, outputs: dict[str, str]) -> list[Part]:
+def _nasbench201_parts(genotype: Genotype, skeleton: NASBench201Skeleton, outputs: dict[str, str]) -> list[Part]:
     parts = [Part("convolution 3×3", outputs["stem"], "conv")]
     times = f"  × {skeleton.cells}" if skeleton.cells > 1 else ""
     for stage in range(3):
@@ -404,16 +421,26 @@ def _nasbench201_parts(skeleton: NASBench201Skeleton, outputs: dict[str, str]) -
     return parts
 
 
-def _shapes(genotype: Genotype, skeleton: Skeleton, classes: int, channels: int, image_size: int) -> dict[str, str]:
+_PARTS: dict[str, Callable[[Genotype, Any, dict[str, str]], list[Part]]] = {
+    "nasnet": _cell_parts,
+    "nasbench201": _nasbench201_parts,
+    "residual": _residual_parts,
+}
+"""The parts between image and head of each built-in family of skeletons."""
+
+
+def _maps(genotype: Genotype, skeleton: object, network: Network) -> list[Part]:
+    """What every network can say of itself: its feature maps."""
+    return [Part(f"features /{info.stride}", f"{info.channels} channels", "block") for info in network.feature_info]
+
+
+def _shapes(network: Network, channels: int, image_size: int) -> dict[str, str]:
     """Shape after the stem and after every cell or stage."""
     import torch
     from torch import Tensor, nn
 
-    from search_spaces.networks.build import build_network
     from search_spaces.networks.cell import State
 
-    with torch.device("meta"):
-        network = build_network(genotype, skeleton, classes=classes, channels=channels, image_size=image_size).eval()
     shapes: dict[str, str] = {}
 
     def remember(name: str) -> Callable[[nn.Module, object, State | Tensor], None]:
@@ -438,9 +465,11 @@ def _shapes(genotype: Genotype, skeleton: Skeleton, classes: int, channels: int,
 # ------------------------------------------------------------------------------------------------ matplotlib
 
 
-def _check(path: Path) -> None:
+def _picture(path: str | Path) -> Path:
+    path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise DrawError(f"{path}: a picture's name must end in one of {', '.join(SUFFIXES)}, but got {path.suffix!r}")
+    return path
 
 
 def _figure(width: float, height: float) -> Figure:

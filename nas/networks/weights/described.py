@@ -10,7 +10,7 @@ from nas.networks.description import NetworkDescription, from_metadata, to_metad
 from nas.networks.weights.files import WeightsError, read_metadata, read_weights, write_weights
 from nas.networks.weights.layouts import in_our_names
 from search_spaces.networks.network import Network
-from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.skeletons import adapted
 
 TRAINING_ONLY = "auxiliary."
 """Start of the names of weights that only training uses: they are not written."""
@@ -18,32 +18,32 @@ CLASSIFIERS = ("classifier.", "head.classifier.")
 """Starts of the names of classifiers' weights, which a network built as a backbone lacks."""
 
 
-def write_described(path: Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:
+def write_described(path: str | Path, weights: Mapping[str, Tensor], description: NetworkDescription) -> None:
     """Write the weights with their description; those of an auxiliary head are left out.
 
     Raises:
         WeightsError: the file cannot be written.
     """
     architecture = description.architecture
-    if isinstance(architecture.skeleton, NASNetSkeleton):
-        architecture = replace(architecture, skeleton=replace(architecture.skeleton, auxiliary=False))
+    architecture = replace(architecture, skeleton=adapted(architecture.skeleton, auxiliary=False))
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(TRAINING_ONLY)}
     write_weights(path, kept, to_metadata(replace(description, architecture=architecture)))
 
 
-def read_description(path: Path) -> NetworkDescription:
+def read_description(path: str | Path) -> NetworkDescription:
     """The description in a weight file's header.
 
     Raises:
         UserError: the file has none, or it is damaged.
     """
+    path = Path(path)
     found = from_metadata(read_metadata(path), str(path)) if path.suffix.lower() == ".safetensors" else None
     if found is None:
         raise WeightsError(f"{path}: it does not say which network it belongs to: name it with --genotype and --skeleton")
     return found
 
 
-def load_described(path: Path) -> tuple[Network, NetworkDescription]:
+def load_described(path: str | Path) -> tuple[Network, NetworkDescription]:
     """The network of a weight file, with its weights, in evaluation mode.
 
     Raises:
@@ -56,7 +56,7 @@ def load_described(path: Path) -> tuple[Network, NetworkDescription]:
 
 
 def load_into(
-    network: Network, weights: Mapping[str, Tensor], path: Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
+    network: Network, weights: Mapping[str, Tensor], path: str | Path, *, without: tuple[str, ...] = (TRAINING_ONLY, "progress")
 ) -> None:
     """Copy weights into a network, whatever layout they are in; names that start with one of ``without`` may be missing.
 

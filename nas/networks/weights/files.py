@@ -22,7 +22,7 @@ class WeightsError(UserError):
     """A weight file cannot be read, or does not fit the network. Choose another file or network."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The named tensors in a ``.safetensors`` file or a PyTorch checkpoint, on the CPU.
 
     A checkpoint is read with PyTorch's ``weights_only`` unpickler, which makes tensors and plain containers alone; a dictionary
@@ -31,6 +31,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file cannot be read or holds something else.
     """
+    path = Path(path)
     suffix = path.suffix.lower()
     if suffix != ".safetensors" and suffix not in CHECKPOINT_SUFFIXES:
         raise WeightsError(f"{path}: a weight file must end in .safetensors, {', '.join(CHECKPOINT_SUFFIXES)}, but got {path.suffix!r}")
@@ -63,7 +64,7 @@ def with_counters(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> d
     return {key: own[key] for key in own if key.endswith("num_batches_tracked")} | dict(weights)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: str | Path) -> dict[str, str]:
     """The texts that ``write_weights`` put into a safetensors file.
 
     Raises:
@@ -76,12 +77,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path}: cannot be read as safetensors: {problem}") from None
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors to a ``.safetensors`` file, all or nothing: a reader never sees half a file.
 
     Raises:
         WeightsError: the name ends otherwise, or the file cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise WeightsError(f"{path}: weights are written to a file that ends in .safetensors, but got {path.suffix!r}")
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}  # safetensors shares no memory

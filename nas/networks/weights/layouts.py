@@ -93,7 +93,7 @@ def recognise(weights: Mapping[str, Tensor]) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.mark in weights), None)
 
 
-def in_our_names(network: Network, weights: Mapping[str, Tensor], path: Path) -> Mapping[str, Tensor]:
+def in_our_names(network: Network, weights: Mapping[str, Tensor], path: str | Path) -> Mapping[str, Tensor]:
     """The weights by the network's own names and shapes, whatever layout they are in; a tensor without a place keeps its name.
 
     Raises:

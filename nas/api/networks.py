@@ -1,0 +1,313 @@
+"""``nas.cost``, ``draw``, ``export``: what a network costs, looks like, and how it is handed over. No torch at import."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+from nas.api.run import Run
+from nas.api.shown import Shown, as_svg
+from nas.api.training import Training
+from nas.api.wishes import Place
+from nas.errors import ConfigError
+from nas.networks.architecture import Architecture, choose_architecture
+from nas.runs.genotypes import resolve_genotype
+from search_spaces.genotype import Genotype
+
+if TYPE_CHECKING:
+    from nas.networks.detection import DetectorCost
+    from nas.networks.latency import Latency
+
+Source = Place | Genotype | Run
+"""A genotype, or what has one: a run, its folder or name, ``last``, a reference genotype's name, a genotype file."""
+
+
+@dataclass(frozen=True, repr=False)
+class NetworkCost(Shown):
+    """What a network costs. ``macs`` are multiply-accumulates for one image; ``memory`` is the peak of a training step in bytes.
+
+    ``chosen`` says how N and F were solved for, where a size was asked for.
+    """
+
+    architecture: Architecture
+    parameters: int
+    macs: int
+    latency: "Latency | None" = None
+    memory: int | None = None
+    conditions: str = ""
+    chosen: str = ""
+    detector: "DetectorCost | None" = None
+
+    def lines(self) -> list[str]:
+        """Name, input, parameters, MACs, and what was measured."""
+        network = self.architecture
+        side = network.image_size
+        lines = [f"chosen:     {self.chosen}"] if self.chosen else []
+        lines += [
+            f"{network.name} in skeleton {network.skeleton_name}",
+            f"input:      {network.channels}×{side}×{side}, {network.classes} classes",
+            f"parameters: {self.parameters:,} (trainable)",
+            f"MACs:       {self.macs:,} (convolutions and linear layers, one image)",
+        ]
+        if self.detector is not None:
+            lines.append(f"detector:   {self.detector}")
+        if self.latency is not None:
+            lines.append(f"latency:    {self.latency}")
+        if self.memory is not None:
+            lines.append(f"memory:     {self.memory / 2**20:,.1f} MiB at the peak of a training step with {self.conditions}")
+        return lines
+
+
+def cost(
+    source: Source,
+    *,
+    rank: int = 1,
+    skeleton: str | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    macs: str | None = None,
+    params: str | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    image_size: int | None = None,
+    latency: bool = False,
+    detection: int | None = None,
+    memory: bool = False,
+    batch_size: int = 1,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> NetworkCost:
+    """Count parameters and MACs of a network exactly; measure how fast it runs and how much memory its training takes.
+
+    Example::
+
+        nas.cost("nasnet-a", cells=6, filters=32).parameters
+
+    Args:
+        source: whose network.
+        rank: which of a run's genotypes: 1 is the incumbent.
+        skeleton: macro network; None: the one the genotype is known in.
+        cells: N, cells a stage.
+        filters: F, filters of the first stage's cells.
+        macs: solve for N and F with about so many MACs, such as "564M".
+        params: solve for N and F with about so many parameters, such as "5.3M".
+        classes: None: as published.
+        channels: of an image.
+        image_size: side in pixels; None: as published.
+        latency: measure latency and throughput on this machine.
+        detection: count Faster R-CNN on it, for so many classes.
+        memory: measure the peak memory of a training step.
+        batch_size: images a batch, for both.
+        device: cpu, cuda or cuda:N.
+        dtype: float32, bfloat16 or float16.
+
+    Raises:
+        UserError: a name or a number breaks a rule.
+    """
+    from nas.networks.scaling import read_target, scale_to
+
+    target = read_target(macs, params)
+    architecture = choose_architecture(genotype_of(source, rank), skeleton, cells, filters, classes, channels, image_size)
+    chosen = ""
+    if target is not None:
+        scaled = scale_to(architecture, target, cells=cells, filters=filters)
+        architecture, chosen = scaled.architecture, str(scaled)
+    counted = architecture.cost()
+    measured = _latency(architecture, batch_size, device, dtype) if latency else None
+    peak = _training_memory(architecture, batch_size, device) if memory else None
+    conditions = f"{batch_size} images, on {device}"
+    found = _detector(architecture, detection) if detection is not None else None
+    return NetworkCost(architecture, counted.parameters, counted.macs, measured, peak, conditions, chosen, found)
+
+
+def _detector(architecture: Architecture, classes: int) -> "DetectorCost":
+    from nas.networks.detection import detector_cost
+
+    return detector_cost(architecture, classes)
+
+
+def _latency(architecture: Architecture, batch_size: int, device: str, dtype: str) -> "Latency":
+    from nas.networks.latency import measure_latency
+
+    side, channels = architecture.image_size, architecture.channels
+    network = architecture.build()
+    return measure_latency(network, image_size=side, channels=channels, batch_size=batch_size, device=device, dtype=dtype)
+
+
+def _training_memory(architecture: Architecture, batch_size: int, device: str) -> int:
+    from search_spaces.networks.cost import training_memory
+
+    side, channels = architecture.image_size, architecture.channels
+    return training_memory(architecture.build().to(device), batch_size=batch_size, channels=channels, image_size=side, device=device)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture of cells or of a whole network: shows itself in a notebook, and ``save`` writes it."""
+
+    genotype: Genotype = field(repr=False)
+    network: Architecture | None = field(default=None, repr=False)
+    title: str = ""
+
+    def save(self, path: Place) -> Path:
+        """Write the picture; the name's ending (.svg, .png, .pdf) chooses the format. Raises UserError."""
+        from nas.networks.drawing.draw import draw_genotype, draw_skeleton
+
+        file, whole = Path(path), self.network
+        if whole is None:
+            draw_genotype(self.genotype, file, self.title)
+        else:
+            sizes = {"classes": whole.classes, "channels": whole.channels, "image_size": whole.image_size}
+            draw_skeleton(self.genotype, whole.skeleton, file, **sizes)
+        return file
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as the text of an ``<svg>`` element."""
+        return as_svg(self.save)
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+def draw(
+    source: Source,
+    output: Place | None = None,
+    *,
+    rank: int = 1,
+    network: bool = False,
+    skeleton: str | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    image_size: int | None = None,
+    title: str = "",
+) -> Drawing:
+    """Draw the cells of a genotype, or (with ``network`` or a ``skeleton``) the whole network.
+
+    Example::
+
+        nas.draw("nasnet-a")              # in a notebook: the picture
+        nas.draw("last", "cells.svg")     # a file, too
+
+    Args:
+        source: whose cells.
+        output: file to write: .svg, .png or .pdf; None writes none.
+        rank: which of a run's genotypes: 1 is the incumbent.
+        network: draw the whole network instead of the cells.
+        skeleton: macro network; None: the one the genotype is known in.
+        cells: N, cells a stage.
+        filters: F, filters of the first stage's cells.
+        classes: None: as published.
+        channels: of an image.
+        image_size: side in pixels; None: as published.
+        title: above the cells; the genotype's name if empty.
+
+    Raises:
+        UserError: a name or a number breaks a rule, or the file cannot be written.
+    """
+    genotype = genotype_of(source, rank)
+    whole = None
+    if network or skeleton is not None:
+        whole = choose_architecture(genotype, skeleton, cells, filters, classes, channels, image_size)
+    drawing = Drawing(genotype, whole, title)
+    if output is not None:
+        drawing.save(output)
+    return drawing
+
+
+@dataclass(frozen=True, repr=False)
+class Exported(Shown):
+    """What was handed over: files, or for a format that is text without a file, ``text``. ``checked`` is what reading it back found."""
+
+    format: str
+    files: tuple[Path, ...] = ()
+    checked: str = ""
+    network: str = ""
+    text: str = ""
+
+    def lines(self) -> list[str]:
+        """The network, the files with their sizes, and the check; or the text."""
+        if self.text:
+            return self.text.splitlines()
+        wrote = [f"wrote {path} ({path.stat().st_size:,} bytes)" for path in self.files]
+        return [*filter(None, self.network.split("\n")), *wrote, self.checked]
+
+    def __str__(self) -> str:
+        return self.text or repr(self)
+
+
+def export(
+    source: "Source | Training",
+    format: str = "yaml",
+    output: Place | None = None,
+    *,
+    weights: Place | None = None,
+    rank: int = 1,
+    skeleton: str | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    classes: int | None = None,
+    channels: int = 3,
+    image_size: int | None = None,
+) -> Exported:
+    """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts.
+
+    Example::
+
+        nas.export("nasnet-a", "json").text
+        nas.export("trained/mine", "onnx", "mine.onnx").files
+
+    Args:
+        source: a genotype or what has one; or a training, its folder, or its weights file.
+        format: one of ``nas.available("formats")``.
+        output: file to write; None gives the text, where the format is text.
+        weights: trained weights, or the folder of a training; None: untrained.
+        rank: which of a run's genotypes: 1 is the incumbent.
+        skeleton: macro network; None: the one the genotype is known in.
+        cells: N, cells a stage.
+        filters: F, filters of the first stage's cells.
+        classes: None: as published.
+        channels: of an image.
+        image_size: side in pixels; None: as published.
+
+    Raises:
+        UserError: a name or a value breaks a rule, a package is missing, or the network does not fit the format.
+    """
+    from nas.exports.formats import export_files, export_text, format_named
+    from nas.exports.handover import gather, is_trained
+
+    chosen = format_named(format)
+    if output is None and not chosen.text:
+        raise ConfigError(f"--format {format} writes a file; name it with --output, such as network{chosen.suffix}")
+    place = source.path if isinstance(source, Training) else source
+    genotype, file = None, None if weights is None else Path(weights)
+    if weights is None and _is_path(place) and is_trained(Path(place)):
+        file = Path(place)  # weights that say which network they belong to need no other name
+    else:
+        genotype = genotype_of(place, rank)
+    sizes: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
+    handover = gather(genotype, file, {**sizes, "channels": channels, "image_size": image_size})
+    if output is None:
+        return Exported(format, text=export_text(handover, chosen))
+    files, found = export_files(handover, chosen, Path(output))
+    untrained = "" if handover.weights else ", untrained (random weights)"
+    network = f"{handover.architecture.name}{untrained}" if chosen.takes == "network" else ""
+    if "weights" in handover.facts:
+        network += f"\nfrom weights of {handover.facts['weights']}, converted"
+    return Exported(format, tuple(files), found, network)
+
+
+def _is_path(source: "Source") -> "TypeGuard[Place]":
+    from search_spaces.notations import is_notation
+
+    return isinstance(source, str | PathLike) and not is_notation(str(source))
+
+
+def genotype_of(source: Source, rank: int = 1) -> Genotype:
+    """The genotype that a source has. Raises UserError where it has none."""
+    if isinstance(source, Run):
+        return source.genotype(rank)
+    return source if isinstance(source, Genotype) else resolve_genotype(str(source), rank)

@@ -1,0 +1,424 @@
+"""``nas.train``, ``transfer``, ``evaluate``, ``compare``: networks trained to the end, and how good they are. No torch at import."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.api.run import Run
+from nas.api.searching import threads_kept
+from nas.api.shown import Shown, html_table
+from nas.api.wishes import Assignments, Place, data_settings, training_wish, transfer_wish
+from nas.errors import ConfigError, RunError
+from search_spaces.genotype import Genotype
+
+if TYPE_CHECKING:
+    from nas.comparisons.networks import Row
+    from nas.runners.distributed import Group
+    from nas.training.config import TrainConfig
+    from nas.training.measure import Measured
+    from nas.training.session import TrainResult, Watcher
+
+
+@dataclass(frozen=True, repr=False)
+class Training(Shown):
+    """A training in its folder. Accuracies are in [0, 1]; ``test_top1`` is the one reading of the test set, None unless finished.
+
+    ``ending`` is finished or interrupted; ``history`` has a record for every epoch.
+    """
+
+    path: Path
+    ending: str
+    epochs: int
+    best_epoch: int
+    validation_top1: float
+    test_top1: float | None
+    parameters: int
+    macs: int
+    seconds: float
+    history: tuple[Mapping[str, float], ...] = field(default=())
+    said: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> Path:
+        """The file with the best epoch's weights, which says by itself which network it is of."""
+        from nas.training.folder import TrainFolder
+
+        return TrainFolder(self.path).best_file
+
+    def lines(self) -> list[str]:
+        """How it ended, as ``nas train`` says it."""
+        return list(self.said)
+
+
+def train(
+    source: "Place | Genotype | Run | None" = None,
+    *,
+    rank: int = 1,
+    skeleton: str | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    data: Place | None = None,
+    data_dir: Place | None = None,
+    recipe: str = "fast",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    image_size: int | None = None,
+    precision: str | None = None,
+    weights: Place | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    loader_workers: int | None = None,
+    settings: Assignments | None = None,
+    output: Place | None = None,
+    resume: Place | None = None,
+    watcher: "Watcher | None" = None,
+) -> Training:
+    """Train a network to convergence by a recipe; the same call again, or ``resume``, goes on where it was stopped or killed.
+
+    Example::
+
+        nas.train("nasnet-a", data="digits", cells=1, filters=8, epochs=3).test_top1
+
+    Args:
+        source: a run, a reference genotype's name, a genotype file, or a genotype; None where ``resume`` is given.
+        rank: which of a run's genotypes: 1 is the incumbent.
+        skeleton: macro network; None: the one that suits the genotype and the images.
+        cells: N, cells a stage.
+        filters: F, filters of the first stage's cells.
+        data: cifar10, cifar100, digits, synthetic, or a folder of images; None: the run's, else cifar10.
+        data_dir: folder that holds the named data set.
+        recipe: a recipe's name, or a YAML file.
+        epochs: passes over the training images.
+        batch_size: images of one step.
+        micro_batch: images of one pass, where a whole step does not fit in memory.
+        image_size: side in pixels.
+        precision: auto, float32, bfloat16 or float16.
+        weights: file to start from.
+        seed: of everything random.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads.
+        loader_workers: processes that read and augment images.
+        settings: any setting of the recipe by its dotted name, such as ``{"optimizer.learning_rate": 0.05}``; or ``data.…``.
+        output: folder of this training; None: one under trained/.
+        resume: go on with the training in this folder.
+        watcher: told what happens, and asked whether to stop (``nas.training.session.Watcher``).
+
+    Raises:
+        UserError: something cannot be used as asked; or the training diverged.
+    """
+    genotype, config, folder = training_wish(None if source is None else named(source), locals())  # the arguments, by their names
+    return _training(carry_out(genotype, config, folder, watcher))
+
+
+def transfer(
+    source: "Place | Genotype | Run",
+    to: Place = "imagenet",
+    *,
+    data_dir: Place | None = None,
+    skeleton: str | None = None,
+    rank: int = 1,
+    cells: int | None = None,
+    filters: int | None = None,
+    macs: str | None = None,
+    params: str | None = None,
+    recipe: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    image_size: int | None = None,
+    precision: str | None = None,
+    weights: Place | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+    least_workers: int | None = None,
+    address: str | None = None,
+    checkpoint_steps: int | None = 500,
+    device: str | None = None,
+    threads: int | None = None,
+    loader_workers: int | None = None,
+    settings: Assignments | None = None,
+    output: Place | None = None,
+    watcher: "Watcher | None" = None,
+) -> Training:
+    """Stack found cells to a size and train them on ImageNet or any data set; the same call again goes on.
+
+    Example::
+
+        nas.transfer("last", "photos/", params="5M", epochs=20)
+
+    Args:
+        source: a run, a reference genotype's name, a genotype file, or a genotype.
+        to: imagenet (with ``data_dir``), a folder of images, cifar10, cifar100, digits or synthetic.
+        data_dir: folder of the named data set.
+        skeleton: macro network; None: the one that suits the genotype and the images.
+        rank: which of a run's genotypes: 1 is the incumbent.
+        cells: N, cells a stage.
+        filters: F, filters of the first stage's cells.
+        macs: solve for N and F with about so many MACs, such as "564M".
+        params: solve for N and F with about so many parameters, such as "5.3M".
+        recipe: a recipe's name, or a YAML file; None: the skeleton's published one.
+        epochs: passes over the training images.
+        batch_size: images of one step, over all workers.
+        micro_batch: images of one pass, where a whole step does not fit in memory.
+        image_size: side in pixels.
+        precision: auto, float32, bfloat16 or float16.
+        weights: file to start from.
+        seed: of everything random.
+        workers: processes that train together; None: one a GPU, else one.
+        least_workers: go on with as few as this while nodes are missing.
+        address: Ray cluster to join.
+        checkpoint_steps: steps between two checkpoints in the middle of an epoch.
+        device: auto, cpu, cuda or cuda:N.
+        threads: CPU threads of a process.
+        loader_workers: processes that read and augment images.
+        settings: any setting of the recipe by its dotted name.
+        output: folder of this training; None: one under trained/.
+        watcher: told what happens (``nas.training.session.Watcher``).
+
+    Raises:
+        UserError: something cannot be used as asked; or the training diverged.
+    """
+    genotype, config, folder, _, group = transfer_wish(named(source), locals())  # the arguments, by their names
+    return _training(carry_out(genotype, config, folder, watcher, group))
+
+
+def carry_out(
+    genotype: Genotype, config: "TrainConfig", folder: Path, watcher: "Watcher | None" = None, group: "Group | None" = None
+) -> "TrainResult":
+    """Train in this process, or with a group of workers. Raises UserError where something cannot be used as asked."""
+    from nas.training.session import Watcher, train_network
+
+    if group is None:
+        return train_network(genotype, config, folder, watcher)
+    from nas.runners.distributed import train_distributed
+
+    told = watcher or Watcher()
+    return train_distributed(genotype, config, folder, group, told.on_epoch, told.on_files, told.stop)
+
+
+def divergence(result: "TrainResult") -> str:
+    """What to say, and to do, where a training diverged."""
+    return (
+        f"the training diverged: {result.detail}. The checkpoint and the best weights of before are kept in {result.folder.path}; "
+        "try a smaller learning rate (optimizer.learning_rate) in another folder"
+    )
+
+
+def _training(result: "TrainResult") -> Training:
+    from nas.training.plan import describe_result
+    from nas.training.trainer import Ending
+
+    if result.ending is Ending.DIVERGED:
+        raise RunError(divergence(result))
+    return Training(
+        path=result.folder.path,
+        ending=result.ending.value,
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        validation_top1=result.validation_top1,
+        test_top1=None if result.test is None else result.test.top1,
+        parameters=result.parameters,
+        macs=result.macs,
+        seconds=result.seconds,
+        history=tuple(vars(record) for record in result.history),
+        said=tuple(describe_result(result)),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- how good
+
+
+@dataclass(frozen=True, repr=False)
+class Accuracy(Shown):
+    """How good weights are on a part of a data set. ``top1`` and ``top5`` are in [0, 1]; ``loss`` is the mean cross-entropy."""
+
+    name: str
+    weights: Path
+    data: str
+    part: str
+    top1: float
+    top5: float
+    loss: float
+    images: int
+    images_per_second: float
+    said: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """As ``nas evaluate`` says it."""
+        return list(self.said)
+
+
+def evaluate(
+    source: "Place | Training",
+    *,
+    which: str = "best",
+    part: str = "test",
+    data: Place | None = None,
+    data_dir: Place | None = None,
+    genotype: str | None = None,
+    skeleton: str | None = None,
+    cells: int | None = None,
+    filters: int | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    loader_workers: int = 0,
+) -> Accuracy:
+    """Measure top-1 and top-5 accuracy of trained weights on a part of a data set, and the throughput.
+
+    Example::
+
+        nas.evaluate("trained/mine").top1
+
+    Args:
+        source: a training, its folder, or a file of weights.
+        which: best or last weights of a folder.
+        part: test, validation or train.
+        data: cifar10, cifar100, digits, synthetic, or a folder of images; a training's folder knows its own.
+        data_dir: folder that holds the named data set.
+        genotype: of weights that do not say it: a reference genotype, file or run.
+        skeleton: see ``genotype``.
+        cells: see ``genotype``.
+        filters: see ``genotype``.
+        image_size: side in pixels.
+        device: auto, cpu, cuda or cuda:N.
+        threads: on a CPU; None takes all cores.
+        loader_workers: processes that read images from files.
+
+    Raises:
+        UserError: something cannot be used as asked, or network and data have not the same classes.
+    """
+    from nas.training.measure import evaluate_weights
+
+    with threads_kept():
+        found = evaluate_weights(
+            source.path if isinstance(source, Training) else Path(source),
+            which=which,
+            part=part,
+            data=data_settings(data, data_dir),
+            genotype=genotype,
+            skeleton=skeleton,
+            cells=cells,
+            filters=filters,
+            image_size=image_size,
+            device=device,
+            threads=threads,
+            loader_workers=loader_workers,
+        )
+    return _accuracy(found)
+
+
+def _accuracy(found: "Measured") -> Accuracy:
+    scores = found.scores
+    return Accuracy(
+        name=found.name,
+        weights=found.weights,
+        data=found.data,
+        part=found.part,
+        top1=scores.top1,
+        top5=scores.top5,
+        loss=scores.loss,
+        images=scores.images,
+        images_per_second=scores.images_per_second,
+        said=tuple(found.lines()),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
+    """Networks trained under one recipe at one size, best first. ``whole`` is False where somebody stopped it."""
+
+    path: Path
+    rows: "tuple[Row, ...]"
+    whole: bool
+
+    def lines(self) -> list[str]:
+        """A line for every member: accuracy, latency, network; or why there is none."""
+        return [
+            f"{row.mean:7.2%}  {row.label:24} {row.latency_ms:6.2f} ms  {row.network}"
+            if row.test
+            else f" failed  {row.label:24} {row.reason}"
+            for row in self.rows
+        ]
+
+    def _repr_html_(self) -> str:
+        heads = ("", "network", "test accuracy %", "parameters", "MACs", "latency ms", "")
+        rows = []
+        for row in self.rows:
+            costs = (f"{row.parameters:,}", f"{row.macs:,}", f"{row.latency_ms:.2f}")
+            rows.append((row.label, row.network, f"{100 * row.mean:.2f}", *costs, row.reason))
+        return html_table(heads, rows)
+
+
+def compare(
+    sources: "Sequence[Place | Genotype | Run]" = (),
+    *,
+    random: int = 0,
+    space: str = "nasnet",
+    macs: str | None = None,
+    params: str | None = None,
+    recipe: str = "fast",
+    data: Place | None = None,
+    data_dir: Place | None = None,
+    epochs: int | None = None,
+    seeds: int = 1,
+    threads: int = 1,
+    device: str = "auto",
+    settings: Assignments | None = None,
+    output: Place = "compared",
+    tell: Callable[[str], None] = lambda line: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Comparison:
+    """Train genotypes under one recipe at matched MACs or parameters, and table them; the same call again goes on.
+
+    Example::
+
+        nas.compare(["nasnet-a", "amoebanet-a"], random=2, params="100k", data="digits", epochs=5)
+
+    Args:
+        sources: who takes part: runs (their winners), reference genotypes, files, genotypes.
+        random: so many cells drawn uniformly from ``space``.
+        space: search space of the random cells.
+        macs: everybody's MACs, such as "10M"; this or ``params``.
+        params: everybody's parameters, such as "270k".
+        recipe: everybody's recipe: a name, or a YAML file.
+        data: cifar10, cifar100, digits, synthetic, or a folder of images; None: cifar10.
+        data_dir: folder that holds the named data set.
+        epochs: passes over the training images.
+        seeds: trainings of everybody.
+        threads: CPU threads.
+        device: auto, cpu, cuda or cuda:N.
+        settings: any setting of the recipe by its dotted name.
+        output: folder of the comparison.
+        tell: takes a line for a person now and then.
+        stop: asked after every step; True ends the comparison after a checkpoint.
+
+    Raises:
+        UserError: something cannot be used as asked.
+    """
+    from nas.comparisons.networks import Plan, choose_members, run_comparison
+    from nas.networks.scaling import read_target
+    from nas.training.config import TrainConfig
+    from nas.training.setup import Request, recipe_and_data
+
+    target = read_target(macs, params)
+    if target is None:
+        raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
+    members = choose_members([named(source) for source in sources], random, space, seed=0)
+    images = data_settings(data or "cifar10", data_dir)
+    wanted = Request("", data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
+    chosen, trained_on = recipe_and_data(wanted)
+    base = TrainConfig(skeleton={}, data=trained_on, recipe=chosen, threads=threads, device=device)
+    folder = Path(output)
+    rows, whole = run_comparison(members, Plan(target, base, seeds, folder), tell, stop)
+    return Comparison(folder, tuple(rows), whole)
+
+
+def named(source: "Place | Genotype | Run") -> str | Genotype:
+    """A source as the layers below take it: a genotype, or a name that they look up."""
+    if isinstance(source, Genotype):
+        return source
+    return str(source.path) if isinstance(source, Run) else str(source)

@@ -1,0 +1,202 @@
+"""From the names that flags and the Python face's arguments share to configurations. No torch, no ray."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.errors import ConfigError
+from nas.runs.config import GIVEN, SearchConfig, build_config
+from nas.tools.hardware import auto_preset, detect
+from search_spaces.genotype import Genotype
+from search_spaces.plugins import is_code, trust
+
+if TYPE_CHECKING:
+    from nas.runners.distributed import Group
+    from nas.training.config import TrainConfig
+
+Place = str | PathLike[str]
+"""A path, or a name that stands for one."""
+Assignments = Sequence[str] | Mapping[str, Any]
+"""Settings by dotted name: ``["fidelity.epochs=3"]`` as ``--set`` gives them, or ``{"fidelity.epochs": 3}``."""
+
+SEARCH_SETTINGS = {
+    "space": "space",
+    "budget": "budget",
+    "seed": "seed",
+    "controller": "controller.name",
+    "evaluator": "evaluator",
+    "epochs": "fidelity.epochs",
+    "cells": "fidelity.cells",
+    "filters": "fidelity.filters",
+    "workers": "runner.workers",
+    "gpus_per_child": "runner.gpus_per_child",
+    "address": "runner.address",
+    "runner": "runner.kind",
+    "time_limit": "runner.time_limit",
+    "sync": "runner.sync",
+}
+"""Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
+EXECUTION = ("device", "threads", "loader_workers")
+"""What may be said anew when a training goes on."""
+FIXED = (
+    "epochs",
+    "batch_size",
+    "data",
+    "data_dir",
+    "precision",
+    "settings",
+    "skeleton",
+    "cells",
+    "filters",
+    "image_size",
+    "weights",
+    "seed",
+    "micro_batch",
+    "output",
+)
+"""What may not."""
+
+
+def absolute(folder: Place | None) -> str | None:
+    """A folder as a run records it: so that the run can be resumed from anywhere."""
+    return str(Path(folder).expanduser().resolve()) if folder else None
+
+
+def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
+    """``data``, a name or a folder of images, and ``data_dir`` as dotted settings; None where nothing was said. Raises ConfigError."""
+    from nas.data.registry import DATASETS  # here: it loads numpy
+
+    trust([data])  # the user's own word
+    named = [name for name in DATASETS if name != "folder"]
+    if data is None or data in named or is_code(str(data)):
+        return {"data.name": data, "data.root": absolute(data_dir)}
+    if Path(data).expanduser().is_dir():
+        return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
+    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {str(data)!r}")
+
+
+def choose_preset(preset: str) -> tuple[str, str | None]:
+    """The preset's name; for ``auto`` that of one which suits this machine, and why."""
+    return auto_preset(detect()) if preset == "auto" else (preset, None)
+
+
+def search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
+    """The configuration of a search. ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
+
+    Raises:
+        UserError: a name or a value breaks a rule.
+    """
+    flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
+    return build_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+
+
+def own_search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
+    """The configuration of a search whose rewards come from this process.
+
+    Raises:
+        UserError: a name or a value breaks a rule, or children shall be trained elsewhere.
+    """
+    if given.get("runner") not in (None, "local"):
+        raise ConfigError(
+            f"an evaluator that is an object or a function scores in this process: leave the runner out, but got {given['runner']!r}"
+        )
+    return search_config(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})
+
+
+def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
+    """What is trained, how, and in which folder.
+
+    Args:
+        source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` names a folder.
+        given: arguments of ``nas.train`` by their names; None: not given.
+
+    Raises:
+        UserError: a name or a value breaks a rule.
+    """
+    from nas.training.setup import Request, configure, default_folder
+
+    if given.get("resume") is not None:
+        return _resumed_training(source, given)
+    if source is None:
+        raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
+    genotype, config = configure(
+        Request(
+            source=source,
+            rank=given.get("rank") or 1,
+            skeleton=given.get("skeleton"),
+            cells=given.get("cells"),
+            filters=given.get("filters"),
+            data=data_settings(given.get("data"), given.get("data_dir")),
+            recipe=given.get("recipe") or "fast",
+            recipe_flags=_recipe_flags(given),
+            assignments=given.get("settings") or (),
+            settings=_training_settings(given),
+        )
+    )
+    output = given.get("output")
+    return genotype, config, Path(output) if output is not None else default_folder(genotype, config)
+
+
+def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
+    from nas.training.folder import TrainFolder
+
+    if source is not None:
+        raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
+    changed = {name: given[name] for name in EXECUTION if given.get(name) is not None}
+    fixed = [name for name in FIXED if given.get(name) is not None]
+    if fixed:
+        flags = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in fixed)
+        raise ConfigError(
+            "--resume goes on with the training's own settings: only --device, --threads and --loader-workers may be given with it, "
+            f"but got {flags}"
+        )
+    place = TrainFolder(Path(given["resume"]))
+    return place.genotype(), place.config().model_copy(update=changed), place.path
+
+
+def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, str, Group | None]":
+    """What is trained on another data set, how, in which folder; which network that is in words; and the workers, where there are many.
+
+    Raises:
+        UserError: a name or a value breaks a rule.
+    """
+    from nas.training.setup import default_folder
+    from nas.training.transfer import Wish, configure_transfer, default_workers, target_data
+
+    workers, least, address = given.get("workers"), given.get("least_workers"), given.get("address")
+    if least is not None and least > (workers or 1):
+        raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")
+    count, gpu = default_workers(workers, given.get("device"), address)
+    genotype, config, choice = configure_transfer(
+        Wish(
+            source=source,
+            data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
+            rank=given.get("rank") or 1,
+            skeleton=given.get("skeleton"),
+            cells=given.get("cells"),
+            filters=given.get("filters"),
+            macs=given.get("macs"),
+            params=given.get("params"),
+            recipe=given.get("recipe"),
+            recipe_flags=_recipe_flags(given),
+            assignments=given.get("settings") or (),
+            settings={**_training_settings(given), "checkpoint_steps": given.get("checkpoint_steps")},
+            workers=count,
+        )
+    )
+    folder = Path(given["output"]) if given.get("output") is not None else default_folder(genotype, config)
+    if count == 1 and address is None:
+        return genotype, config, folder, choice, None
+    from nas.runners.distributed import Group
+
+    return genotype, config, folder, choice, Group(count, least, gpu, address)
+
+
+def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given.get(name) for name in ("epochs", "batch_size", "precision")}
+
+
+def _training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("image_size", "micro_batch", "seed", *EXECUTION)
+    return {**{name: given.get(name) for name in names}, "weights": absolute(given.get("weights"))}

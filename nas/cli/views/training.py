@@ -1,0 +1,55 @@
+"""Trains before a person's eyes, and says how it ended. Loads torch."""
+
+from pathlib import Path
+
+import typer
+
+from nas.api.training import carry_out, divergence
+from nas.cli.options import STOPPING, console, errors, escape, say
+from nas.cli.views.training_progress import TrainProgress
+from nas.runners.distributed import Group
+from nas.tools.interrupts import Stopper
+from nas.training.config import TrainConfig
+from nas.training.plan import describe_result, describe_training
+from nas.training.session import TrainResult, Watcher
+from nas.training.trainer import Ending
+from search_spaces.genotype import Genotype
+
+
+def announce_and_train(genotype: Genotype, config: TrainConfig, folder: Path, dry_run: bool, group: Group | None = None) -> None:
+    """Say what will be trained, train it in this process or with a group of workers, and say how it ended.
+
+    Raises:
+        typer.Exit: somebody stopped it (130), or it diverged (1).
+        UserError: something cannot be used as asked.
+    """
+    for line in describe_training(genotype, config, folder, timed=dry_run):
+        say(line)
+    if dry_run:
+        return
+    result = _train_here(genotype, config, folder) if group is None else _train_together(genotype, config, folder, group)
+    for line in describe_result(result):
+        say(line)
+    if result.ending is Ending.INTERRUPTED:
+        console.print(f"\ngo on with: [bold]nas train --resume {escape(str(folder))}[/]", highlight=False, soft_wrap=True)
+        raise typer.Exit(130)
+    if result.ending is Ending.DIVERGED:
+        errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    console.print("\nnext:")
+    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy and throughput again", highlight=False, soft_wrap=True)
+
+
+def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:
+    stopper = Stopper(console.print, STOPPING)
+    with stopper, TrainProgress(console, config.recipe.epochs) as progress:
+        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
+        return carry_out(genotype, config, folder, watcher)
+
+
+def _train_together(genotype: Genotype, config: TrainConfig, folder: Path, group: Group) -> TrainResult:
+    console.print(f"workers: {group.workers}, {'a GPU each' if group.gpu else f'{config.threads} CPU threads each'}; starting Ray …")
+    stopper = Stopper(console.print, STOPPING)
+    with stopper, TrainProgress(console, config.recipe.epochs) as progress:
+        watcher = Watcher(on_epoch=progress.on_epoch, on_files=progress.on_files, stop=stopper.asked)
+        return carry_out(genotype, config, folder, watcher, group)

@@ -1,0 +1,18 @@
+"""Shows a person how far a file has come that is being fetched."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nas.cli.options import errors
+from nas.tools.transfers import Tell
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Tell]:
+    """A bar while one file is fetched; it goes away afterwards."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
