@@ -1,6 +1,6 @@
 """Writes docs/files.md: every module of the repository with the first line of its docstring.
 
-    python docs/make_files.py
+python docs/make_files.py
 """
 
 import ast
@@ -22,8 +22,8 @@ def first_line(path: Path) -> str:
 
 def modules(folder: Path) -> list[Path]:
     """The modules below a folder, those of a folder before those of its sub-folders, without what is not the repository's."""
-    found = [path for path in folder.rglob("*.py") if not any(part.startswith(".") or part == "build" for part in path.parts[len(ROOT.parts) :])]
-    return sorted(found, key=lambda path: (path.parent.parts, path.name != "__init__.py", path.name))
+    ours = [path for path in folder.rglob("*.py") if not any(part[0] == "." or part == "build" for part in path.relative_to(ROOT).parts)]
+    return sorted(ours, key=lambda path: (path.parent.parts, path.name != "__init__.py", path.name))
 
 
 def listing() -> str:

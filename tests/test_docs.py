@@ -2,12 +2,14 @@
 
 import contextlib
 import io
+import os
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -18,6 +20,7 @@ from support.image_trees import make_tree
 from support.paths import ROOT
 
 from nas.cli.main import app
+from nas.runs.config import SearchConfig
 
 README = ROOT / "README.md"
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
@@ -62,10 +65,21 @@ def shown_commands() -> list[Any]:
 def test_every_command_shown_parses(words: list[str]) -> None:
     """By the command line's own table of options, types and choices; of scripts of this repository, that they are there."""
     if words[0] == "nas":
-        COMMANDS.commands[words[1]].make_context(words[1], list(words[2:]))
+        given = COMMANDS.commands[words[1]].make_context(words[1], list(words[2:])).params
+        for assignment in given.get("assign") or () if words[1] == "search" else ():
+            assert is_setting(SearchConfig, assignment.partition("=")[0].split(".")), assignment
     for word in words:
         if re.fullmatch(r"(benchmarks|examples|docs)/[\w./-]+", word):
             assert (ROOT / word).exists(), word
+
+
+def is_setting(model: Any, names: list[str]) -> bool:
+    """Whether a dotted name leads to a field of the settings."""
+    if not names or not hasattr(model, "model_fields"):
+        return not names
+    field = model.model_fields.get(names[0])
+    kinds = field and (get_args(field.annotation) or (field.annotation,))
+    return any(is_setting(kind, names[1:]) for kind in kinds or ())
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +95,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_python(block: Block, names: dict[str, Any]) -> None:
-    exec(compile(block.scaled().text, f"{block.document}:{block.line}", "exec"), names)
+def run_python(block: Block, folder: Path) -> None:
+    """In a process of its own, as some start Ray; its home is the folder, so that nothing is written into the user's."""
+    environment = {**os.environ, "HOME": str(folder), "RAY_AIR_NEW_OUTPUT": "0"}
+    command = [sys.executable, "-c", block.scaled().text]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, f"{block.document}:{block.line}: {ended.stderr}"
 
 
 def run_commands(block: Block, folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -98,17 +116,16 @@ def run_commands(block: Block, folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_block_runs(document: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one folder a document, block after block, as a reader would; Python blocks share their names."""
+    """In one folder a document, block after block, as a reader would."""
     folder = Path(shutil.copytree(world, tmp_path / "here"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "80")
-    names: dict[str, Any] = {}
     for block in blocks(document, ROOT):
         if block.kind == "file":
             yaml.safe_load(block.text)
             Path(block.told).write_text(block.text, encoding="utf-8")
         elif block.kind == "run" and block.language == "python":
-            run_python(block, names)
+            run_python(block, folder)
         elif block.kind == "run" and block.mark not in SET_UP:
             run_commands(block, folder, monkeypatch)
 
