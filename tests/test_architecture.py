@@ -94,7 +94,8 @@ def test_torch_free_modules_load_no_torch() -> None:
     code = (
         "import sys\n"
         + "\n".join(f"import search_spaces.{m}" for m in modules)
-        + "\nimport controllers.controller, nas.runs.config, nas.runs.ledger, nas.runs.loop"
+        + "\nimport controllers.controller, nas.runs.config, nas.runs.ledger, nas.runs.loop, nas.runs.plan"
+        + "\nimport nas.data.prepared, nas.training.config, nas.evaluators.registry"
     )
     assert run_fresh(code + "\nprint('torch' in sys.modules)") == "False"
 

@@ -67,6 +67,8 @@ def test_imports_only_go_down() -> None:
         first, second = room(name), room(other)
         if name == "nas" or first == second or not (first.startswith("nas.") and second.startswith("nas")):
             continue
+        if second == "nas" and first in ("nas.cli", "nas.__main__"):  # the face that people import
+            continue
         if second == "nas" or rank[second] >= rank[first]:
             wrong.append(f"{name} imports {other}")
     assert not wrong, "\n".join(sorted(wrong))

@@ -291,6 +291,7 @@ def evaluate(
     Raises:
         UserError: something cannot be used as asked, or network and data have not the same classes.
     """
+    from nas.runs.genotypes import resolve_genotype
     from nas.training.measure import evaluate_weights
 
     with threads_kept():
@@ -299,7 +300,7 @@ def evaluate(
             which=which,
             part=part,
             data=data_settings(data, data_dir),
-            genotype=genotype,
+            genotype=None if genotype is None else resolve_genotype(genotype),
             skeleton=skeleton,
             cells=cells,
             filters=filters,
@@ -409,7 +410,7 @@ def compare(
         raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
     members = choose_members([named(source) for source in sources], random, space, seed=0)
     images = data_settings(data or "cifar10", data_dir)
-    wanted = Request("", data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
+    wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
     chosen, trained_on = recipe_and_data(wanted)
     base = TrainConfig(skeleton={}, data=trained_on, recipe=chosen, threads=threads, device=device)
     folder = Path(output)

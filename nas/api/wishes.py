@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
 from nas.runs.config import GIVEN, SearchConfig, build_config
+from nas.runs.genotypes import data_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import is_code, trust
@@ -38,12 +39,10 @@ SEARCH_SETTINGS = {
 }
 """Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
 EXECUTION = ("device", "threads", "loader_workers")
-"""What may be said anew when a training goes on."""
+"""What may be said anew when a training goes on, beside where its images are now (``data``, ``data_dir``)."""
 FIXED = (
     "epochs",
     "batch_size",
-    "data",
-    "data_dir",
     "precision",
     "settings",
     "skeleton",
@@ -122,8 +121,8 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
     genotype, config = configure(
         Request(
-            source=source,
-            rank=given.get("rank") or 1,
+            genotype=resolve_genotype(source, given.get("rank") or 1),
+            own_data=data_of(source),
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),
@@ -148,11 +147,22 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
     if fixed:
         flags = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in fixed)
         raise ConfigError(
-            "--resume goes on with the training's own settings: only --device, --threads and --loader-workers may be given with it, "
-            f"but got {flags}"
+            "--resume goes on with the training's own settings: only --device, --threads, --loader-workers and where its images are now "
+            f"(--data, --data-dir) may be given with it, but got {flags}"
         )
     place = TrainFolder(Path(given["resume"]))
-    return place.genotype(), place.config().model_copy(update=changed), place.path
+    config = place.config().model_copy(update=changed)
+    return place.genotype(), _with_images_at(config, given), place.path
+
+
+def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":
+    """The training with its images in another place. That they are the same ones is checked when they are read."""
+    where = data_settings(given.get("data"), given.get("data_dir"))
+    if (where["data.name"] or config.data.name) != config.data.name:
+        raise ConfigError(f"--resume: this training's data set is {config.data.name}, but --data names {where['data.name']}")
+    if where["data.root"] is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": where["data.root"]})})
 
 
 def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, str, Group | None]":
@@ -170,9 +180,8 @@ def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Ge
     count, gpu = default_workers(workers, given.get("device"), address)
     genotype, config, choice = configure_transfer(
         Wish(
-            source=source,
+            genotype=resolve_genotype(source, given.get("rank") or 1),
             data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
-            rank=given.get("rank") or 1,
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),

@@ -137,7 +137,7 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
 
     genotype = member.genotype
     try:
-        name, skeleton = choose_skeleton(genotype, Request(member.label), lambda: data.image_size)
+        name, skeleton = choose_skeleton(genotype, Request(), lambda: data.image_size)
         scaled = scale_to(Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size), plan.target)
     except UserError as problem:
         tell(f"{member.label}: {problem}")

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.function import FunctionEvaluator
+from nas.evaluators.settings import EvaluationConfig
 from nas.evaluators.synthetic import SyntheticEvaluator
 from nas.settings.reading import validated
 from search_spaces.plugins import Registry
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
     from nas.data.prepared import PreparedData
 
 
-SearchSettings = Any
-"""A ``nas.runs.config.SearchConfig``, which lies above: what ``EvaluationConfig`` has, the space and the runner's settings."""
-
-
-def _the_data(config: SearchSettings, data: PreparedData | None) -> object:
+def _the_data(config: EvaluationConfig, data: PreparedData | None) -> object:
     return data
 
 
@@ -43,9 +40,9 @@ class EvaluatorRow:
         about: what it is, for a person.
     """
 
-    build: Callable[[SearchSettings, Any], Evaluator]
+    build: Callable[[EvaluationConfig, Any], Evaluator]
     needs_data: bool = False
-    prepare: Callable[[SearchSettings, PreparedData | None], object] = _the_data
+    prepare: Callable[[EvaluationConfig, PreparedData | None], object] = _the_data
     options: type[BaseModel] | None = None
     about: str = ""
 
@@ -58,7 +55,7 @@ def _row(found: object) -> EvaluatorRow:
     raise TypeError(f"must be a nas.evaluators.registry.EvaluatorRow, or a function from genotype to reward, but got {found!r:.200}")
 
 
-def _training(config: SearchSettings, data: PreparedData | None) -> Evaluator:
+def _training(config: EvaluationConfig, data: PreparedData | None) -> Evaluator:
     """Sets the worker's CPU threads and takes a GPU where there is one for it."""
     if data is None:
         raise ConfigError("evaluator `train` needs a data set, but none was prepared")
@@ -73,18 +70,17 @@ def _training(config: SearchSettings, data: PreparedData | None) -> Evaluator:
     if share is not None and share < 1:
         torch.cuda.set_per_process_memory_fraction(share)  # Ray counts fractions of a GPU and does not enforce them
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True  # a child's shapes never change
     return TrainingEvaluator(data, config, "cuda")
 
 
-def _table(config: SearchSettings, data: PreparedData | None) -> Evaluator:
+def _table(config: EvaluationConfig, data: PreparedData | None) -> Evaluator:
     from nas.evaluators.table import TableEvaluator
 
     assert config.table is not None  # the settings say so
     return TableEvaluator.from_settings(config.table, load_space(config.space))
 
 
-def _given(config: SearchSettings, shared: object) -> Evaluator:
+def _given(config: EvaluationConfig, shared: object) -> Evaluator:
     raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
 
 
@@ -123,7 +119,7 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
         raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
 
 
-def prepare_data(config: SearchSettings) -> PreparedData | None:
+def prepare_data(config: EvaluationConfig) -> PreparedData | None:
     """The data of a search, where its evaluator needs them. Raises UserError."""
     if not EVALUATORS[config.evaluator].needs_data:
         return None
@@ -132,12 +128,12 @@ def prepare_data(config: SearchSettings) -> PreparedData | None:
     return prepare(config.data, config.preparation())
 
 
-def prepare_shared(config: SearchSettings, data: PreparedData | None) -> object:
+def prepare_shared(config: EvaluationConfig, data: PreparedData | None) -> object:
     """What all workers of a search share: made once, in the driver. Raises UserError."""
     return EVALUATORS[config.evaluator].prepare(config, data)
 
 
-def build_evaluator(config: SearchSettings, shared: object) -> Evaluator:
+def build_evaluator(config: EvaluationConfig, shared: object) -> Evaluator:
     """The evaluator of a search, for one worker.
 
     Args:

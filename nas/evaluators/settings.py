@@ -1,6 +1,7 @@
-"""How one child is evaluated: fidelity, recipe, and the stand-in that scores by formula. No torch, no ray."""
+"""How children are evaluated: fidelity, recipe, where and how many at once, when compared; and stand-ins for training. No torch, no ray."""
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -108,9 +109,50 @@ class TableSettings(Settings):
     fidelities: dict[Epochs, str] = Field(default_factory=dict, description="epochs: column with the validation accuracy after them")
 
 
-class EvaluationConfig(Settings):
-    """What an evaluator is told: how children are scored, on which images, at which fidelity."""
+def rung_epochs(first: int, reduction: int, epochs: int) -> tuple[int, ...]:
+    """The epochs at which children are compared: ``first`` · ``reduction``^k, all before the last epoch."""
+    rungs = []
+    while first < epochs:
+        rungs.append(first)
+        first *= reduction
+    return tuple(rungs)
 
+
+class HalvingSettings(Settings):
+    """Early stopping: at each rung only the best share of the children goes on."""
+
+    reduction: int = Field(3, ge=2, description="1/reduction of the children go on at a rung; each rung is so many times the one before")
+    first: int = Field(1, ge=1, description="epoch of the first rung; must be below fidelity.epochs")
+
+
+class RunnerSettings(Settings):
+    """Where and how many children are trained at once."""
+
+    kind: Literal["ray", "local"] = Field("ray", description="local trains one child at a time inside this process")
+    address: str | None = Field(None, description="Ray cluster to join (auto or HOST:PORT); null starts Ray on this machine")
+    workers: int | None = Field(None, ge=1, description="children at once; null fills the machine")
+    gpus_per_child: Float | None = Field(None, ge=0, description="whole or fractional GPUs; null gives one where there is a GPU, else none")
+    threads_per_child: int = Field(1, ge=1, description="CPU threads of a child's training")
+    cpu_nodes: bool = Field(False, description="where children take GPUs: train some on nodes without one, too")
+    time_limit: Float | None = Field(None, gt=0, description="seconds a child may take; null sets none")
+    heartbeat: Float | None = Field(300.0, gt=0, description="seconds without a batch after which a child hangs; null waits for ever")
+    checkpoint_seconds: Float = Field(60.0, ge=0, description="least time between two checkpoints of a child; rungs always make one")
+    max_attempts: int = Field(3, ge=1, description="times a child is started when its worker is lost")
+    sync: str | None = Field(None, description="URL that the run folder is mirrored to as it grows (s3://, gs://, file://, …)")
+    sync_seconds: Float = Field(5.0, gt=0, description="seconds between two syncs")
+    failures_in_a_row: int = Field(20, ge=1, description="failed children one after the other that end the search (resumable)")
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster to join: as set, else the one that this process is a job of (Ray sets RAY_ADDRESS); None starts Ray here."""
+        given = os.environ.get("RAY_ADDRESS", "")
+        return self.address or (given if given and not given.startswith("http") else None)
+
+
+class EvaluationConfig(Settings):
+    """What evaluators and runners are told: how children are scored, on which images, at which fidelity, where, and when compared."""
+
+    space: str = "nasnet"
     evaluator: str = Field("train", description="train, synthetic (a formula), table (looks up), …: see `nas list evaluators`")
     evaluator_options: dict[str, Any] = Field(default_factory=dict, description="the evaluator's own, where it has any")
     synthetic: SyntheticSettings = SyntheticSettings()
@@ -118,6 +160,8 @@ class EvaluationConfig(Settings):
     data: DataSettings = DataSettings()
     fidelity: Fidelity = Fidelity()
     training: ChildTraining = Field(default_factory=lambda: TrainingSettings.model_validate(CHILD_DEFAULTS))
+    halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
+    runner: RunnerSettings = RunnerSettings()
 
     @model_validator(mode="after")
     def _check_table(self) -> Self:
@@ -134,3 +178,9 @@ class EvaluationConfig(Settings):
         fidelity = self.fidelity
         wanted = self.recipe().preparation(image_size=fidelity.image_size, train_examples=fidelity.train_examples)
         return replace(wanted, large_side=FOLDER_SIDE, validation_examples=fidelity.validation_examples, test=False)
+
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs at which children are compared; none without early stopping."""
+        if self.halving is None:
+            return ()
+        return rung_epochs(self.halving.first, self.halving.reduction, self.fidelity.epochs)

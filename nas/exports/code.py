@@ -1,7 +1,6 @@
 """Writes a network as readable PyTorch code: one class for each kind of cell, and what its `__init__` and `features` say."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,50 +8,16 @@ from torch import nn
 
 from nas.exports.cell_code import Code, Instance, Width, call, cell_class, entry, node_code, width_varies
 from nas.exports.handover import ExportError
-from nas.exports.source import Padding
+from nas.exports.network_code import NetworkCode
+from nas.exports.residual_code import residual_network
 from nas.networks.architecture import Architecture
 from search_spaces.canonical import live_nodes
 from search_spaces.networks.cell_network import CellNetwork
 from search_spaces.networks.nasbench201_network import CONVENTIONS as NASBENCH201_CONVENTIONS
-from search_spaces.networks.network import FeatureInfo, Network
+from search_spaces.networks.network import Network
 from search_spaces.networks.operations import FactorizedReduction, Sequential
 from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import FAMILIES, NASBench201Skeleton, NASNetSkeleton, kind_of, plan_cells
-
-
-@dataclass(frozen=True)
-class NetworkCode:
-    """A network as code, to be put into a file of any form. Lines have no indentation of their own.
-
-    Attributes:
-        classes: the classes that this network alone has, in order.
-        parts: names of the definitions that it takes from ``nas.exports.parts``.
-        padding: the tradition of its convolutions.
-        norm_eps: batch norm's epsilon; None where ``norm`` is not used.
-        init: lines that make stem and cells or stages; ``channels`` is the images'.
-        features: lines that compute ``maps``, the feature maps of ``images``, finest first.
-        head: lines from ``x``, the last map, to ``x``, what the classifier takes.
-        classifier: the classifier's place in the network: an attribute, or an entry of a dictionary.
-        width: features that the classifier takes.
-        head_init: lines that make the head; ``{classifier}`` stands for the linear layer.
-        first_conv: the module that sees the images, by its dotted name.
-        info: stride and channels of the maps.
-        modules: the module behind each map, by its dotted name.
-    """
-
-    classes: tuple[str, ...]
-    parts: frozenset[str]
-    padding: Padding
-    norm_eps: float | None
-    init: tuple[str, ...]
-    features: tuple[str, ...]
-    head: tuple[str, ...]
-    classifier: str
-    width: int
-    head_init: tuple[str, ...]
-    first_conv: str
-    info: tuple[FeatureInfo, ...]
-    modules: tuple[str, ...]
 
 
 def network_code(architecture: Architecture) -> NetworkCode:
@@ -228,8 +193,6 @@ def _nasbench201(architecture: Architecture, network: Network) -> NetworkCode:
 
 
 def _residual(architecture: Architecture, network: Network) -> NetworkCode:
-    from nas.exports.residual_code import residual_network  # it needs ``NetworkCode``
-
     assert isinstance(architecture.skeleton, ResidualSkeleton)
     return residual_network(architecture, network, architecture.skeleton)
 

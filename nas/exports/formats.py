@@ -203,7 +203,7 @@ def _torch_export(handover: Handover, path: Path) -> str:
     network = handover.network()
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(network, (example_images(handover),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path, extra_files={"network.json": metadata_text(handover)})
+    torch.export.save(program, path, extra_files={"network.json": handover.metadata_text()})
     again = torch.export.load(path).module()
     images = example_images(handover, batch=3)
     return compare(logits(network, images), logits(again, images), SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
@@ -223,11 +223,6 @@ def _onnx(handover: Handover, path: Path) -> str:
         images = example_images(handover, batch=size)
         sentence = compare(logits(network, images), torch.from_numpy(onnx_logits(path, images.numpy())), OTHER_LIBRARY, path.name)
     return sentence + ", by onnxruntime, for 1 and 3 images"
-
-
-def metadata_text(handover: Handover) -> str:
-    """The description of the network as JSON, as a weights file has it in its header."""
-    return to_metadata(handover.description())["network"]
 
 
 def require_packages(*names: str, extra: str) -> None:

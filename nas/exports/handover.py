@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import ConfigError, RunError
 from nas.networks.architecture import Architecture, choose_architecture
-from nas.networks.description import NetworkDescription, describe_untrained, from_metadata
+from nas.networks.description import NetworkDescription, describe_untrained, from_metadata, to_metadata
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import adapted
 
@@ -55,7 +55,7 @@ class Handover:
         Raises:
             UserError: the genotype does not fit the skeleton, or the weights do not fit the network.
         """
-        from nas.exports.verify import fill_at_random
+        from nas.networks.random_weights import fill_at_random
 
         network = self.architecture.build().eval()
         if self.weights is None:
@@ -63,6 +63,10 @@ class Handover:
         else:
             network.load_state_dict(dict(self.weights), strict=False)  # they were checked when they were read
         return network
+
+    def metadata_text(self) -> str:
+        """The description of the network as JSON, as a weights file has it in its header."""
+        return to_metadata(self.description())["network"]
 
 
 TRAINING_ONLY = ("progress", "auxiliary.")

@@ -21,7 +21,6 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path) -> None
     """Write the network in evaluation mode: ``images`` (batch, channels, size, size) to ``logits`` (batch, classes), one file."""
     import onnx
 
-    from nas.exports.formats import metadata_text
 
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
@@ -37,7 +36,7 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path) -> None
             verbose=False,
         )
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {METADATA_KEY: metadata_text(handover)})
+    onnx.helper.set_model_props(model, {METADATA_KEY: handover.metadata_text()})
     model.doc_string = f"{handover.architecture.name}; images minus mean, divided by std, see the metadata"
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)

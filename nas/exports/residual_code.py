@@ -1,7 +1,7 @@
 """Writes residual networks as readable PyTorch code: stem, stages of blocks, head."""
 
 from nas.exports.cell_code import Code, Width
-from nas.exports.code import NetworkCode
+from nas.exports.network_code import NetworkCode
 from nas.networks.architecture import Architecture
 from search_spaces.networks.network import Network
 from search_spaces.residual_skeletons import ResidualSkeleton

@@ -4,8 +4,9 @@ import inspect
 import textwrap
 
 from nas.data import pixels
-from nas.exports.code import NetworkCode, network_code
+from nas.exports.code import network_code
 from nas.exports.handover import Handover
+from nas.exports.network_code import NetworkCode
 from nas.exports.source import definitions
 
 

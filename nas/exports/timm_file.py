@@ -2,8 +2,9 @@
 
 import re
 
-from nas.exports.code import NetworkCode, network_code
+from nas.exports.code import network_code
 from nas.exports.handover import Handover
+from nas.exports.network_code import NetworkCode
 from nas.exports.standalone import class_names, header, indented, layer_sections, normalisation
 
 

@@ -21,7 +21,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from nas.networks.architecture import Architecture
 from nas.networks.weights.described import CLASSIFIERS, TRAINING_ONLY, load_into, read_description
 from nas.networks.weights.files import WeightsError, read_weights
-from nas.training.folder import TrainFolder
 from search_spaces.errors import SkeletonError
 from search_spaces.networks.cost import count_parameters
 from search_spaces.networks.network import Network
@@ -88,7 +87,7 @@ def load_detector(trained: Path, classes: int, **options: object) -> FasterRCNN:
     Raises:
         UserError: there are no such weights, or the network has no map of stride 4 or more.
     """
-    file = TrainFolder(trained).best_file if trained.is_dir() else trained
+    file = trained / "best.safetensors" if trained.is_dir() else trained
     if not file.is_file():
         raise WeightsError(f"{file}: there is no such file; name the folder of a training, or a file of weights")
     description = read_description(file)

@@ -20,7 +20,7 @@ from torch import nn
 
 from nas.data.registry import load_dataset
 from nas.errors import RunError
-from nas.runners.settings import RunnerSettings
+from nas.evaluators.settings import RunnerSettings
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from nas.training.session import TrainResult, Watcher, finished, held, read_result, train_network

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.errors import ConfigError
-from nas.runners.settings import RunnerSettings
+from nas.evaluators.settings import RunnerSettings
 
 
 @dataclass(frozen=True, slots=True)

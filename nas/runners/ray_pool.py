@@ -17,11 +17,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from controllers.controller import Failed
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation, Report
+from nas.evaluators.settings import EvaluationConfig, RunnerSettings
 from nas.runners.places import Node, Place, gpu_share, plan_places
 from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
-from nas.runners.settings import RunnerSettings
-from nas.runs.config import SearchConfig
 from search_spaces.plugins import trust_modules, trusted
 
 CHILDREN_PER_WORKER = 200
@@ -49,7 +48,7 @@ class Worker:
     A second thread (the group ``watch``) answers the driver while a child trains: is there life in it, and stop.
     """
 
-    def __init__(self, config: SearchConfig, shared: list[Any], trusted: tuple[str, ...]) -> None:
+    def __init__(self, config: EvaluationConfig, shared: list[Any], trusted: tuple[str, ...]) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads slow a busy machine 5-11 times
         from nas.evaluators.registry import build_evaluator
 
@@ -143,7 +142,7 @@ class RayRunner:
         ConfigError: no worker can ever be placed on the cluster as asked.
     """
 
-    def __init__(self, config: SearchConfig, shared: object | None, cores: int) -> None:
+    def __init__(self, config: EvaluationConfig, shared: object | None, cores: int) -> None:
         self._config = config
         check_fits(config.runner, cores)
         start_ray(config.runner, cores)

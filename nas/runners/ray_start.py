@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from nas.errors import ConfigError
-from nas.runners.settings import RunnerSettings
+from nas.evaluators.settings import RunnerSettings
 from nas.tools.interrupts import aside
 
 PENDING_SECONDS = 60.0

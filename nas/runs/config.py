@@ -9,8 +9,6 @@ from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
-from nas.runners.settings import RunnerSettings
-from nas.runs.halving import rung_epochs
 from nas.settings.base import Settings
 from nas.settings.reading import (
     Document,
@@ -35,13 +33,6 @@ class ControllerSettings(Settings):
     options: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
 
 
-class HalvingSettings(Settings):
-    """Early stopping: at each rung only the best share of the children goes on."""
-
-    reduction: int = Field(3, ge=2, description="1/reduction of the children go on at a rung; each rung is so many times the one before")
-    first: int = Field(1, ge=1, description="epoch of the first rung; must be below fidelity.epochs")
-
-
 class FinalistSettings(Settings):
     """The second stage: the best children trained again at a higher fidelity, with several seeds."""
 
@@ -58,19 +49,10 @@ class SearchConfig(EvaluationConfig):
     """The effective configuration of a search; a run folder keeps it as config.yaml."""
 
     preset: str = "custom"
-    space: str = "nasnet"
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
-    halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
     finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")
-    runner: RunnerSettings = RunnerSettings()
-
-    def rungs(self) -> tuple[int, ...]:
-        """The epochs at which children are compared; none without early stopping."""
-        if self.halving is None:
-            return ()
-        return rung_epochs(self.halving.first, self.halving.reduction, self.fidelity.epochs)
 
 
 PRESETS: Registry[Document] = Registry("preset", "nas.presets", PackagedYaml("presets"), document, ConfigError, "auto, or give a YAML file")

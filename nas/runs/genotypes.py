@@ -4,6 +4,7 @@ import difflib
 import logging
 from pathlib import Path
 
+from nas.data.settings import DataSettings
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
 from nas.runs.standings import best_known
@@ -57,6 +58,11 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
     return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)
+
+
+def data_of(name: str | Genotype) -> DataSettings | None:
+    """The data set of the run of that name; None where a genotype is named. Raises RunError."""
+    return None if isinstance(name, Genotype) or is_genotype(name) else run_folder.find(name).config().data
 
 
 def _read_text_file(path: Path) -> Genotype:

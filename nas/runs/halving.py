@@ -10,15 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
-def rung_epochs(first: int, reduction: int, epochs: int) -> tuple[int, ...]:
-    """The epochs at which children are compared: ``first`` · ``reduction``^k, all before the last epoch."""
-    rungs = []
-    while first < epochs:
-        rungs.append(first)
-        first *= reduction
-    return tuple(rungs)
-
-
 @dataclass
 class Rung:
     """The children that reached a rung, and who of them went on."""

@@ -16,7 +16,6 @@ from nas.networks.description import METADATA_KEY, NetworkDescription
 from nas.networks.weights.described import load_described, load_into
 from nas.networks.weights.files import CHECKPOINT_SUFFIXES, WeightsError, read_metadata, read_weights
 from nas.networks.weights.layouts import describe_weights, recognise
-from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.hardware import detect
 from nas.training.folder import TrainFolder
@@ -24,6 +23,7 @@ from nas.training.numerics import flushed_denormals
 from nas.training.recipe import Recipe
 from nas.training.scoring import Scores, score
 from nas.training.session import choose_device
+from search_spaces.genotype import Genotype
 from search_spaces.networks.network import Network
 
 PARTS = ("test", "validation", "train")
@@ -65,7 +65,7 @@ def evaluate_weights(
     which: str = "best",
     part: str = "test",
     data: dict[str, Any] | None = None,
-    genotype: str | None = None,
+    genotype: Genotype | None = None,
     skeleton: str | None = None,
     cells: int | None = None,
     filters: int | None = None,
@@ -179,20 +179,26 @@ def _check_classes(description: NetworkDescription, data: PreparedData) -> None:
 
 
 def _from_parts(
-    file: Path, genotype: str, skeleton: str | None, cells: int | None, filters: int | None, image_size: int | None, settings: DataSettings
+    file: Path,
+    genotype: Genotype,
+    skeleton: str | None,
+    cells: int | None,
+    filters: int | None,
+    image_size: int | None,
+    settings: DataSettings,
 ) -> tuple[Network, NetworkDescription, PreparedData]:
     """Weights, genotype and data named apart: images as published weights want them, else normalised as measured in training."""
     if file.suffix.lower() not in CHECKPOINT_SUFFIXES and METADATA_KEY in read_metadata(file):
         raise ConfigError(f"{file} says by itself which network it belongs to; leave --genotype out")
-    weights, named = read_weights(file), resolve_genotype(genotype)
+    weights = read_weights(file)
     sizes = {"skeleton": skeleton, "cells": cells, "filters": filters}
     if recognise(weights) is not None:
-        description = describe_weights(weights, named, {**sizes, "image_size": image_size})
+        description = describe_weights(weights, genotype, {**sizes, "image_size": image_size})
         loaded = _prepared(settings, description, image_size, None)
     else:
         loaded = prepare(settings, Recipe().preparation(image_size=image_size))
         sizes |= {"classes": loaded.classes, "channels": loaded.channels, "image_size": loaded.image_size}
-        chosen = choose_architecture(named, **sizes)  # type: ignore[arg-type]
+        chosen = choose_architecture(genotype, **sizes)  # type: ignore[arg-type]
         description = NetworkDescription(chosen, loaded.mean, loaded.std, loaded.class_names)
     network = description.architecture.build()
     load_into(network, weights, file)

@@ -21,7 +21,7 @@ from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
-from nas.training.folder import TrainFolder, differences
+from nas.training.folder import TrainFolder, config_yaml, differences
 from nas.training.scoring import Scores
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
@@ -137,6 +137,8 @@ def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterato
     new = not place.exists()
     if not new:
         check_same(place, genotype, config)
+        if place.config().data != config.data:  # the images are elsewhere now
+            write_atomically(place.config_file, config_yaml(config))
     else:
         place.write_new(genotype, config, environment())
     lock = FileLock(place.lock_file, blocking=False)

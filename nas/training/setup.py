@@ -1,4 +1,4 @@
-"""From what a person names (a genotype, a data set, a recipe, sizes) to what is trained, and where. No torch, no ray."""
+"""From what a person asks for (a genotype, a data set, a recipe, sizes) to what is trained, and where. No torch, no ray."""
 
 import re
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
 from nas.networks.architecture import default_skeleton, with_size
 from nas.networks.description import skeleton_document
-from nas.runs import folder as run_folder
-from nas.runs.genotypes import is_genotype, resolve_genotype
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
@@ -32,8 +30,9 @@ _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "
 class Request:
     """What a person asked for; None where they did not say."""
 
-    source: str | Genotype
-    rank: int = 1
+    genotype: Genotype | None = None
+    own_data: DataSettings | None = None
+    """What the run that the genotype comes from was searched on: taken where ``data`` names nothing else."""
     skeleton: str | None = None
     cells: int | None = None
     filters: int | None = None
@@ -52,7 +51,8 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
     Raises:
         UserError: a name or a value breaks a rule.
     """
-    genotype = resolve_genotype(request.source, request.rank)
+    genotype = request.genotype
+    assert genotype is not None
     recipe, data = recipe_and_data(request)
     settings = _given(request.settings)
     name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or planned_side(data, recipe))
@@ -72,16 +72,15 @@ def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
     for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
     for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
     recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
-    return recipe, data_settings(request.source, request.data, for_data)
+    return recipe, data_settings(request.own_data, request.data, for_data)
 
 
-def data_settings(source: str | Genotype, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
-    """The data set asked for; where a run is the source and nothing is asked, the run's; else CIFAR-10."""
+def data_settings(own: DataSettings | None, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:
+    """The data set asked for; where nothing is asked, the run's own; else CIFAR-10."""
     given = {name.removeprefix("data."): value for name, value in _given(flags).items()}
     base: dict[str, Any] = {}
-    if "name" not in given and not (isinstance(source, Genotype) or is_genotype(source)):
-        run_data = run_folder.find(source).config().data
-        base = {"name": run_data.name, "root": run_data.root, "split_seed": run_data.split_seed}
+    if "name" not in given and own is not None:
+        base = {"name": own.name, "root": own.root, "split_seed": own.split_seed}
     return validated(DataSettings, {**base, **given, **assigned})
 
 

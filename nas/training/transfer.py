@@ -39,9 +39,8 @@ ILSVRC_FOLDERS = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "ILSVRC2012", "imag
 class Wish:
     """What a person asked for; None where they did not say."""
 
-    source: str | Genotype
+    genotype: Genotype
     data: dict[str, Any]
-    rank: int = 1
     skeleton: str | None = None
     cells: int | None = None
     filters: int | None = None
@@ -66,8 +65,7 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
     name = ALIASES.get(wish.skeleton or "", wish.skeleton)
     threads = wish.settings.get("threads") or max(1, detect().cores // wish.workers)
     request = Request(
-        source=wish.source,
-        rank=wish.rank,
+        genotype=wish.genotype,
         skeleton=name,
         cells=wish.cells,
         filters=wish.filters,

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nas.data.augmentation import Draws, augment, augmentation, draw, normalise
-from nas.evaluators.settings import TrainingSettings
+from nas.data.augmentation import Draws, augment, draw, normalise, plan_augmentation
+from nas.data.settings import AugmentationSettings
 
 SIZE, CHANNELS, BATCH = 16, 3, 12
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -17,7 +17,7 @@ def images(seed: int = 0, size: int = SIZE, channels: int = CHANNELS) -> torch.T
 
 
 def plan(size: int = SIZE, mirrors: bool = True, **settings):
-    return augmentation(TrainingSettings(**settings), size, mirrors)
+    return plan_augmentation(AugmentationSettings(**settings), size, mirrors)
 
 
 def one_by_one(batch: torch.Tensor, made, draws: Draws, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
@@ -42,11 +42,11 @@ def one_by_one(batch: torch.Tensor, made, draws: Draws, mean: torch.Tensor, std:
     return torch.stack(results)
 
 
-@pytest.mark.parametrize("name", ["none", "shift_flip", "paper"])
+@pytest.mark.parametrize("name", ["none", "shift", "upsample"])
 @pytest.mark.parametrize("cutout", [0, 5, 8])
 @pytest.mark.parametrize(("size", "channels"), [(16, 3), (8, 1), (11, 3)])
 def test_batched_augmentation_equals_that_of_single_images(name, cutout, size, channels):
-    made = plan(size, augmentation=name, cutout=cutout)
+    made = plan(size, crop=name, cutout=cutout)
     draws = draw(made, BATCH, torch.Generator().manual_seed(1))
     batch = images(size=size, channels=channels)
     mean, std = MEAN[:channels], STD[:channels]
@@ -56,22 +56,22 @@ def test_batched_augmentation_equals_that_of_single_images(name, cutout, size, c
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_paper_crops_40_to_32_and_shift_pads_by_4():
-    assert plan(32, augmentation="paper").canvas == 40 and plan(32, augmentation="shift_flip").canvas == 40
-    assert plan(8, augmentation="shift_flip").canvas == 10 and plan(32, augmentation="none").canvas == 32
+def test_upsampling_crops_40_to_32_and_shift_pads_by_4():
+    assert plan(32, crop="upsample").canvas == 40 and plan(32, crop="shift").canvas == 40
+    assert plan(8, crop="shift").canvas == 10 and plan(32, crop="none").canvas == 32
 
 
 def test_the_images_given_are_not_changed():
     batch = images()
     before = batch.clone()
-    made = plan(augmentation="none", cutout=8)
+    made = plan(crop="none", cutout=8)
     augment(batch, made, draw(made, BATCH, torch.Generator()), MEAN, STD)
     normalise(batch, MEAN, STD)
     assert torch.equal(batch, before)
 
 
 def test_draws_cover_every_offset_evenly_and_differ_between_examples():
-    made = plan(32, augmentation="paper", cutout=8)
+    made = plan(32, crop="upsample", cutout=8)
     draws = draw(made, 18_000, torch.Generator().manual_seed(0))
     for values, choices in ((draws.row, 9), (draws.column, 9), (draws.mirrored.long(), 2), (draws.cut_row, 32), (draws.cut_column, 32)):
         counts = torch.bincount(values, minlength=choices).double()
@@ -84,12 +84,11 @@ def test_draws_cover_every_offset_evenly_and_differ_between_examples():
     assert np.abs(correlation - np.eye(5)).max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["shift_flip", "paper"])
+@pytest.mark.parametrize("name", ["none", "shift", "upsample"])
 def test_mirroring_needs_the_setting_and_the_data_set(name):
-    assert plan(augmentation=name).flip
-    assert not plan(augmentation=name, flip=False).flip
-    assert not plan(augmentation=name, mirrors=False).flip
-    assert not plan(augmentation="none").flip
+    assert plan(crop=name).flip
+    assert not plan(crop=name, flip=False).flip
+    assert not plan(crop=name, mirrors=False).flip
 
 
 def test_normalised_training_images_have_mean_0_and_deviation_1():
@@ -101,7 +100,12 @@ def test_normalised_training_images_have_mean_0_and_deviation_1():
     torch.testing.assert_close(result.std((0, 2, 3), correction=0), torch.ones(3), atol=1e-5, rtol=0)
 
 
+def test_cutout_erases_half_of_the_side_at_most():
+    assert plan(16, cutout=12).cutout == 8 and plan(32, cutout=12).cutout == 12
+
+
 def test_draws_can_be_taken_in_batches():
     draws = draw(plan(), 10, torch.Generator().manual_seed(0))
-    assert torch.equal(torch.cat([draws.take(0, 4).row, draws.take(4, 10).row]), draws.row)
-    assert torch.equal(draws.take(2, 3).cut_column, draws.cut_column[2:3])
+    assert torch.equal(torch.cat([draws.take(slice(4)).row, draws.take(slice(4, 10)).row]), draws.row)
+    assert torch.equal(draws.take(slice(1, 10, 3)).row, draws.row[1::3]), "a worker's share"
+    assert torch.equal(draws.take(slice(2, 3)).cut_column, draws.cut_column[2:3])

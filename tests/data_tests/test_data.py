@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import logging
 import os
 import pickle
 from collections import Counter
@@ -11,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nas.data.proxy import channel_statistics, proxy_data, resize
 from PIL import Image
 
-from nas.data import load_dataset, prepare, split_validation
+from nas.data import prepare
 from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, read_binary, read_python, unofficial_files
-from nas.data.dataset import Dataset, balanced_choice, stratified_choice
+from nas.data.dataset import ArrayPart, Dataset, ImageFiles, balanced_choice, from_arrays, stratified_choice
 from nas.data.embedded import load_digits, make_synthetic
-from nas.data.folder import load_folder
+from nas.data.image_index import load_folder
+from nas.data.pixels import channel_statistics, fit, resize_all
 from nas.data.plain_pickle import load_plain_pickle
-from nas.data.settings import DataSettings
+from nas.data.prepared import PreparedData, prepare_dataset
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings, Preparation
+from nas.data.split import split
 from nas.errors import DataError
 from nas.evaluators.settings import Fidelity
 from nas.runs.config import SearchConfig
@@ -80,26 +82,27 @@ def test_both_layouts_hold_the_same_images_channels_last(spec, tmp_path):
     write_python(spec, tmp_path / "py")
     binary, python = read_binary(spec, tmp_path / "bin"), read_python(spec, tmp_path / "py")
     labels, pixels = records(spec, 0)
-    assert binary.train_images.shape == (RECORDS * len(spec.binary_train), 32, 32, 3)
-    assert binary.train_images.dtype == np.uint8 and binary.train_labels.dtype == np.int64
+    assert binary.train.images.shape == (RECORDS * len(spec.binary_train), 32, 32, 3)
+    assert binary.train.images.dtype == np.uint8 and binary.train.labels.dtype == np.int64
     # Record 7, row 3, column 5: red, green and blue are 1,024 bytes apart in the file.
-    assert binary.train_images[7, 3, 5].tolist() == [pixels[7, plane * 1024 + 3 * 32 + 5] for plane in range(3)]
-    assert binary.train_labels[:RECORDS].tolist() == labels.tolist()
-    for name in ("train_images", "train_labels", "test_images", "test_labels"):
-        np.testing.assert_array_equal(getattr(binary, name), getattr(python, name))
+    assert binary.train.images[7, 3, 5].tolist() == [pixels[7, plane * 1024 + 3 * 32 + 5] for plane in range(3)]
+    assert binary.train.labels[:RECORDS].tolist() == labels.tolist()
+    for ours, theirs in ((binary.train, python.train), (binary.test, python.test)):
+        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
 
 
 @pytest.mark.parametrize("place", ["cifar-10-batches-bin", "cifar-10-batches-py", "."])
 def test_cifar_is_found_with_and_without_its_folder(place, tmp_path):
     write = write_python if place.endswith("py") else write_binary
     write(TEN, tmp_path / place)
-    assert len(load_cifar(TEN, str(tmp_path), download=False).train_labels) == 5 * RECORDS
+    assert len(load_cifar(TEN, str(tmp_path), download=False).train.labels) == 5 * RECORDS
 
 
 def test_cifar_is_found_through_the_environment(tmp_path, monkeypatch):
     write_binary(TEN, tmp_path / "cifar-10-batches-bin")
     monkeypatch.setenv("NAS_DATA", str(tmp_path))
-    assert len(load_cifar(TEN, None, download=False).test_labels) == RECORDS
+    assert len(load_cifar(TEN, None, download=False).test.labels) == RECORDS
 
 
 def test_class_names_come_from_the_archive(tmp_path):
@@ -156,7 +159,7 @@ def test_label_out_of_range_is_refused(tmp_path):
 
 def test_cifar100_uses_the_fine_label(tmp_path):
     write_binary(HUNDRED, tmp_path)
-    assert read_binary(HUNDRED, tmp_path).test_labels.tolist() == records(HUNDRED, 1)[0].tolist()
+    assert read_binary(HUNDRED, tmp_path).test.labels.tolist() == records(HUNDRED, 1)[0].tolist()
 
 
 # ---------------------------------------------------------------------------------------------------- pickles
@@ -250,8 +253,8 @@ def test_pickle_written_by_python_2_is_read(tmp_path):
     write_python(TEN, tmp_path)
     (tmp_path / "data_batch_1").write_bytes(stream.getvalue())
     read = read_python(TEN, tmp_path)
-    assert set(read.train_labels[:RECORDS].tolist()) == {3}
-    assert read.train_images[29, 31, 31, 2] == pixels[29, 3071]
+    assert set(read.train.labels[:RECORDS].tolist()) == {3}
+    assert read.train.images[29, 31, 31, 2] == pixels[29, 3071]
 
 
 # ---------------------------------------------------------------------------------------------------- embedded
@@ -259,30 +262,30 @@ def test_pickle_written_by_python_2_is_read(tmp_path):
 
 def test_digits_are_real_fixed_and_split():
     digits = load_digits()
-    assert digits.train_images.shape == (1437, 8, 8, 1) and digits.test_images.shape == (360, 8, 8, 1)
-    assert digits.train_images.max() == 255 and digits.train_images.min() == 0 and not digits.mirrors
-    both = np.concatenate([digits.train_images, digits.test_images]).reshape(1797, 64)
+    assert digits.train.images.shape == (1437, 8, 8, 1) and digits.test.images.shape == (360, 8, 8, 1)
+    assert digits.train.images.max() == 255 and digits.train.images.min() == 0 and not digits.mirrors
+    both = np.concatenate([digits.train.images, digits.test.images]).reshape(1797, 64)
     from sklearn import datasets
 
     original = np.rint(datasets.load_digits().data * 255 / 16).astype(np.uint8)
     assert sorted(map(bytes, both)) == sorted(map(bytes, original)), "every image is in exactly one part"
-    assert set(Counter(digits.test_labels.tolist()).values()) <= {35, 36, 37}
-    np.testing.assert_array_equal(digits.test_images, load_digits().test_images)
+    assert set(Counter(digits.test.labels.tolist()).values()) <= {35, 36, 37}
+    np.testing.assert_array_equal(digits.test.images, load_digits().test.images)
 
 
 def test_synthetic_images_follow_the_seed_and_can_be_learned():
     from sklearn.linear_model import LogisticRegression
 
     data, again, other = make_synthetic(), make_synthetic(), make_synthetic(seed=1)
-    np.testing.assert_array_equal(data.train_images, again.train_images)
-    assert not np.array_equal(data.train_images, other.train_images)
+    np.testing.assert_array_equal(data.train.images, again.train.images)
+    assert not np.array_equal(data.train.images, other.train.images)
 
     def spectrum(images):  # random phases hide the class from pixels, and not from the amplitudes
         return np.abs(np.fft.rfft2(images.astype(float).mean(-1))).reshape(len(images), -1)[:, 1:]
 
-    scale = spectrum(data.train_images).std(0)
-    model = LogisticRegression(max_iter=200).fit(spectrum(data.train_images) / scale, data.train_labels)
-    assert model.score(spectrum(data.test_images) / scale, data.test_labels) > 0.8
+    scale = spectrum(data.train.images).std(0)
+    model = LogisticRegression(max_iter=200).fit(spectrum(data.train.images) / scale, data.train.labels)
+    assert model.score(spectrum(data.test.images) / scale, data.test.labels) > 0.8
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -293,15 +296,21 @@ def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (20, 14), col
     Image.new(mode, size, colour if colour is not None else 90).save(path)
 
 
+def seen(files: ImageFiles, side: int = 8) -> np.ndarray:
+    """What scoring sees of the files, in colour."""
+    return np.stack([fit(files.open(i), 3, side) for i in range(len(files))])
+
+
 def test_folder_without_split_gets_a_fixed_one(tmp_path):
     for name in ("cat", "dog"):
         for i in range(10):
             picture(tmp_path / name / "deeper" / f"{i}.png", colour=(10 * i, 0, 0))
-    first, again = load_folder(str(tmp_path), 8), load_folder(str(tmp_path), 8)
-    assert first.class_names == ("cat", "dog")
-    assert first.train_images.shape == (16, 8, 8, 3) and Counter(first.test_labels.tolist()) == {0: 2, 1: 2}
-    np.testing.assert_array_equal(first.test_images, again.test_images)
-    cats = [first.train_images[first.train_labels == 0], first.test_images[first.test_labels == 0]]
+    data = load_folder(str(tmp_path))
+    assert data.class_names == ("cat", "dog") and data.test is None
+    first, again = split(data, DataSettings()), split(load_folder(str(tmp_path)), DataSettings())
+    assert (len(first.train) + len(first.validation), Counter(first.test.labels.tolist())) == (16, {0: 2, 1: 2})
+    assert first.test.names == again.test.names
+    cats = [seen(part)[part.labels == 0] for part in (first.train, first.validation, first.test)]
     assert sorted(np.concatenate(cats)[:, 0, 0, 0].tolist()) == [10 * i for i in range(10)]
 
 
@@ -311,8 +320,8 @@ def test_folder_with_its_own_split(test_name, tmp_path):
         picture(tmp_path / "train" / name / "a.png")
     picture(tmp_path / test_name / "dog" / "b.png", colour=(200, 0, 0))
     data = load_dataset(DataSettings(name="folder", root=str(tmp_path), image_size=16))
-    assert data.train_labels.tolist() == [0, 1] and data.test_labels.tolist() == [1]
-    assert data.test_images.shape == (1, 16, 16, 3) and data.test_images[0, 0, 0].tolist() == [200, 0, 0]
+    assert data.train.labels.tolist() == [0, 1] and data.test.labels.tolist() == [1]
+    assert seen(data.test, 16).shape == (1, 16, 16, 3) and seen(data.test)[0, 0, 0].tolist() == [200, 0, 0]
 
 
 def test_every_colour_mode_becomes_rgb(tmp_path):
@@ -322,11 +331,11 @@ def test_every_colour_mode_becomes_rgb(tmp_path):
     picture(tmp_path / "b" / "ink.jpg", "CMYK", colour=(0, 255, 255, 0))
     picture(tmp_path / "b" / "one.bmp", "1", colour=1)
     picture(tmp_path / "b" / "UPPER.PNG", "P", colour=0)
-    data = load_folder(str(tmp_path), 8)
-    images = np.concatenate([data.train_images, data.test_images])
+    data = load_folder(str(tmp_path))
+    images = seen(data.train)
     corners = sorted(tuple(int(v) for v in image[4, 4]) for image in images)
     red = next(corner for corner in corners if corner[0] > 200 and corner[1] < 60)
-    assert not data.skipped and len(corners) == 6
+    assert "skipped" not in "".join(data.notes) and len(corners) == 6 and data.channels == 3
     assert corners.count((255, 255, 255)) == 2, "transparency is laid on white; the one-bit image is white"
     assert corners.count((128, 128, 128)) == 2, "8-bit and 16-bit grey agree"
     assert red[2] < 60, "CMYK cyan 0, magenta and yellow full is red"
@@ -342,11 +351,11 @@ def test_photographs_are_turned_upright_and_cut_to_the_middle(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(3):
             (tmp_path / name / f"{i}.png").write_bytes((tmp_path / "turned.png").read_bytes())
-    data = load_folder(str(tmp_path), 8)
-    assert data.train_images[0, 1, 4, 0] > 200 and data.train_images[0, 6, 4, 2] > 200
+    image = seen(load_folder(str(tmp_path)).train)[0]
+    assert image[1, 4, 0] > 200 and image[6, 4, 2] > 200
 
 
-def test_corrupt_images_are_named_and_skipped(tmp_path, caplog):
+def test_corrupt_images_are_named_and_skipped(tmp_path):
     for name in ("a", "b"):
         for i in range(5):
             picture(tmp_path / name / f"{i}.png")
@@ -354,11 +363,11 @@ def test_corrupt_images_are_named_and_skipped(tmp_path, caplog):
     whole = (tmp_path / "a" / "0.png").read_bytes()
     (tmp_path / "b" / "half.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "b" / "notes.txt").write_text("not of the data set")
-    with caplog.at_level(logging.WARNING):
-        data = load_folder(str(tmp_path), 8)
-    assert len(data.train_labels) + len(data.test_labels) == 10
-    assert len(data.skipped) == 2 and "broken.png" in data.skipped[0] and "half.png" in data.skipped[1]
-    assert "broken.png" in caplog.text and "notes.txt" not in caplog.text
+    data = load_folder(str(tmp_path))
+    assert len(data.train) == 10
+    (note,) = data.notes
+    assert note.startswith("2 files cannot be read as images and are skipped: a/broken.png (") and "b/half.png (" in note
+    assert "notes.txt" not in note
 
 
 @pytest.mark.parametrize(
@@ -382,18 +391,28 @@ def test_unusable_folder_says_why(files, message, tmp_path):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("x")
     with pytest.raises(DataError, match=message):
-        load_folder(str(tmp_path), 8)
+        split(load_folder(str(tmp_path)), DataSettings())
 
 
-def test_missing_folder_and_too_large_a_folder_are_refused(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="must exist"):
-        load_folder(str(tmp_path / "nowhere"), 8)
-    with pytest.raises(DataError, match=r"data\.root=FOLDER"):
+        load_folder(str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="--data FOLDER"):
         load_dataset(DataSettings(name="folder"))
+
+
+def test_images_too_many_for_the_memory_stay_files(tmp_path, monkeypatch):
     for name in ("a", "b"):
-        picture(tmp_path / name / "1.png")
-    with pytest.raises(DataError, match="half of the memory"):
-        load_folder(str(tmp_path), 1_000_000)
+        for i in range(10):
+            picture(tmp_path / name / f"{i}.png", colour=(10 * i, 0, 0))
+    settings = DataSettings(name="folder", root=str(tmp_path))
+    held = prepare(settings, Preparation(image_size=8))
+    monkeypatch.setattr("nas.data.prepared.total_memory", lambda: 4 * 20 * 8 * 8 * 3 - 1)
+    streamed = prepare(settings, Preparation(image_size=8))
+    for there, here in ((held.train, streamed.train), (held.validation, streamed.validation), (held.test, streamed.test)):
+        assert isinstance(there, ArrayPart) and isinstance(here, ImageFiles)
+        np.testing.assert_array_equal(there.images, seen(here))
+    np.testing.assert_allclose(streamed.mean, held.mean)
 
 
 def test_unknown_data_set_lists_the_valid_ones():
@@ -409,29 +428,35 @@ def labelled(labels: np.ndarray, size: int = 8) -> Dataset:
     images = np.zeros((len(labels), size, size, 1), dtype=np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.arange(len(labels)) // 256, np.arange(len(labels)) % 256
     names = tuple(str(i) for i in range(int(labels.max()) + 1))
-    return Dataset("labelled", images, labels.astype(np.int64), images[:5], labels[:5].astype(np.int64), names)
+    whole = ArrayPart(images, labels.astype(np.int64))
+    return from_arrays("labelled", whole, whole.take(range(5)), names)
+
+
+def numbers(part: ArrayPart) -> list[int]:
+    """The images' own indices."""
+    return (part.images[:, 0, 0, 0].astype(int) * 256 + part.images[:, 0, 1, 0]).tolist()
 
 
 def test_validation_split_is_stratified_seeded_and_disjoint():
     data = labelled(np.repeat(np.arange(10), 5000))
-    train, validation = split_validation(data, DataSettings())
-    assert len(validation) == 5000 and len(train) == 45_000
-    assert set(Counter(data.train_labels[validation].tolist()).values()) == {500}
-    assert not set(train.tolist()) & set(validation.tolist())
-    np.testing.assert_array_equal(validation, split_validation(data, DataSettings())[1])
-    assert not np.array_equal(validation, split_validation(data, DataSettings(split_seed=1))[1])
+    parts = split(data, DataSettings())
+    assert len(parts.validation) == 5000 and len(parts.train) == 45_000 and parts.test is data.test
+    assert set(Counter(parts.validation.labels.tolist()).values()) == {500}
+    assert sorted(numbers(parts.train) + numbers(parts.validation)) == list(range(50_000))
+    assert numbers(parts.validation) == numbers(split(data, DataSettings()).validation)
+    assert numbers(parts.validation) != numbers(split(data, DataSettings(split_seed=1)).validation)
 
 
 def test_default_validation_split_of_a_small_set_is_a_third():
-    assert len(split_validation(labelled(np.arange(900) % 9), DataSettings())[1]) == 300
-    assert len(split_validation(labelled(np.arange(1500) % 10), DataSettings())[1]) == 500
+    assert len(split(labelled(np.arange(900) % 9), DataSettings()).validation) == 300
+    assert len(split(labelled(np.arange(1500) % 10), DataSettings()).validation) == 500
 
 
 def test_too_large_a_validation_split_is_refused():
     data = labelled(np.arange(100) % 10)
-    assert len(split_validation(data, DataSettings(validation_examples=90))[0]) == 10
+    assert len(split(data, DataSettings(validation_examples=90)).train) == 10
     with pytest.raises(DataError, match=r"must be 1\.\.90 .* but got 91"):
-        split_validation(data, DataSettings(validation_examples=91))
+        split(data, DataSettings(validation_examples=91))
 
 
 def test_stratified_choice_keeps_shares_and_count():
@@ -448,15 +473,22 @@ def test_balanced_choice_takes_equal_numbers_as_far_as_there_are():
     assert len(balanced_choice(labels, 95, np.random.default_rng(0))) == 95
 
 
-# ---------------------------------------------------------------------------------------------------- proxy data
+# ---------------------------------------------------------------------------------------------------- prepared data
 
 
-def test_proxy_data_never_holds_an_image_of_the_test_part():
-    data = prepare(SearchConfig(data=DataSettings(name="digits")))
+def of_search(config: SearchConfig, data: Dataset | None = None) -> PreparedData:
+    if data is None:
+        return prepare(config.data, config.preparation())
+    return prepare_dataset(data, config.data, config.preparation())
+
+
+def test_a_search_never_holds_an_image_of_the_test_part():
+    data = of_search(SearchConfig(data=DataSettings(name="digits")))
     digits = load_digits()
-    seen = {bytes(image) for image in np.concatenate([data.train_images, data.validation_images])}
-    train = {bytes(image) for image in digits.train_images}
-    assert seen <= train and len(data.train_images) + len(data.validation_images) == len(digits.train_images)
+    assert data.test is None
+    held = {bytes(image) for image in np.concatenate([data.train.images, data.validation.images])}
+    train = {bytes(image) for image in digits.train.images}
+    assert held <= train and len(data.train) + len(data.validation) == len(digits.train)
     assert data.channels == 1 and data.classes == 10 and data.image_size == 8 and not data.mirrors
 
 
@@ -465,22 +497,22 @@ def test_fidelity_chooses_balanced_subsets_and_resolution():
     config = SearchConfig(
         data=DataSettings(validation_examples=200), fidelity=Fidelity(image_size=8, train_examples=120, validation_examples=50)
     )
-    proxy = proxy_data(data, config)
-    assert proxy.train_images.shape == (120, 8, 8, 1) and proxy.validation_images.shape == (50, 8, 8, 1)
-    assert Counter(proxy.train_labels.tolist()) == {0: 30, 1: 30, 2: 30, 3: 30}
-    assert Counter(proxy.validation_labels.tolist()) == {0: 20, 1: 15, 2: 10, 3: 5}
-    assert not proxy.train_images.flags.writeable and not proxy.validation_labels.flags.writeable
-    more = proxy_data(data, config.model_copy(update={"fidelity": Fidelity(train_examples=10**6, validation_examples=10**6)}))
-    assert len(more.train_images) == 800 and len(more.validation_images) == 200
+    prepared = of_search(config, data)
+    assert prepared.train.images.shape == (120, 8, 8, 1) and prepared.validation.images.shape == (50, 8, 8, 1)
+    assert Counter(prepared.train.labels.tolist()) == {0: 30, 1: 30, 2: 30, 3: 30}
+    assert Counter(prepared.validation.labels.tolist()) == {0: 20, 1: 15, 2: 10, 3: 5}
+    assert not prepared.train.images.flags.writeable and not prepared.validation.labels.flags.writeable
+    more = of_search(config.model_copy(update={"fidelity": Fidelity(train_examples=10**6, validation_examples=10**6)}), data)
+    assert len(more.train) == 800 and len(more.validation) == 200
 
 
 def test_shrinking_averages_areas_exactly():
     images = np.arange(4 * 4, dtype=np.uint8).reshape(1, 4, 4, 1) * 16
-    small_images = resize(images, 2)
+    small_images = resize_all(images, 2)
     expected = images.reshape(1, 2, 2, 2, 2, 1).mean(axis=(2, 4))
     np.testing.assert_allclose(small_images, expected, atol=0.5)
-    assert resize(images, 4) is images
-    assert resize(np.zeros((2, 8, 8, 3), np.uint8), 20).shape == (2, 20, 20, 3)
+    assert resize_all(images, 4) is images
+    assert resize_all(np.zeros((2, 8, 8, 3), np.uint8), 20).shape == (2, 20, 20, 3)
 
 
 def test_channel_statistics_are_those_of_numpy():
@@ -497,7 +529,7 @@ def test_real_cifar10_has_its_published_statistics():
     except DataError:
         pytest.skip("CIFAR-10 is not here; NAS_DATA names its folder")
     assert unofficial_files(CIFAR10, None) == []
-    mean, std = channel_statistics(data.train_images)
+    mean, std = channel_statistics(data.train.images)
     np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=5e-5)
     np.testing.assert_allclose(std, (0.2470, 0.2435, 0.2616), atol=5e-5)
-    assert set(Counter(data.train_labels.tolist()).values()) == {5000}
+    assert set(Counter(data.train.labels.tolist()).values()) == {5000}

@@ -232,7 +232,7 @@ def test_missing_cifar_is_fetched_unpacked_and_read(site, tmp_path):
     site.break_after = [200]
     spec = dataclasses.replace(spec, url=site.address, md5=hashlib.md5(site.content).hexdigest())
     data = load_cifar(spec, str(tmp_path), download=True)
-    assert data.train_images.shape == (20, 32, 32, 3) and set(data.train_labels.tolist()) == {3}
+    assert data.train.images.shape == (20, 32, 32, 3) and set(data.train.labels.tolist()) == {3}
     assert not list(Path(tmp_path).glob("*.tar.gz")), "the archive is removed"
     load_cifar(spec, str(tmp_path), download=True)
     assert site.asked == [None, "bytes=200-"], "the second call finds the files"

@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nas.data.image_files import ImageFiles, index_document, index_folder, read_index
-from nas.data.training_data import ArrayPart, TrainingData, load_training_data, peek_side
 from PIL import Image
 from support.image_trees import CLASSES, make_tree, picture
 
-from nas.data.batches import Share, TrainingBatches, open_or_neighbour, scoring_batches
-from nas.data.settings import DataSettings
+from nas.data.batches import Resident, Share, TrainingBatches, open_or_neighbour, scoring_batches
+from nas.data.dataset import ArrayPart, ImageFiles
+from nas.data.image_index import load_folder
+from nas.data.prepared import PreparedData, prepare, training_side
+from nas.data.registry import peek
+from nas.data.settings import LARGE_SIDE, DataSettings
+from nas.data.split import split
 from nas.errors import DataError
 from nas.networks.description import skeleton_document
 from nas.training.config import TrainConfig
@@ -31,46 +34,36 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("images") / "tree")
 
 
-def load(root: Path, recipe: Recipe, **options) -> TrainingData:
-    return load_training_data(DataSettings(name="folder", root=str(root)), recipe, **options)
+def load(root: Path, recipe: Recipe, **options) -> PreparedData:
+    return prepare(DataSettings(name="folder", root=str(root)), recipe.preparation(**options))
 
 
-def batches(data: TrainingData, recipe: Recipe, workers: int = 0, first: int = 0, share: Share | None = None) -> list[torch.Tensor]:
-    source = TrainingBatches(data, recipe, 3, CPU, workers)
+def batches(data: PreparedData, recipe: Recipe, workers: int = 0, first: int = 0, share: Share | None = None) -> list[torch.Tensor]:
+    source = TrainingBatches(data, recipe.augmentation, 3, Resident(CPU), workers)
     return [images for passes in source.epoch(2, share or Share(8, 4), first, 3) for images, _ in passes]
 
 
 def test_broken_files_are_skipped_and_odd_ones_counted(tree: Path) -> None:
-    index = index_folder(str(tree), 0)
-    assert index.class_names == CLASSES and (len(index.train), len(index.test)) == (64, 18)
-    assert index.skipped_count == 4 and {Path(line.split(": ")[0]).name for line in index.skipped} == {"cut.jpg", "empty.jpg", "text.png"}
-    assert index.unusual == {"greyscale": 1, "CMYK": 1, "palette": 1, "transparent": 1}
-    assert (index.channels, index.side, index.own_test_split) == (3, 40, False)
-    notes = " ".join(index.notes())
-    assert "4 files cannot be read as images and are skipped, for example" in notes and "1 CMYK" in notes
+    data = load_folder(str(tree))
+    assert data.class_names == CLASSES and (len(data.train), len(data.test)) == (64, 18)
+    assert (data.channels, data.side) == (3, 40)
+    skipped, converted = data.notes
+    assert skipped.startswith("4 files cannot be read as images and are skipped: ")
+    assert skipped.count("cut.jpg") == 2 and "empty.jpg (" in skipped and "text.png (" in skipped
+    assert converted == "converted while reading: 1 CMYK, 1 greyscale, 1 palette, 1 transparent"
 
 
-def test_the_index_is_written_and_read_without_loss(tree: Path, tmp_path: Path) -> None:
-    index = index_folder(str(tree), 0)
-    (tmp_path / "images.json").write_text(index_document(index))
-    again = read_index(tmp_path / "images.json")
-    assert index_document(again) == index_document(index)
-    document = json.loads(index_document(index))
-    for change in ({"schema": "x"}, {"train": [["../../secret.png", 0]]}, {"train": [["a.png", 7]]}, {"classes": 3}, {"side": "wide"}):
-        (tmp_path / "images.json").write_text(json.dumps(document | change))
-        with pytest.raises(DataError, match="the list of a folder's images"):
-            read_index(tmp_path / "images.json")
-
-
-def test_a_folder_without_a_split_is_split_by_the_stated_seed(tmp_path: Path) -> None:
+def test_a_folder_without_a_split_has_one_test_part_and_validates_by_the_stated_seed(tmp_path: Path) -> None:
     for label, name in enumerate(CLASSES):
         (tmp_path / "all" / name).mkdir(parents=True)
         for number in range(10):
             picture(label, number).save(tmp_path / "all" / name / f"{number}.png")
-    index = index_folder(str(tmp_path / "all"), 0)
-    assert (len(index.train), len(index.test)) == (24, 6) and np.bincount(index.test.labels).tolist() == [2, 2, 2]
-    assert index.own_test_split and "a fifth (6 images)" in index.notes()[-1]
-    assert index_folder(str(tmp_path / "all"), 0).test.names == index.test.names != index_folder(str(tmp_path / "all"), 1).test.names
+    data = load_folder(str(tmp_path / "all"))
+    first, second = (split(data, DataSettings(split_seed=seed)) for seed in (0, 1))
+    assert (len(first.train) + len(first.validation), len(first.test)) == (24, 6)
+    assert np.bincount(first.test.labels).tolist() == [2, 2, 2] and "a fifth (6 images" in first.notes[-1]
+    assert first.test.names == second.test.names and first.validation.names != second.validation.names
+    assert split(data, DataSettings()).validation.names == first.validation.names
 
 
 def test_greyscale_folders_have_one_channel_and_small_images_keep_their_side(tmp_path: Path) -> None:
@@ -87,7 +80,7 @@ def test_greyscale_folders_have_one_channel_and_small_images_keep_their_side(tmp
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_streams_the_same_batches_from_any_step(name: str, tree: Path) -> None:
     recipe = load_recipe(name, {"image_size": 16, "batch_size": 8})
-    data = load(tree, recipe, image_size=16, always_stream=True)
+    data = load(tree, recipe, image_size=16, stream=True)
     assert isinstance(data.train, ImageFiles)
     whole = batches(data, recipe)
     assert len(whole) == 6 and whole[0].shape == (4, 3, 16, 16) and whole[0].dtype == torch.float32
@@ -108,7 +101,7 @@ def test_scoring_sees_the_middle_of_the_image(tree: Path) -> None:
     recipe = load_recipe("resnext-imagenet")
     data = load(tree, recipe, image_size=28)
     assert isinstance(data.test, ImageFiles)
-    images = torch.cat([images for images, _ in scoring_batches(data, data.test, recipe, CPU)])
+    images = torch.cat([images for images, _ in scoring_batches(data, data.test, Resident(CPU))])
     assert images.shape == (18, 3, 28, 28)
     from torchvision.transforms import v2
 
@@ -120,7 +113,7 @@ def test_scoring_sees_the_middle_of_the_image(tree: Path) -> None:
 
 def test_a_file_that_becomes_unreadable_is_replaced_by_the_next(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "tree", train=3, val=1, damaged=False)
-    files = index_folder(str(root), 0).train
+    files = load_folder(str(root)).train
     (root / files.names[2]).write_bytes(b"gone")
     (root / files.names[3]).unlink()
     image, label = open_or_neighbour(files, 2, 3)
@@ -138,7 +131,9 @@ def test_training_on_a_damaged_folder_runs_to_its_end_and_resumes_from_its_index
     settings = TrainConfig(skeleton=skeleton_document(skeleton, "tiny"), recipe=recipe, data=data)
     result = train_network(load_reference("convnext"), settings, tmp_path / "run")
     assert result.ending is Ending.FINISHED and result.test is not None and result.test.images == 18
-    assert read_index(tmp_path / "run/images.json").skipped_count == 4
+    listed = json.loads((tmp_path / "run/images.json").read_text())
+    assert sum(bool(file[-1]) for file in listed["files"].values()) == 4
+    assert len(load_folder(str(tree), tmp_path / "run/images.json").train) == 64
 
 
 def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
@@ -146,7 +141,7 @@ def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
     found = {}
     for name, root in (("small", tree), ("large", large)):
         for source in ("nasnet-a", "convnext", "resnext-32x4d"):
-            request = Request(source, data={"data.name": "folder", "data.root": str(root)})
+            request = Request(load_reference(source), data={"data.name": "folder", "data.root": str(root)})
             found[name, source] = configure(request)[1].skeleton["name"]
     assert found == {
         ("small", "nasnet-a"): "nasnet-cifar",
@@ -156,7 +151,7 @@ def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
         ("large", "convnext"): "convnext-t",
         ("large", "resnext-32x4d"): "resnet-50",
     }
-    assert peek_side(DataSettings(name="folder", root=str(large)), load_recipe("fast")) == 224
+    assert training_side(peek(DataSettings(name="folder", root=str(large))).side, LARGE_SIDE) == 224
 
 
 def test_a_val_folder_without_classes_is_explained(tmp_path: Path) -> None:
@@ -167,4 +162,4 @@ def test_a_val_folder_without_classes_is_explained(tmp_path: Path) -> None:
         if folder.is_dir():
             folder.rmdir()
     with pytest.raises(DataError, match="one sub-folder for each class"):
-        index_folder(str(root), 0)
+        load_folder(str(root))

@@ -10,15 +10,16 @@ from collections import Counter
 import pytest
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed
-from nas.data import prepare
+from nas.data import PreparedData, prepare
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError
 from nas.evaluators.objective import synthetic_optimum, synthetic_reward
 from nas.evaluators.registry import build_evaluator
-from nas.evaluators.settings import FailureReason, Fidelity, SyntheticSettings, TrainingSettings
+from nas.evaluators.settings import FailureReason, Fidelity, SyntheticSettings, child_training
 from nas.evaluators.synthetic import SyntheticEvaluator, choose_failure
 from nas.runners.runner import Job, run_child
 from nas.runs.config import SearchConfig
+from nas.training.recipe import RegularisationSettings, TrainingSettings
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
@@ -48,13 +49,17 @@ def config() -> SearchConfig:
     return SearchConfig(
         data=DataSettings(name="digits", validation_examples=100),
         fidelity=Fidelity(epochs=2, cells=1, filters=4, train_examples=200),
-        training=TrainingSettings(batch_size=50, augmentation="none"),
+        training=TrainingSettings.model_validate(child_training({"batch_size": 50, "augmentation": "none"})),
     )
+
+
+def of_search(config: SearchConfig) -> PreparedData:
+    return prepare(config.data, config.preparation())
 
 
 @pytest.fixture(scope="module")
 def evaluator(config):
-    return build_evaluator(config, prepare(config))
+    return build_evaluator(config, of_search(config))
 
 
 def test_a_genotype_is_trained_and_its_costs_are_measured(evaluator):
@@ -80,8 +85,9 @@ def test_a_child_that_is_too_slow_fails_with_its_costs(evaluator):
 
 
 def test_auxiliary_head_and_drop_path_are_built_when_the_settings_ask(config):
-    with_both = config.model_copy(update={"training": config.training.model_copy(update={"auxiliary_weight": 0.4, "drop_path_keep": 0.5})})
-    data = prepare(config)
+    both = RegularisationSettings(auxiliary_weight=0.4, drop_path_keep=0.5)
+    with_both = config.model_copy(update={"training": config.training.model_copy(update={"regularisation": both})})
+    data = of_search(config)
     plain = finish(build_evaluator(config, data).evaluate(genotype(2), 0, None))[1]
     full = finish(build_evaluator(with_both, data).evaluate(genotype(2), 0, None))[1]
     assert full.metrics["params"] > plain.metrics["params"] and isinstance(full.outcome, Completed)
@@ -98,8 +104,8 @@ def test_a_network_too_large_for_the_memory_fails_as_out_of_memory(config, monke
     def too_large(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
-    built = build_evaluator(config, prepare(config))
-    monkeypatch.setattr(nas.training, "build_network", too_large)
+    built = build_evaluator(config, of_search(config))
+    monkeypatch.setattr(nas.evaluators.child, "build_network", too_large)
     assert finish(built.evaluate(genotype(0), 0, None))[1].outcome == Failed(
         "out_of_memory", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
     )

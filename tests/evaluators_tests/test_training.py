@@ -7,23 +7,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nas.data.proxy import ProxyData, channel_statistics
 from torch import nn
 
 from controllers.controller import Completed, Failed
-from nas.data.dataset import Dataset
+from nas.data.batches import Resident
+from nas.data.dataset import ArrayPart, Dataset
 from nas.data.embedded import load_digits, make_synthetic
-from nas.evaluators.child import (
-    flushed_denormals,
-    learning_rate,
-    out_of_memory,
-    parameter_groups,
-    resolve_precision,
-    to_tensors,
-    train_child,
-)
+from nas.data.pixels import channel_statistics
+from nas.data.prepared import PreparedData
+from nas.evaluators.child import out_of_memory, train_child
 from nas.evaluators.evaluator import Evaluation, Report
-from nas.evaluators.settings import TrainingSettings
+from nas.evaluators.settings import child_training
+from nas.training.numerics import flushed_denormals, resolve_precision
+from nas.training.optimisation import make_schedule, parameter_groups
+from nas.training.recipe import OptimizerSettings, Recipe, ScheduleSettings, TrainingSettings
 from search_spaces.networks.network import Network
 
 
@@ -52,19 +49,27 @@ class Tiny(Network):
         return self.head(x), self.extra(x) if self.extra is not None and self.training else None
 
 
-def proxy(dataset: Dataset, train: int = 400, validation: int = 200) -> ProxyData:
-    images = dataset.train_images[:train]
-    mean, std = channel_statistics(images)
-    held = slice(train, train + validation)
-    arrays = (images, dataset.train_labels[:train], dataset.train_images[held], dataset.train_labels[held])
-    for array in arrays:
-        array.setflags(write=False)
-    return ProxyData(dataset.name, *arrays, dataset.class_names, mean, std, dataset.mirrors)
+CPU = torch.device("cpu")
+
+
+def prepared(dataset: Dataset, train: int = 400, validation: int = 200) -> PreparedData:
+    parts = dataset.train.take(range(train)), dataset.train.take(range(train, train + validation))
+    for part in parts:
+        part.images.setflags(write=False)
+        part.labels.setflags(write=False)
+    mean, std = channel_statistics(parts[0].images)
+    return PreparedData(dataset.name, *parts, None, dataset.class_names, dataset.channels, dataset.side, mean, std, dataset.mirrors)
+
+
+def pixels(data: PreparedData, part: ArrayPart) -> torch.Tensor:
+    """The images as networks see them, by plain arithmetic."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    return (torch.from_numpy(part.images.copy()).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
 @pytest.fixture(scope="module")
-def digits() -> ProxyData:
-    return proxy(load_digits(), 900, 400)
+def digits() -> PreparedData:
+    return prepared(load_digits(), 900, 400)
 
 
 def tiny(seed: int = 0, **options) -> Tiny:
@@ -73,12 +78,17 @@ def tiny(seed: int = 0, **options) -> Tiny:
 
 
 def settings(**changes) -> TrainingSettings:
-    return TrainingSettings(**({"batch_size": 64, "augmentation": "shift_flip", "learning_rate": 0.1} | changes))
+    """A child's, by the short names that a search takes."""
+    return TrainingSettings.model_validate(child_training({"batch_size": 64, "augmentation": "shift_flip", "learning_rate": 0.1} | changes))
+
+
+def recipe(epochs: int, training: TrainingSettings | None = None) -> Recipe:
+    return Recipe(epochs=epochs, **dict(training or settings()))
 
 
 def run(network, data, training=None, epochs=2, seed=0, time_limit=None) -> tuple[list[Report], Evaluation]:
     """All reports and the evaluation."""
-    child = train_child(network, to_tensors(data), training or settings(), epochs, seed, time_limit)
+    child = train_child(network, data, recipe(epochs, training), seed, time_limit)
     reports = []
     while True:
         try:
@@ -117,10 +127,9 @@ def test_a_child_learns_and_reports_after_every_epoch(digits):
 def test_the_reward_is_the_accuracy_on_the_validation_images(digits):
     network = tiny()
     _, evaluation = run(network, digits)
-    data = to_tensors(digits)
-    images = (data.validation_images.permute(0, 3, 1, 2) / 255 - data.mean[:, None, None]) / data.std[:, None, None]
     with torch.no_grad():
-        accuracy = (network.eval()(images).argmax(1) == data.validation_labels).double().mean().item()
+        chosen = network.eval()(pixels(digits, digits.validation)).argmax(1)
+    accuracy = (chosen.numpy() == digits.validation.labels).mean()
     assert evaluation.outcome == Completed(pytest.approx(accuracy))
 
 
@@ -129,11 +138,10 @@ def test_the_steps_are_those_of_a_plain_reference():
     training = settings(augmentation="none", momentum=0.9, weight_decay=0.05, clip_norm=0.5, label_smoothing=0.1, auxiliary_weight=0.4)
     network, reference = tiny(auxiliary=True), tiny(auxiliary=True)
     batches = watch(network)
-    digits = proxy(load_digits(), 330, 100)
-    run(network, digits, training, epochs=2)
-    data = to_tensors(digits)
-    pixels = (data.train_images.permute(0, 3, 1, 2) / 255 - data.mean[:, None, None]) / data.std[:, None, None]
-    lookup = {bytes((image * 1000).round().to(torch.int32).numpy()): label for image, label in zip(pixels, data.train_labels, strict=True)}
+    data = prepared(load_digits(), 330, 100)
+    run(network, data, training, epochs=2)
+    keys = (bytes((image * 1000).round().to(torch.int32).numpy()) for image in pixels(data, data.train))
+    lookup = dict(zip(keys, torch.tensor(data.train.labels), strict=True))
     velocity = {name: torch.zeros_like(p) for name, p in reference.named_parameters()}
     steps = 10
     assert len(batches) == steps
@@ -161,15 +169,19 @@ def test_progress_goes_from_0_to_1_by_steps(digits):
 
 
 def test_learning_rate_is_one_cosine():
-    rates = [learning_rate(0.2, step, 10) for step in range(11)]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    schedule, rates = make_schedule(optimizer, ScheduleSettings(), 2, 5), []
+    for step in range(11):
+        schedule.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
     assert rates[0] == 0.2 and rates[5] == pytest.approx(0.1) and rates[10] == pytest.approx(0)
     assert rates == sorted(rates, reverse=True)
 
 
 def test_only_weights_of_convolutions_and_linear_layers_decay():
     network = tiny()
-    decayed, others = parameter_groups(network, 0.3)
-    assert decayed["weight_decay"] == 0.3 and others["weight_decay"] == 0
+    groups = parameter_groups(network, OptimizerSettings(weight_decay=0.3))
+    (decayed,), (others,) = ([group for group in groups if group["weight_decay"] == decay] for decay in (0.3, 0))
     assert {id(p) for p in decayed["params"]} == {id(network.conv.weight), id(network.second.weight), id(network.head.weight)}
     assert len(decayed["params"]) + len(others["params"]) == len(list(network.parameters()))
 
@@ -177,7 +189,7 @@ def test_only_weights_of_convolutions_and_linear_layers_decay():
 @pytest.mark.parametrize(("examples", "batches"), [(130, [64, 64]), (129, [64, 64]), (128, [64, 64]), (65, [64]), (50, [50]), (2, [2])])
 def test_an_incomplete_batch_is_left_out_unless_it_is_the_only_one(examples, batches):
     network = tiny()
-    _, evaluation = run(network, proxy(load_digits(), examples, 50), epochs=1)
+    _, evaluation = run(network, prepared(load_digits(), examples, 50), epochs=1)
     assert network.batches == batches and isinstance(evaluation.outcome, Completed)
 
 
@@ -214,7 +226,7 @@ def test_random_numbers_drawn_at_a_report_do_not_matter(digits):
     def losses(disturb: bool) -> list[float]:
         torch.manual_seed(0)
         found = []
-        for report in train_child(Noisy(), to_tensors(digits), settings(), 3, 0):
+        for report in train_child(Noisy(), digits, recipe(3), 0):
             found.append(report.metrics["train_loss"])
             if disturb:
                 torch.rand(100)
@@ -224,20 +236,22 @@ def test_random_numbers_drawn_at_a_report_do_not_matter(digits):
 
 
 def test_the_data_stay_where_they_are_and_as_they_are(digits):
-    before = digits.train_images.copy()
-    tensors = to_tensors(digits)
-    assert tensors.train_images.data_ptr() == digits.train_images.ctypes.data, "a view of the shared array, not a copy"
+    before = digits.train.images.copy()
+    resident = Resident(CPU)
+    images, _ = resident.tensors(digits.train)
+    assert images.data_ptr() == digits.train.images.ctypes.data, "a view of the shared array, not a copy"
+    assert resident.tensors(digits.train)[0] is images, "one tensor for all children of a worker"
     run(tiny(), digits, settings(cutout=4))
-    np.testing.assert_array_equal(digits.train_images, before)
+    np.testing.assert_array_equal(digits.train.images, before)
 
 
 def test_read_only_arrays_give_no_warning(digits, recwarn):
-    to_tensors(digits)
+    Resident(CPU).tensors(digits.train)
     assert not recwarn.list
 
 
 def test_colour_images_of_another_size_train_as_well():
-    data = proxy(make_synthetic(image_size=12), 256, 100)
+    data = prepared(make_synthetic(image_size=12), 256, 100)
     _, evaluation = run(tiny(channels=3), data, settings(augmentation="paper"), epochs=1)
     assert isinstance(evaluation.outcome, Completed)
 
@@ -283,7 +297,7 @@ def test_the_time_limit_is_kept_within_a_batch(digits):
 
 def test_waiting_at_a_report_does_not_use_up_the_time(digits):
     started = time.monotonic()
-    child = train_child(tiny(), to_tensors(digits), settings(), 2, 0)
+    child = train_child(tiny(), digits, recipe(2), 0)
     next(child)
     time.sleep(2)
     second = next(child)
@@ -330,7 +344,7 @@ def test_other_exceptions_pass(digits):
 
 def test_closing_the_generator_stops_the_child(digits):
     network = tiny()
-    child = train_child(network, to_tensors(digits), settings(), 50, 0)
+    child = train_child(network, digits, recipe(50), 0)
     next(child)
     child.close()
     assert len(network.batches) == 14
@@ -348,11 +362,11 @@ def test_bfloat16_trains_on_a_cpu(digits):
     assert isinstance(evaluation.outcome, Completed) and reports[-1].reward > 0.6
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["auto", "float32", "float16", "bfloat16"])
 def test_training_on_a_gpu(digits, precision):
     network = tiny().cuda()
-    child = train_child(network, to_tensors(digits, "cuda"), settings(precision=precision), 6, 0)
+    child = train_child(network, digits, recipe(6, settings(precision=precision)), 0)
     assert max(report.reward for report in child) > 0.8
 
 

@@ -59,7 +59,7 @@ def test_a_cell_network_is_measured(dtype):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_gpu_is_waited_for_and_named():
     network = nn.Conv2d(64, 64, 7, padding=3)
     latency = measure_latency(network, image_size=256, channels=64, batch_size=16, device="cuda", runs=5)

@@ -22,7 +22,7 @@ from nas.networks.weights.described import load_into
 from nas.networks.weights.files import WeightsError, read_weights, write_weights
 from nas.networks.weights.layouts import describe_weights, in_layout, recognise
 from nas.training.config import TrainConfig
-from nas.training.measure import _load, _recipe, evaluate_weights
+from nas.training.measure import _prepared, _recipe, evaluate_weights
 from nas.training.plan import describe_training
 from nas.training.recipe import load_recipe
 from nas.training.scoring import score
@@ -110,11 +110,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_evaluate_scores_a_timm_file_as_timm_would(place: Path) -> None:
     data = {"name": "folder", "root": str(place / "images")}
     measured = evaluate_weights(
-        place / "timm.safetensors", data=data, genotype="convnext", skeleton="convnext-t", image_size=32, device="cpu", threads=1
+        place / "timm.safetensors", data=data, genotype=load_reference("convnext"), skeleton="convnext-t", image_size=32, threads=1
     )
     weights = read_weights(place / "timm.safetensors")
     description = describe_weights(weights, load_reference("convnext"), {"skeleton": "convnext-t", "image_size": 32})
-    loaded = _load(DataSettings(**data), description, 32, None)  # type: ignore[arg-type]
+    loaded = _prepared(DataSettings(**data), description, 32, None)  # type: ignore[arg-type]
     assert loaded.mean == (0.485, 0.456, 0.406)
     theirs = timm.create_model("convnext_tiny", num_classes=3).eval()
     theirs.load_state_dict(weights, strict=True)
@@ -148,7 +148,7 @@ def test_the_command_says_what_it_converted(place: Path) -> None:
 def test_nasnet_large_given_timms_weights_says_which_skeleton_is_meant(place: Path) -> None:
     write_weights(place / "nasnet.safetensors", published("nasnet", num_classes=3).state_dict())
     arguments = ["evaluate", "nasnet.safetensors", "--genotype", "nasnet-a", "--filters", "8", "--data", "images", "--image-size", "32"]
-    command = [sys.executable, "-m", "nas.cli", *arguments, "--skeleton", "nasnet-large"]
+    command = [sys.executable, "-m", "nas", *arguments, "--skeleton", "nasnet-large"]
     refused = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "the skeleton nasnet-large-timm is meant" in refused.stderr

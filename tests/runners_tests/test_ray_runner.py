@@ -14,10 +14,10 @@ from ray.cluster_utils import Cluster
 
 from controllers.controller import Completed, Failed, random_for
 from nas.errors import ConfigError
+from nas.evaluators.settings import RunnerSettings
 from nas.runners.places import Node, Place, plan_places
 from nas.runners.ray_pool import RayRunner
 from nas.runners.runner import Ended, Event, Job, Lost, Reported
-from nas.runners.settings import RunnerSettings
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from search_spaces.nasnet import NASNET

@@ -9,8 +9,8 @@ import time
 import pytest
 from rich.console import Console
 
+from nas.evaluators.settings import RunnerSettings
 from nas.runners.ray_start import start_ray
-from nas.runners.settings import RunnerSettings
 from nas.tools.interrupts import Stopper
 
 

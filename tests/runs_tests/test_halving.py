@@ -9,12 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nas.data.proxy import prepare
-from nas.evaluators.child_state import unpack_state
 
 from controllers.controller import Completed, Stopped, random_for
 from nas.cli.views import run as report
-from nas.errors import ConfigError
+from nas.data.prepared import prepare
+from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Attempt
 from nas.evaluators.registry import build_evaluator
 from nas.runs import session as engine
@@ -23,6 +22,7 @@ from nas.runs.folder import RunFolder
 from nas.runs.halving import Halving, Rung, rung_epochs
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET
+from nas.training.checkpoint import parse_checkpoint
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
 
@@ -175,7 +175,7 @@ def measured(reports: list[Any]) -> list[tuple[int, float, float]]:
 
 
 def test_a_child_goes_on_from_its_state_to_the_same_bits(training: SearchConfig) -> None:
-    evaluator = build_evaluator(training, prepare(training))
+    evaluator = build_evaluator(training, prepare(training.data, training.preparation()))
     space = load_space("nasnet")
     genotype = space.decode(sample_actions(space, random.Random(3)))
     reports, evaluation = finish(evaluator.evaluate(genotype, 7, None, Attempt(keep=lambda epoch: True)))
@@ -191,7 +191,7 @@ def test_a_child_goes_on_from_its_state_to_the_same_bits(training: SearchConfig)
 
 
 def test_a_state_that_does_not_fit_starts_the_child_anew(training: SearchConfig) -> None:
-    evaluator = build_evaluator(training, prepare(training))
+    evaluator = build_evaluator(training, prepare(training.data, training.preparation()))
     space = load_space("nasnet")
     first, second = (space.decode(sample_actions(space, random.Random(seed))) for seed in (3, 4))
     reports, _ = finish(evaluator.evaluate(first, 7, None, Attempt(keep=lambda epoch: True)))
@@ -210,13 +210,12 @@ def test_a_state_that_does_not_fit_starts_the_child_anew(training: SearchConfig)
         assert [report.epoch for report in again] == [1, 2, 3, 4] and isinstance(evaluation.outcome, Completed)
 
 
-def test_no_bytes_make_the_reader_fail(training: SearchConfig) -> None:
-    network = torch.nn.Linear(2, 2)
-    optimizer, scaler = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9), torch.amp.GradScaler("cpu", enabled=False)
+def test_no_bytes_make_the_reader_fail() -> None:
     rng = random_for(0, "states")
     for _ in range(300):
         junk = rng.randbytes(rng.randrange(60))
-        assert unpack_state(len(junk).to_bytes(8, "little") + junk, network, optimizer, scaler, 10, 0) is None
+        with pytest.raises(RunError, match="cannot be read"):
+            parse_checkpoint(len(junk).to_bytes(8, "little") + junk, "a state")
 
 
 def test_a_killed_search_trains_its_child_on_from_the_last_epoch(

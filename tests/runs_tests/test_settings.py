@@ -21,14 +21,16 @@ def test_the_paper_preset_has_the_papers_values() -> None:
     config = build_config("paper")
     assert (config.space, config.budget) == ("nasnet-paper", 20_000)
     assert (config.fidelity.cells, config.fidelity.epochs, config.fidelity.filters) == (2, 20, 32)
-    assert (config.training.momentum, config.data.validation_examples, config.training.augmentation) == (0.9, 5000, "paper")
+    assert (config.training.optimizer.momentum, config.data.validation_examples) == (0.9, 5000)
+    assert config.training.augmentation.crop == "upsample"
     assert config.controller.options["preset"] == "paper"
 
 
 def test_set_overrides_the_preset_and_flags_override_set() -> None:
     config = build_config("laptop", ["fidelity.epochs=7", "training.weight_decay=1e-5"], {"fidelity.epochs": 9, "budget": None})
     assert config.fidelity.epochs == 9
-    assert config.training.weight_decay == 1e-5
+    assert config.training.optimizer.weight_decay == 1e-5, "a short name stands for the nested one"
+    assert build_config("laptop", ["training.optimizer.weight_decay=1e-5"]).training == config.training
     assert config.budget == build_config("laptop").budget
 
 
@@ -48,8 +50,9 @@ def test_the_written_configuration_reads_back_equal() -> None:
         ("fidelity.epochs=0", ["fidelity.epochs", "greater than or equal to 1", "got 0"]),
         ("fidelity.epochs=many", ["fidelity.epochs", "valid integer", "'many'"]),
         ("fidelity.epochs=true", ["fidelity.epochs", "valid integer", "True"]),
-        ("training.augmentation=mixup", ["training.augmentation", "'none', 'shift_flip' or 'paper'", "'mixup'"]),
-        ("training.learning_rate=.nan", ["training.learning_rate", "nan"]),
+        ("training.augmentation=mixup", ["training: augmentation", "one of none, shift_flip, paper", "'mixup'"]),
+        ("training.augmentation={crop: mixup}", ["training.augmentation.crop", "'none', 'shift', 'upsample' or 'inception'", "'mixup'"]),
+        ("training.learning_rate=.nan", ["training.optimizer.learning_rate", "nan"]),
         ("budget", ["name=value", "'budget'"]),
         ("budget.x=3", ["'budget' is a value"]),
         ("data.root=!!python/object:os.system x", ["not plain YAML"]),

@@ -104,7 +104,7 @@ def test_memory_can_be_foretold_from_shapes():
     assert training_memory(network, batch_size=16, image_size=32, device="meta") == pytest.approx(measured, rel=0.02)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_memory_on_a_gpu_is_at_least_that_of_the_tensors():
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 100_000, bias=False))
     assert training_memory(network, batch_size=1, image_size=4, device="cuda") >= 3 * 4 * 48 * 100_000

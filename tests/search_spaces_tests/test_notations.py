@@ -219,7 +219,7 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
 
 def test_a_faulty_text_is_one_message_and_exit_code_2() -> None:
     text = DARTS_V2.replace("dil_conv_3x3", "dil_conv_9x9")
-    done = subprocess.run([sys.executable, "-m", "nas.cli", "cost", text], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "nas", "cost", text], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "entry 8: the operation must be one of none" in done.stderr
     assert "Traceback" not in done.stderr

@@ -223,7 +223,7 @@ def test_weights_describe_their_network(uninterrupted: Path) -> None:
 def test_weights_and_genotype_given_apart(uninterrupted: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare.safetensors"
     write_weights(bare, load_file(uninterrupted / "best.safetensors"))
-    options = {"genotype": "nasnet-a", "cells": 1, "filters": 2, "data": {"data.name": "digits"}, "threads": 1}
+    options = {"genotype": load_reference("nasnet-a"), "cells": 1, "filters": 2, "data": {"data.name": "digits"}, "threads": 1}
     assert evaluate_weights(bare, **options).scores.top1 == evaluate_weights(uninterrupted, threads=1).scores.top1
     with pytest.raises(WeightsError, match="does not say which network"):
         evaluate_weights(bare, data={"data.name": "digits"})

@@ -34,14 +34,14 @@ def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_564_million_macs_of_nasnet_a_in_the_mobile_skeleton_are_4_at_1056(ilsvrc: Path) -> None:
     data = target_data("imagenet", str(ilsvrc))
-    genotype, config, choice = configure_transfer(Wish("nasnet-a", data, skeleton="mobile", macs="564M"))
+    genotype, config, choice = configure_transfer(Wish(load_reference("nasnet-a"), data, skeleton="mobile", macs="564M"))
     assert genotype.name == "NASNet-A" and choice.startswith("NASNet-A (4 @ 1056): N=4")
     assert (config.skeleton["cells"], config.skeleton["filters"], config.skeleton["stem"]) == (4, 44, "imagenet")
     assert config.recipe.name == "nasnet-mobile" and config.data.root == str(ilsvrc / "ILSVRC/Data/CLS-LOC")
 
 
 def test_a_target_keeps_what_is_given_and_the_recipe_can_be_chosen(ilsvrc: Path) -> None:
-    wish = Wish("nasnet-a", target_data(str(ilsvrc), None), cells=2, params="2M", recipe="fast", recipe_flags={"epochs": 3})
+    wish = Wish(load_reference("nasnet-a"), target_data(str(ilsvrc), None), cells=2, params="2M", recipe="fast", recipe_flags={"epochs": 3})
     _, config, choice = configure_transfer(wish)
     assert config.skeleton["cells"] == 2 and "the 2M parameters asked for" in choice
     assert (config.recipe.name, config.recipe.epochs) == ("fast", 3)
@@ -70,9 +70,9 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--address needs --workers"):
         default_workers(None, "cpu", "auto")
     with pytest.raises(UserError, match="exclude each other"):
-        configure_transfer(Wish("nasnet-a", {"data.name": "cifar10"}, macs="5M", params="5M"))
+        configure_transfer(Wish(load_reference("nasnet-a"), {"data.name": "cifar10"}, macs="5M", params="5M"))
     with pytest.raises(UserError, match="at least 2 classes"):
-        configure_transfer(Wish("nasnet-a", {"data.name": "folder", "data.root": str(tmp_path)}))
+        configure_transfer(Wish(load_reference("nasnet-a"), {"data.name": "folder", "data.root": str(tmp_path)}))
 
 
 OPTIONS = [
