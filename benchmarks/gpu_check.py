@@ -33,7 +33,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-NAS = (sys.executable, "-m", "nas.cli")
+NAS = (sys.executable, "-m", "nas")
 Row = dict[str, Any]
 
 

@@ -1,27 +1,35 @@
 """Children's training steps on a GPU, timed one way and another: the part of ``gpu_check.py`` that needs torch.
 
-A step is the engine's (``nas.training``): gather and augment a batch on the device, forward, cross-entropy, backward, clip, fused SGD with
-momentum. It is run operation by operation (*eager*, as the engine does today) or captured once as a CUDA graph and replayed (what the
-engine does not do yet). Every function yields rows of plain data; a row says what went wrong where something did.
+A step is that of the engine's trainer (``nas.training.trainer``), from the same parts: gather and augment a batch on the device, forward,
+cross-entropy, backward, clip, fused SGD with momentum. It is run operation by operation (*eager*, as the engine does today) or captured
+once as a CUDA graph and replayed (what the engine does not do yet). The rows *engine* time the trainer itself, with all that it does
+beside: seeds, schedule, sums of the loss. Every function yields rows of plain data; a row says what went wrong where something did.
 """
 
 import multiprocessing as mp
 import random
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.data.augmentation import Draws, augment, augmentation, draw
-from nas.evaluators.child import ProxyTensors, parameter_groups, train_child
-from nas.evaluators.settings import TrainingSettings
+from nas.data.augmentation import Draws, augment, draw, plan_augmentation
+from nas.data.batches import Resident, statistics
+from nas.data.dataset import ArrayPart
+from nas.data.prepared import PreparedData
+from nas.evaluators.settings import CHILD_DEFAULTS
+from nas.training.numerics import autocast
+from nas.training.optimisation import make_optimizer
+from nas.training.recipe import Recipe
+from nas.training.trainer import Hooks, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.networks.build import build_network
@@ -35,6 +43,10 @@ CLASSES = 10
 FIRST_CELL_SEED = 1000
 NARROW = (4, 5, 6, 7, 8)
 WARM_UP = 4
+ENGINE_EPOCHS = 2
+"""Epochs that the engine's trainer does: the first one warms up."""
+ENGINE_STEPS = 24
+"""Steps of such an epoch."""
 
 
 @dataclass(frozen=True)
@@ -91,80 +103,95 @@ def children(size: Size) -> list[tuple[str, Genotype, int]]:
     return found + [(f"random {number}", cell(number), width) for number, width in enumerate(filters)]
 
 
-def random_data(size: Size, device: torch.device) -> ProxyTensors:
-    """Images of noise on the device: what they show does not matter for the speed."""
-    generator = torch.Generator().manual_seed(0)
+@dataclass(frozen=True)
+class Noise:
+    """Images of noise, and where they are: what they show does not matter for the speed."""
 
-    def images(count: int) -> Tensor:
-        return torch.randint(256, (count, size.side, size.side, 3), dtype=torch.uint8, generator=generator).to(device)
+    data: PreparedData
+    resident: Resident
 
-    def labels(count: int) -> Tensor:
-        return torch.randint(CLASSES, (count,), generator=generator).to(device)
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.resident.device
 
-    half = torch.full((3,), 0.5, device=device)
-    some = min(256, size.examples)
-    return ProxyTensors(images(size.examples), labels(size.examples), images(some), labels(some), half, half / 2, mirrors=True)
+
+def random_data(size: Size, device: torch.device) -> Noise:
+    """The images that all children are trained on."""
+    rng = np.random.default_rng(0)
+
+    def part(count: int) -> ArrayPart:
+        images = rng.integers(256, size=(count, size.side, size.side, 3), dtype=np.uint8)
+        return ArrayPart(images, rng.integers(CLASSES, size=count))
+
+    names = tuple(map(str, range(CLASSES)))
+    parts = part(size.examples), part(min(256, size.examples))
+    return Noise(PreparedData("noise", *parts, None, names, 3, size.side, (0.5,) * 3, (0.25,) * 3), Resident(device))
+
+
+def child_recipe(size: Size) -> Recipe:
+    """How a search trains its children by default, in batches of this size."""
+    return Recipe.model_validate({"name": "search", "epochs": ENGINE_EPOCHS, "batch_size": size.batch, **CHILD_DEFAULTS})
 
 
 class Child:
     """A child and its training step; ``run`` does one, whichever way."""
 
-    def __init__(self, genotype: Genotype, filters: int, size: Size, way: Way, data: ProxyTensors) -> None:
+    def __init__(self, genotype: Genotype, filters: int, size: Size, way: Way, noise: Noise) -> None:
         torch.manual_seed(0)
-        self.way, self.data, self.settings = way, data, TrainingSettings(batch_size=size.batch)
+        self.way, self.device, recipe = way, noise.device, child_recipe(size)
         layout = torch.channels_last if way.channels_last else torch.contiguous_format
         skeleton = NASNetSkeleton(size.cells, filters)
         network = build_network(genotype, skeleton, classes=CLASSES, image_size=size.side)
-        self.network = network.to(data.device, memory_format=layout).train()  # type: ignore[call-overload]
-        self.rate: float | Tensor = torch.tensor(0.1, device=data.device) if way.graph else 0.1
-        self.optimizer = torch.optim.SGD(parameter_groups(self.network, 5e-4), lr=self.rate, momentum=0.9, fused=True)
-        self.scaler = torch.amp.GradScaler(data.device.type, enabled=way.precision == torch.float16 and data.device.type == "cuda")
-        self.plan = augmentation(self.settings, size.side, mirrors=True)
+        self.network = network.to(self.device, memory_format=layout).train()  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(self.network, recipe.optimizer, size.batch)
+        self.largest_rate, self.clip_norm = recipe.optimizer.learning_rate, recipe.optimizer.clip_norm
+        self.rate: float | Tensor = torch.tensor(self.largest_rate, device=self.device) if way.graph else self.largest_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=way.precision == torch.float16 and self.device.type == "cuda")
+        self.plan = plan_augmentation(recipe.augmentation, size.side, noise.data.mirrors)
+        self.images, self.labels = noise.resident.tensors(noise.data.train)
+        self.statistics = statistics(noise.data, self.device)
         generator = torch.Generator().manual_seed(0)
-        self.order = torch.randperm(size.examples, generator=generator).to(data.device)
-        drawn = draw(self.plan, size.examples, generator)
-        self.draws = Draws(*(getattr(drawn, name).to(data.device) for name in Draws.__dataclass_fields__))
+        self.order = torch.randperm(size.examples, generator=generator).to(self.device)
+        self.draws = draw(self.plan, size.examples, generator).to(self.device)
         # What a step reads stays at one address, so that a captured step can be given another batch.
         self.indices = self.order[: size.batch].clone()
         self.drawn = Draws(*(getattr(self.draws, name)[: size.batch].clone() for name in Draws.__dataclass_fields__))
         self.layout, self.position, self.steps = layout, 0, 0
         self.captured: torch.cuda.CUDAGraph | None = None
-        self.stream = torch.cuda.Stream() if data.device.type == "cuda" else None
-        self.loss = torch.zeros((), device=data.device)
+        self.stream = torch.cuda.Stream() if self.device.type == "cuda" else None
+        self.loss = torch.zeros((), device=self.device)
 
     def _next_batch(self) -> None:
         batch = len(self.indices)
         stop = self.position + batch
         self.indices.copy_(self.order[self.position : stop])
-        part = self.draws.take(self.position, stop)
+        part = self.draws.take(slice(self.position, stop))
         for name in Draws.__dataclass_fields__:
             getattr(self.drawn, name).copy_(getattr(part, name))
         self.position = stop if stop + batch <= len(self.order) else 0
 
     def _step(self) -> Tensor:
-        data = self.data
-        images = augment(data.train_images.index_select(0, self.indices), self.plan, self.drawn, data.mean, data.std)
+        images = augment(self.images.index_select(0, self.indices), self.plan, self.drawn, *self.statistics)
         images = images.contiguous(memory_format=self.layout)
-        labels = data.train_labels.index_select(0, self.indices)
-        with self._autocast():
+        labels = self.labels.index_select(0, self.indices)
+        with autocast(self.device, self.way.precision):
             logits, _ = self.network.forward_with_auxiliary(images)
         loss = F.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        assert self.clip_norm is not None
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss.detach()
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.way.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.data.device.type, dtype=self.way.precision)
-
     def _set_rate(self) -> None:
         """A learning rate for this step: a tensor that is filled, or the optimiser's number."""
-        rate = 0.1 / (1 + 0.001 * self.steps)
+        rate = self.largest_rate / (1 + 0.001 * self.steps)
         if isinstance(self.rate, Tensor):
             self.rate.fill_(rate)
         else:
@@ -247,37 +274,37 @@ def guarded(row: Row, measure: Callable[[], Row]) -> Row:
 
 def training_rows(device: torch.device, size: Size) -> Iterator[Row]:
     """Milliseconds a step and images a second of every child, each way; then what explains them."""
-    data = random_data(size, device)
+    noise = random_data(size, device)
     ways = WAYS if device.type == "cuda" else WAYS[1:2]
     first = children(size)[0]
     for number, (name, genotype, filters) in enumerate(children(size)):
         for way in ways + (EXTRA if number == 0 and device.type == "cuda" else ()):
             yield guarded(
                 {"what": "step", "child": name, "F": filters, "way": way.name},
-                lambda g=genotype, f=filters, w=way: _timed(g, f, size, w, data),  # type: ignore[misc]
+                lambda g=genotype, f=filters, w=way: _timed(g, f, size, w, noise),  # type: ignore[misc]
             )
-        if number == 0:
-            yield guarded({"what": "engine", "child": name, "F": filters, "way": "nas.training, auto"}, lambda: _engine(first, size, data))
-            if device.type != "cuda":
-                continue
-            yield guarded({"what": "kernels", "child": name, "F": filters, "way": EAGER.name}, lambda: _kernels(first, size, data))
-            yield guarded({"what": "graph equals eager", "child": name}, lambda: _graph_is_right(first, size, data))
-    yield guarded({"what": "repeated", "child": first[0], "way": EAGER.name}, lambda: _repeated(first, size, data))
+        if number <= 1:  # the wide and the narrow NASNet-A
+            row = {"what": "engine", "child": name, "F": filters, "way": "nas.training, auto"}
+            yield guarded(row, lambda g=genotype, f=filters: _engine(g, f, size, noise))  # type: ignore[misc]
+        if number == 0 and device.type == "cuda":
+            yield guarded({"what": "kernels", "child": name, "F": filters, "way": EAGER.name}, lambda: _kernels(first, size, noise))
+            yield guarded({"what": "graph equals eager", "child": name}, lambda: _graph_is_right(first, size, noise))
+    yield guarded({"what": "repeated", "child": first[0], "way": EAGER.name}, lambda: _repeated(first, size, noise))
 
 
-def _timed(genotype: Genotype, filters: int, size: Size, way: Way, data: ProxyTensors) -> Row:
-    cuda = data.device.type == "cuda"
+def _timed(genotype: Genotype, filters: int, size: Size, way: Way, noise: Noise) -> Row:
+    cuda = noise.device.type == "cuda"
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    child = Child(genotype, filters, size, way, data)
+    child = Child(genotype, filters, size, way, noise)
     child.prepare()
-    wait(data.device)
+    wait(noise.device)
     ready = time.perf_counter() - started
     with child.on_stream():
-        seconds = time_steps(child.run, data.device, size.seconds)
-    step = statistics.median(seconds)
+        seconds = time_steps(child.run, noise.device, size.seconds)
+    step = median(seconds)
     return {
         "ms": round(1e3 * step, 3),
         "spread_ms": round(1e3 * (max(seconds) - min(seconds)), 3),
@@ -288,39 +315,41 @@ def _timed(genotype: Genotype, filters: int, size: Size, way: Way, data: ProxyTe
     }
 
 
-def _engine(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
-    """The engine's own loop over one epoch, after a first one that warms up."""
+def _engine(genotype: Genotype, filters: int, size: Size, noise: Noise) -> Row:
+    """The engine's own trainer over an epoch of some steps, scoring left out, after one that warms up."""
     torch.manual_seed(0)
-    network = build_network(child[1], NASNetSkeleton(size.cells, child[2]), classes=CLASSES, image_size=size.side).to(data.device)
-    few = 12 * size.batch if data.device.type == "cuda" else size.examples
-    part = replace(data, train_images=data.train_images[:few], train_labels=data.train_labels[:few])
-    reports = list(train_child(network, part, TrainingSettings(batch_size=size.batch), 3, 0))
-    spent = [report.metrics["seconds"] for report in reports]
-    step = (spent[2] - spent[1]) / max(1, few // size.batch)
-    return {"ms": round(1e3 * step, 3), "images_per_second": round(size.batch / step), "note": "validation of 256 images included"}
+    network = build_network(genotype, NASNetSkeleton(size.cells, filters), classes=CLASSES, image_size=size.side)
+    few = min(size.examples, ENGINE_STEPS * size.batch)
+    part = replace(noise.data, train=noise.data.train.take(range(few)))
+    trainer = Trainer(network.to(noise.device), part, child_recipe(size), seed=0, device=noise.device)
+    for _ in range(ENGINE_EPOCHS):
+        record = trainer.run_epoch(Hooks())
+    assert record is not None  # nobody stops it
+    step = size.batch / record.images_per_second
+    return {"ms": round(1e3 * step, 3), "images_per_second": round(record.images_per_second), "steps": trainer.steps_an_epoch}
 
 
-def _graph_is_right(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
+def _graph_is_right(child: tuple[str, Genotype, int], size: Size, noise: Noise) -> Row:
     """Losses of the first steps, replayed and eager, from the same weights and batches."""
     losses = []
     for graph in (False, True):
-        one = Child(child[1], child[2], size, replace(GRAPHED, precision=torch.float32, graph=graph), data)
+        one = Child(child[1], child[2], size, replace(GRAPHED, precision=torch.float32, graph=graph), noise)
         one.prepare()
         with one.on_stream():
             losses.append([float(one.run()) for _ in range(10)])
-        wait(data.device)
+        wait(noise.device)
     apart = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
     return {"steps": 10, "largest_difference_of_losses": apart, "losses_eager": losses[0][-3:], "losses_graph": losses[1][-3:]}
 
 
-def _repeated(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
+def _repeated(child: tuple[str, Genotype, int], size: Size, noise: Noise) -> Row:
     """Twice the same ten steps: whether they give the same bits; as cuDNN chooses algorithms."""
     row: Row = {}
     for name, fixed in (("chosen", False), ("fixed", True)):
         losses = []
         torch.backends.cudnn.deterministic = fixed
         for _ in range(2):
-            one = Child(child[1], child[2], size, EAGER, data)
+            one = Child(child[1], child[2], size, EAGER, noise)
             losses.append([float(one.run()) for _ in range(10)])
         row[f"{name}: same bits"] = losses[0] == losses[1]
         row[f"{name}: largest difference"] = max(abs(a - b) / abs(a) for a, b in zip(*losses, strict=True))
@@ -328,16 +357,16 @@ def _repeated(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) 
     return row
 
 
-def _kernels(child: tuple[str, Genotype, int], size: Size, data: ProxyTensors) -> Row:
+def _kernels(child: tuple[str, Genotype, int], size: Size, noise: Noise) -> Row:
     """Kernels of one step, and where the GPU's time goes."""
     from torch.profiler import ProfilerActivity, profile
 
-    one = Child(child[1], child[2], size, EAGER, data)
+    one = Child(child[1], child[2], size, EAGER, noise)
     one.prepare()
-    wait(data.device)
+    wait(noise.device)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         one.run()
-        wait(data.device)
+        wait(noise.device)
     found = [event for event in profiler.key_averages() if event.self_device_time_total > 0]
     total = sum(event.self_device_time_total for event in found)
     top = sorted(found, key=lambda event: -event.self_device_time_total)[:12]
@@ -369,13 +398,13 @@ def _rate(steps: int, seconds: float, size: Size) -> Row:
 
 def _streams(name: str, genotype: Genotype, filters: int, size: Size, device: torch.device) -> Iterator[Row]:
     """One process replays every child's graph on a stream of its own."""
-    data, ready = random_data(size, device), []
+    noise, ready = random_data(size, device), []
     torch.cuda.reset_peak_memory_stats()
     for count in size.together:
 
         def measure(count: int = count) -> Row:
             while len(ready) < count:
-                child = Child(genotype, filters, size, GRAPHED, data)
+                child = Child(genotype, filters, size, GRAPHED, noise)
                 child.prepare()
                 ready.append(child)
 
@@ -384,7 +413,7 @@ def _streams(name: str, genotype: Genotype, filters: int, size: Size, device: to
                     with child.on_stream():
                         child.run()
 
-            step = statistics.median(time_steps(once, device, size.seconds))
+            step = median(time_steps(once, device, size.seconds))
             return _rate(count, step, size) | {"peak_MiB": round(torch.cuda.max_memory_reserved() / 2**20)}
 
         row = guarded(_row("graphs on streams of one process", name, filters, count), measure)
@@ -397,14 +426,14 @@ def _streams(name: str, genotype: Genotype, filters: int, size: Size, device: to
 
 def _threads(name: str, genotype: Genotype, filters: int, size: Size, device: torch.device) -> Iterator[Row]:
     """One process, a thread and a stream for every child, operation by operation."""
-    data = random_data(size, device)
+    noise = random_data(size, device)
     for count in size.together[::2]:
 
         def measure(count: int = count) -> Row:
             done, start, stop = [0] * count, threading.Barrier(count + 1), threading.Event()
 
             def work(number: int) -> None:
-                child = Child(genotype, filters, size, EAGER, data)
+                child = Child(genotype, filters, size, EAGER, noise)
                 child.prepare()
                 start.wait(60)
                 with child.on_stream():
@@ -476,7 +505,7 @@ def _serve(pipe: Any, size: Size, device_name: str) -> None:  # noqa: ANN401 - a
     """A process of ``_processes``: answers every command with a result, or with what went wrong."""
     device = torch.device(device_name)
     torch.set_num_threads(1)
-    data, child, made = None, None, None
+    noise, child, made = None, None, None
     while True:
         try:
             command, value = pipe.recv()
@@ -484,10 +513,10 @@ def _serve(pipe: Any, size: Size, device_name: str) -> None:  # noqa: ANN401 - a
             return
         try:
             if command == "prepare":
-                data = data or random_data(size, device)
+                noise = noise or random_data(size, device)
                 if value != made:
                     child = made = None
-                    child = Child(*value[:2], size, value[2], data)
+                    child = Child(*value[:2], size, value[2], noise)
                     child.prepare()
                     made = value
                 wait(device)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from nas.data.proxy import ProxyData, proxy_data
-from nas.data.training_data import ArrayPart, TrainingData
 from torch import nn
 from typer.testing import CliRunner
 
 from controllers.controller import Completed, Failed
 from nas.cli.main import app
+from nas.data.batches import Resident, scoring_batches
 from nas.data.embedded import make_synthetic
-from nas.data.settings import DataSettings
+from nas.data.prepared import PreparedData, prepare_dataset
+from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
-from nas.evaluators.child import resolve_precision, to_tensors, train_child
+from nas.evaluators.child import train_child
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.evaluators.registry import build_evaluator
-from nas.evaluators.settings import TrainingSettings
+from nas.evaluators.settings import child_training
 from nas.networks.description import skeleton_document
 from nas.networks.latency import LatencyError, measure_latency
 from nas.networks.random_weights import fill_at_random
@@ -28,7 +28,8 @@ from nas.networks.weights.described import load_described
 from nas.runs.config import config_from_document
 from nas.training.config import TrainConfig
 from nas.training.measure import evaluate_weights
-from nas.training.recipe import load_recipe
+from nas.training.numerics import resolve_precision
+from nas.training.recipe import Recipe, TrainingSettings, load_recipe
 from nas.training.scoring import score
 from nas.training.session import TrainResult, Watcher, choose_device, train_network
 from nas.training.trainer import Ending
@@ -60,9 +61,9 @@ def own_switches() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def images() -> ProxyData:
-    config = config_from_document({"data": {"name": "synthetic"}, "fidelity": {"train_examples": 512, "validation_examples": 200}})
-    return proxy_data(make_synthetic(1000, 10, image_size=16), config)
+def images() -> PreparedData:
+    wanted = Preparation(train_examples=512, test=False)
+    return prepare_dataset(make_synthetic(1000, 10, image_size=16), DataSettings(name="synthetic", validation_examples=200), wanted)
 
 
 def child_network(seed: int = 0) -> Network:
@@ -71,11 +72,11 @@ def child_network(seed: int = 0) -> Network:
 
 
 def settings(**changes) -> TrainingSettings:
-    return TrainingSettings(**({"batch_size": 64, "augmentation": "shift_flip", "learning_rate": 0.1} | changes))
+    return TrainingSettings.model_validate(child_training({"batch_size": 64, "augmentation": "shift_flip", "learning_rate": 0.1} | changes))
 
 
-def run(network: nn.Module, data: ProxyData, training: TrainingSettings, attempt: Attempt = FRESH) -> tuple[list[Report], Evaluation]:
-    child = train_child(network, to_tensors(data, DEVICE), training, 3, 0, None, attempt)
+def run(network: nn.Module, data: PreparedData, training: TrainingSettings, attempt: Attempt = FRESH) -> tuple[list[Report], Evaluation]:
+    child = train_child(network, data, Recipe(epochs=3, **dict(training)), 0, None, attempt, Resident(torch.device(DEVICE)))
     reports = []
     while True:
         try:
@@ -92,7 +93,7 @@ def losses(reports: list[Report]) -> list[float]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "auto", "float16"])
-def test_a_child_is_finite_learns_and_can_be_repeated(images: ProxyData, precision: str) -> None:
+def test_a_child_is_finite_learns_and_can_be_repeated(images: PreparedData, precision: str) -> None:
     first, evaluation = run(child_network(), images, settings(precision=precision))
     again, _ = run(child_network(), images, settings(precision=precision))
     assert isinstance(evaluation.outcome, Completed) and all(math.isfinite(loss) for loss in losses(first))
@@ -100,7 +101,7 @@ def test_a_child_is_finite_learns_and_can_be_repeated(images: ProxyData, precisi
     assert losses(again) == pytest.approx(losses(first), rel=SAME)
 
 
-def test_auto_computes_in_16_bits_and_keeps_weights_in_32(images: ProxyData) -> None:
+def test_auto_computes_in_16_bits_and_keeps_weights_in_32(images: PreparedData) -> None:
     network, seen = child_network(), set()
     convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     convolution.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
@@ -112,7 +113,7 @@ def test_auto_computes_in_16_bits_and_keeps_weights_in_32(images: ProxyData) -> 
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_child_goes_on_from_its_checkpoint(images: ProxyData, precision: str) -> None:
+def test_a_child_goes_on_from_its_checkpoint(images: PreparedData, precision: str) -> None:
     training = settings(precision=precision)
     whole, _ = run(child_network(), images, training, Attempt(keep=lambda epoch: epoch == 1))
     rest, evaluation = run(child_network(seed=1), images, training, Attempt(checkpoint=whole[0].checkpoint))
@@ -120,7 +121,7 @@ def test_a_child_goes_on_from_its_checkpoint(images: ProxyData, precision: str) 
     assert losses(rest) == pytest.approx(losses(whole)[1:], rel=SAME)
 
 
-def test_too_little_memory_is_an_outcome_and_the_next_child_trains(images: ProxyData) -> None:
+def test_too_little_memory_is_an_outcome_and_the_next_child_trains(images: PreparedData) -> None:
     class Large(Network):
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +146,8 @@ def test_a_searchs_evaluator_takes_the_gpu() -> None:
     config = config_from_document(document)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.max_memory_allocated()
-    child = build_evaluator(config, proxy_data(make_synthetic(1000, 10), config)).evaluate(CELLS, 0, None)
+    data = prepare_dataset(make_synthetic(1000, 10), config.data, config.preparation())
+    child = build_evaluator(config, data).evaluate(CELLS, 0, None)
     assert 0 <= next(child).reward <= 1
     with pytest.raises(StopIteration) as end:
         next(child)
@@ -156,15 +158,14 @@ def test_a_searchs_evaluator_takes_the_gpu() -> None:
 # ---------------------------------------------------------------------------------------------------- scoring and measuring
 
 
-def test_scoring_equals_the_cpus(images: ProxyData) -> None:
+def test_scoring_equals_the_cpus(images: PreparedData) -> None:
     network = build_network(CELLS, NASNetSkeleton(1, 8), classes=10, image_size=16)
     fill_at_random(network)
-    tensors = to_tensors(images)
-    batch = (tensors.validation_images.permute(0, 3, 1, 2).float() / 255, tensors.validation_labels)
-    here = score(network, [batch])
-    there = score(network.to(DEVICE), [(batch[0].to(DEVICE), batch[1].to(DEVICE))])
+    here, there = (
+        score(network.to(device), scoring_batches(images, images.validation, Resident(torch.device(device)))) for device in ("cpu", DEVICE)
+    )
     assert there.loss == pytest.approx(here.loss, rel=1e-4)
-    assert there.top1 == pytest.approx(here.top1, abs=1 / len(batch[1])) and there.images == here.images
+    assert there.top1 == pytest.approx(here.top1, abs=1 / here.images) and there.images == here.images == 200
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -188,11 +189,10 @@ def test_devices_that_are_there_are_taken() -> None:
 # ---------------------------------------------------------------------------------------------------- networks
 
 
-def training_data() -> TrainingData:
+def training_data() -> PreparedData:
     dataset = make_synthetic(600, 100, 10, 16)
-    first, second = (ArrayPart(dataset.train_images[part], dataset.train_labels[part]) for part in (slice(0, 400), slice(400, 600)))
-    test = ArrayPart(dataset.test_images, dataset.test_labels)
-    return TrainingData("synthetic", first, second, test, dataset.class_names, 3, 16, (0.5,) * 3, (0.25,) * 3, mirrors=False)
+    first, second = (dataset.train.take(part) for part in (range(400), range(400, 600)))
+    return PreparedData("synthetic", first, second, dataset.test, dataset.class_names, 3, 16, (0.5,) * 3, (0.25,) * 3, mirrors=False)
 
 
 def train(folder: Path, stop_after: int | None = None, recipe: str = "fast", **overrides) -> TrainResult:

@@ -62,7 +62,7 @@ def test_a_child_is_timed_on_a_cpu(tmp_path: Path) -> None:
     done = run("--device", "cpu", "--steps", "machine,training", "--output", str(tmp_path))
     assert done.returncode == 0, done.stdout + (tmp_path / "gpu_check.log").read_text()
     found = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert [row["what"] for row in found["training"]["rows"]] == ["step", "engine", "step", "step", "repeated"]
+    assert [row["what"] for row in found["training"]["rows"]] == ["step", "engine", "step", "engine", "step", "repeated"]
     assert all(row["ms"] > 0 for row in found["training"]["rows"][:-1]) and "torch" in found["machine"]["rows"][0]
 
 

@@ -20,10 +20,12 @@ class TrainProgress:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._line = time.monotonic()
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._steps_before = 0
         self._steps = 1
         self._best = 0.0
+        self._sum_seen = 0.0
+        self._loss = ""
 
     def __enter__(self) -> "TrainProgress":
         if self._console.is_terminal:
@@ -60,24 +62,33 @@ class TrainProgress:
         )
         if trainer.updates:
             self._best = max(0.0, position.best)
+            self._see_loss(position)
             where = f"epoch {position.epoch}" + (f", step {position.step}" if position.step else "")
             self._console.print(f"going on at {where}", highlight=False)
-        self._steps_before, self._steps, self._began = trainer.updates, trainer.steps_an_epoch, time.monotonic()
+        self._steps = trainer.steps_an_epoch
 
     def on_step(self, position: Position, steps: int) -> None:
         """A step of the optimiser was done."""
+        self._see_loss(position)
         done = (position.epoch - 1) * steps + position.step
+        left = self._left(done)
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
                 description=f"epoch {position.epoch}/{self._epochs}",
                 completed=position.step,
                 total=steps,
-                text=f"loss {position.loss_sum / position.step:.4f} · best {100 * self._best:.2f} % · {self._left(done)}",
+                text=" · ".join(filter(None, [self._loss, f"best {100 * self._best:.2f} %", left])),
             )
         elif time.monotonic() - self._line >= PLAIN_LINE_EVERY:
-            loss = f"loss {position.loss_sum / position.step:.4f}"
-            self._say(f"epoch {position.epoch}/{self._epochs} · step {position.step}/{steps} · {loss} · {self._left(done)}")
+            where = f"epoch {position.epoch}/{self._epochs} · step {position.step}/{steps}"
+            self._say(" · ".join(filter(None, [where, self._loss, left])))
+
+    def _see_loss(self, position: Position) -> None:
+        """Keep the mean loss of the epoch as it was when last read: on a GPU that is not after every step; "" before the first time."""
+        if position.loss_sum != self._sum_seen:
+            self._sum_seen = position.loss_sum
+            self._loss = f"loss {position.loss_sum / position.step:.4f}" if position.loss_sum else ""
 
     def on_epoch(self, record: EpochRecord, is_best: bool) -> None:
         """An epoch ended."""
@@ -89,10 +100,11 @@ class TrainProgress:
         )
 
     def _left(self, done: int) -> str:
-        new = done - self._steps_before
-        if new <= 0:
+        """From the steps of this session after its first one, in which a GPU's kernels are loaded."""
+        if self._began is None:
+            self._began, self._steps_before = time.monotonic(), done
             return ""
-        return f"{duration((time.monotonic() - self._began) / new * (self._epochs * self._steps - done))} left"
+        return f"{duration((time.monotonic() - self._began) / (done - self._steps_before) * (self._epochs * self._steps - done))} left"
 
     def _say(self, text: str) -> None:
         self._line = time.monotonic()
