@@ -16,10 +16,11 @@ from nas.data.prepared import prepare
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Attempt
 from nas.evaluators.registry import build_evaluator
+from nas.evaluators.settings import rung_epochs
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
-from nas.runs.halving import Halving, Rung, rung_epochs
+from nas.runs.halving import Halving, Rung
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET
 from nas.training.checkpoint import parse_checkpoint

@@ -343,7 +343,7 @@ def test_every_skeleton_is_written_and_read_without_loss(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "tree"}, "a `kind`, one of"),
+        ({"kind": "tree"}, "unknown skeleton family 'tree'; choose one of"),
         ({"cells": "x"}, "cells"),
         ({"cells": 0}, "1..50"),
         ({"wings": 2}, "unknown key 'wings'"),
