@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 import pytest
+from support.children import finish
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed
 from nas.data import PreparedData, prepare
@@ -30,16 +31,6 @@ NASNET = load_space("nasnet")
 
 def genotype(seed: int, space=NASNET) -> Genotype:
     return space.decode(sample_actions(space, random.Random(seed)))
-
-
-def finish(child):
-    """All reports and the evaluation of a child."""
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
 
 
 # ---------------------------------------------------------------------------------------------------- training

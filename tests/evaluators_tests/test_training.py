@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.children import finish
 from torch import nn
 
 from controllers.controller import Completed, Failed
@@ -89,12 +90,7 @@ def recipe(epochs: int, training: TrainingSettings | None = None) -> Recipe:
 def run(network, data, training=None, epochs=2, seed=0, time_limit=None) -> tuple[list[Report], Evaluation]:
     """All reports and the evaluation."""
     child = train_child(network, data, recipe(epochs, training), seed, time_limit)
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
+    return finish(child)
 
 
 def watch(network: Tiny) -> list[torch.Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.children import finish
 
 from controllers.controller import Completed, Stopped, random_for
 from nas.cli.views import run as report
@@ -160,15 +161,6 @@ def training() -> SearchConfig:
             "runner": {"kind": "local", "checkpoint_seconds": 0.0},
         }
     )
-
-
-def finish(child: Any) -> tuple[list[Any], Any]:
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
 
 
 def measured(reports: list[Any]) -> list[tuple[int, float, float]]:
