@@ -331,7 +331,9 @@ def _holds(given: object, held: Any, name: str) -> None:  # noqa: ANN401 - plain
         for key, inner in given.items():
             _holds(inner, held[key], f"{name}.{key}")
     elif isinstance(given, list):
-        expect(given == list(held), f"{name} was {given!r} and is {held!r}")
+        expect(len(given) == len(held), f"{name} was {given!r} and is {held!r}")
+        for number, (inner, kept) in enumerate(zip(given, held, strict=True)):
+            _holds(inner, kept, f"{name}.{number}")
     elif isinstance(held, float) and isinstance(given, str | int) and not isinstance(given, bool):
         expect(float(given) == held, f"{name} was {given!r} and is {held!r}")
     else:

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from nas.data.proxy import proxy_data
 from scipy.stats import spearmanr
 
 from controllers.controller import Completed
-from nas.data import Dataset, load_dataset
+from nas.data.dataset import Dataset
+from nas.data.prepared import prepare_dataset
+from nas.data.registry import load_dataset
 from nas.evaluators.child import TrainingEvaluator
 from nas.runs.config import SearchConfig
 from search_spaces.nasnet import NASNET
@@ -95,7 +96,7 @@ def configure(settings: dict[str, object]) -> SearchConfig:
 
 def measure(config: SearchConfig, dataset: Dataset, cells: int, seeds: int) -> Measured:
     """Train every cell with every seed."""
-    evaluator = TrainingEvaluator(proxy_data(dataset, config), config)
+    evaluator = TrainingEvaluator(prepare_dataset(dataset, config.data, config.preparation()), config)
     rewards, seconds = np.full((cells, seeds), np.nan), np.zeros((cells, seeds))
     next(evaluator.evaluate(NASNET.decode(sample_actions(NASNET, random.Random(0))), 0, None))  # what PyTorch sets up once
     for cell, seed in itertools.product(range(cells), range(seeds)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.children import finish
 from torch import nn
 from typer.testing import CliRunner
 
@@ -77,12 +78,7 @@ def settings(**changes) -> TrainingSettings:
 
 def run(network: nn.Module, data: PreparedData, training: TrainingSettings, attempt: Attempt = FRESH) -> tuple[list[Report], Evaluation]:
     child = train_child(network, data, Recipe(epochs=3, **dict(training)), 0, None, attempt, Resident(torch.device(DEVICE)))
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
+    return finish(child)
 
 
 def losses(reports: list[Report]) -> list[float]:

@@ -9,7 +9,7 @@ import pytest
 
 from nas.runs.folder import RunFolder
 
-BLOCKED = "import sys; sys.modules['ray'] = None; from nas.cli import main; main()"
+BLOCKED = "import sys; sys.modules['ray'] = None; from nas.cli.main import main; main()"
 
 
 def nas(*arguments: str, cwd: Path) -> str:

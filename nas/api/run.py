@@ -1,7 +1,6 @@
 """A run as an object: what it has found, and asking and telling for people with a training loop of their own. No torch at import."""
 
 import html
-import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from controllers.controller import Completed, Controller, Failed, Outcome, Stopped
+from controllers.controller import Completed, Controller, Failed, Outcome, RewardError, Stopped, as_number
 from nas.api.shown import as_svg, html_table
 from nas.errors import ConfigError, RunError
-from nas.evaluators.evaluator import Evaluation, Report
+from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.runs.config import FinalistSettings, SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, AskTell, Watcher
@@ -209,13 +208,14 @@ class Run:
             UserError: the child is not one that was asked for and not yet told, or the reward is no share in [0, 1].
         """
         children, trial = self._running(child)
-        outcome = result if isinstance(result, Completed | Stopped | Failed) else Completed(float(result))
-        if isinstance(outcome, Completed) and not math.isfinite(outcome.reward):
-            outcome = Failed("diverged", f"the reward is {outcome.reward}")
-        if not isinstance(outcome, Failed) and not 0 <= outcome.reward <= 1:
-            raise ConfigError(f"a reward must be a share in [0, 1], but trial {trial.number} was told {outcome.reward:g}")
+        try:
+            outcome = result if isinstance(result, Completed | Stopped | Failed) else Completed(as_number(result))
+        except RewardError as problem:
+            if problem.reason != "diverged":
+                raise ConfigError(f"trial {trial.number}: {problem}") from None
+            outcome = Failed("diverged", str(problem))
         with children.ledger.together():
-            children.tell(trial, Evaluation(outcome, {name: float(v) for name, v in (metrics or {}).items() if math.isfinite(v)}))
+            children.tell(trial, Evaluation(outcome, finite(metrics or {})))
         self._out.discard(trial.number)
         return _record(trial, children.space, self.path.name)
 

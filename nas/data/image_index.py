@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from nas.data.dataset import Dataset, ImageFiles
 from nas.data.folder import FolderFiles, check_classes, find_files
@@ -89,9 +90,15 @@ def _check(path: Path, known: CheckedFile | None) -> CheckedFile:
         image = decode(content)
         to_rgb(image)
     except READING_ERRORS as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-        return CheckedFile(digest, status.st_size, status.st_mtime_ns, problem=reason)
+        return CheckedFile(digest, status.st_size, status.st_mtime_ns, problem=_reason(problem))
     return CheckedFile(digest, status.st_size, status.st_mtime_ns, min(image.size), image.mode)
+
+
+def _reason(problem: Exception) -> str:
+    """Why a file is no image, in a few words that are the same every time."""
+    if isinstance(problem, UnidentifiedImageError):  # its text names the buffer in memory by its address
+        return "no known image format"
+    return str(problem).splitlines()[0] if str(problem) else type(problem).__name__
 
 
 def _dataset(found: FolderFiles, files: Mapping[str, CheckedFile]) -> Dataset:

@@ -85,14 +85,14 @@ def smaller_batch(recipe: Recipe, divisor: int) -> Recipe:
     """The recipe at a fraction of the batch size, for a child that had too little memory.
 
     The learning rate shrinks with the batch (the linear rule of Goyal et al. 2017, arXiv 1706.02677), so that an epoch moves
-    the weights about as far.
+    the weights about as far. Batch normalisation needs two images.
     """
     if divisor == 1:
         return recipe
     optimizer = recipe.optimizer
     if optimizer.per_images is None:  # else it follows the batch by itself
         optimizer = optimizer.model_copy(update={"learning_rate": optimizer.learning_rate / divisor})
-    return recipe.model_copy(update={"batch_size": max(1, recipe.batch_size // divisor), "optimizer": optimizer})
+    return recipe.model_copy(update={"batch_size": max(2, recipe.batch_size // divisor), "optimizer": optimizer})
 
 
 class _TimeLimitError(Exception):

@@ -139,7 +139,7 @@ def _named_weights(library: str, handover: Handover, path: Path) -> str:
         raise ConfigError(f"--format {library}-weights hands weights over; name them with --weights")
     network, images = handover.network(), example_images(handover)
     state = in_layout(network, handover.architecture.skeleton, library)
-    write_weights(path, state, to_metadata(handover.description()))
+    write_weights(path, state, to_metadata(handover))
     expected = logits(network, images)
     sentence = compare(expected, logits(gather(None, path, {}).network(), images), SAME_LIBRARY, path.name)
     name, theirs = load_published(handover.architecture, library, state)
@@ -154,7 +154,7 @@ def write_weights_beside(handover: Handover, path: Path) -> Path:
     from nas.networks.weights.files import write_weights
 
     state = {name: tensor for name, tensor in handover.network().state_dict().items() if not name.startswith(TRAINING_ONLY)}
-    write_weights(path.with_suffix(".safetensors"), state, to_metadata(handover.description()))
+    write_weights(path.with_suffix(".safetensors"), state, to_metadata(handover))
     return path.with_suffix(".safetensors")
 
 

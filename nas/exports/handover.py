@@ -1,7 +1,7 @@
 """Gathers what is handed over: a genotype, the network around it, its weights, input and classes. No torch at import."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,32 +22,13 @@ class ExportError(ConfigError):
 
 
 @dataclass(frozen=True)
-class Handover:
-    """A network, the input it expects, what its outputs mean, and its weights.
+class Handover(NetworkDescription):
+    """A described network with its weights.
 
-    Attributes:
-        architecture: genotype in a skeleton at a resolution.
-        mean: per channel, of pixels scaled to [0, 1]; subtracted from them.
-        std: per channel; they are divided by it afterwards.
-        class_names: one for each output, or empty where they are not known.
-        facts: what else is worth knowing, such as the data set and the accuracy.
-        crop_fraction: share of the shorter side that scoring sees.
-        interpolation: how images are resized.
-        weights: the network's parameters and buffers by name, without those that only training uses; None: untrained.
+    ``weights`` are the network's parameters and buffers by name, without those that only training uses; None: untrained.
     """
 
-    architecture: Architecture
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    class_names: tuple[str, ...] = ()
-    facts: Mapping[str, str | int | float] = field(default_factory=dict)
-    crop_fraction: float = 1.0
-    interpolation: str = "bicubic"
     weights: "Mapping[str, Tensor] | None" = None
-
-    def description(self) -> NetworkDescription:
-        """What a file of the weights says of itself."""
-        return NetworkDescription(self.architecture, self.mean, self.std, self.class_names, self.facts)
 
     def network(self) -> "Network":
         """The network in evaluation mode. Without weights it has random ones (seed 0), also in norms and layer scales.
@@ -66,7 +47,7 @@ class Handover:
 
     def metadata_text(self) -> str:
         """The description of the network as JSON, as a weights file has it in its header."""
-        return to_metadata(self.description())["network"]
+        return to_metadata(self)["network"]
 
 
 TRAINING_ONLY = ("progress", "auxiliary.")
@@ -95,17 +76,9 @@ def gather(genotype: Genotype | None, weights: str | Path | None, chosen: Mappin
     if weights.is_dir():
         weights, facts = _of_training(weights)
     described = _described(weights, genotype, chosen)
-    facts = {**described.facts, **facts}
-    return Handover(
-        described.architecture,
-        described.mean,
-        described.std,
-        described.class_names,
-        facts,
-        crop_fraction=described.crop_fraction,
-        interpolation=described.interpolation,
-        weights=_fitting(weights, described.architecture),
-    )
+    known = {**described.facts, **facts}
+    held = _fitting(weights, described.architecture)
+    return Handover(described.architecture, described.mean, described.std, described.class_names, known, held)
 
 
 def is_trained(path: str | Path) -> bool:

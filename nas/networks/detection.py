@@ -76,7 +76,7 @@ def faster_rcnn(network: Network, classes: int, *, out_channels: int = 256, fine
     return FasterRCNN(backbone, classes, rpn_anchor_generator=anchors, box_roi_pool=pooler, **options)
 
 
-def load_detector(trained: Path, classes: int, **options: object) -> FasterRCNN:
+def load_detector(trained: str | Path, classes: int, **options: object) -> FasterRCNN:
     """A detector whose backbone is a trained network without its classifier; images are normalised as the network was trained.
 
     Args:
@@ -87,7 +87,8 @@ def load_detector(trained: Path, classes: int, **options: object) -> FasterRCNN:
     Raises:
         UserError: there are no such weights, or the network has no map of stride 4 or more.
     """
-    file = trained / "best.safetensors" if trained.is_dir() else trained
+    place = Path(trained)
+    file = place / "best.safetensors" if place.is_dir() else place
     if not file.is_file():
         raise WeightsError(f"{file}: there is no such file; name the folder of a training, or a file of weights")
     description = read_description(file)

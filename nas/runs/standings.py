@@ -77,10 +77,10 @@ class Standings:
         return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
 
 
-def read_lineup(file: Path) -> tuple[Lineup, FinalistSettings]:
+def read_lineup(file: str | Path) -> tuple[Lineup, FinalistSettings]:
     """The lineup and the settings that a stage was begun with. Raises RunError where the file is damaged."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(Path(file).read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA or not all(type(number) is int for number in document["trials"]) or not document["trials"]:
             raise ValueError("it is not")
         settings = validated(FinalistSettings, document["settings"])

@@ -45,6 +45,7 @@ def test_a_child_begun_by_the_old_code_is_trained_anew(old, monkeypatch):
     last = max(i for i, line in enumerate(lines) if '"event":"finished"' in line)
     ledger.write_text("".join(lines[:last]))
     (old / "run" / "snapshot.safetensors").unlink()
+    shutil.rmtree(old / "run" / "finalists")  # which names the trial
     reward = json.loads(lines[last])["reward"]
     nas(["resume", "run"], old, monkeypatch)
     assert list(RunFolder(old / "run").state().trials.values())[5].reward == pytest.approx(reward, abs=0.05)

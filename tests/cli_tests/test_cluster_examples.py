@@ -80,10 +80,10 @@ def test_a_run_is_started_where_there_is_none_and_resumed_where_there_is_one(tmp
         return re.findall("<(.*)>", subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
 
     run = tmp_path / "a run"
-    assert words(str(run), "--set", "a=b c") == ["-m", "nas.cli.main", "search", "--run", str(run), "--set", "a=b c"]
+    assert words(str(run), "--set", "a=b c") == ["-m", "nas", "search", "--run", str(run), "--set", "a=b c"]
     run.mkdir()
     (run / "ledger.jsonl").write_text("{}\n")
-    assert words(str(run), "--set", "a=b c") == ["-m", "nas.cli.main", "resume", str(run)]
+    assert words(str(run), "--set", "a=b c") == ["-m", "nas", "resume", str(run)]
 
 
 def test_the_rayjob_manifest_has_what_the_operator_needs_and_commands_that_exist() -> None:

@@ -81,7 +81,7 @@ def test_listing_controllers_does_not_import_torch():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("pso", {}, "unknown controller 'pso'; choose one of ppo, reinforce, evolution"),
+        ("pso", {}, "unknown controller 'pso' (did you mean 'ppo'?); choose one of ppo, reinforce, evolution"),
         ("ppo", {"lr": 0.1}, "no option 'lr'; valid options: preset, algorithm, hidden"),
         ("ppo", {"hidden": "100"}, "'hidden' of controller 'ppo' must be an integer, but got '100'"),
         ("ppo", {"hidden": True}, "must be an integer, but got True"),

@@ -49,7 +49,7 @@ def test_broken_files_are_skipped_and_odd_ones_counted(tree: Path) -> None:
     assert (data.channels, data.side) == (3, 40)
     skipped, converted = data.notes
     assert skipped.startswith("4 files cannot be read as images and are skipped: ")
-    assert skipped.count("cut.jpg") == 2 and "empty.jpg (" in skipped and "text.png (" in skipped
+    assert skipped.count("cut.jpg") == 2 and "empty.jpg (no known image format)" in skipped and "text.png (no known" in skipped
     assert converted == "converted while reading: 1 CMYK, 1 greyscale, 1 palette, 1 transparent"
 
 

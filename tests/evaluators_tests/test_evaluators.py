@@ -8,18 +8,20 @@ import time
 from collections import Counter
 
 import pytest
+from support.children import finish
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed
 from nas.data import PreparedData, prepare
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError
+from nas.evaluators.child import smaller_batch
 from nas.evaluators.objective import synthetic_optimum, synthetic_reward
 from nas.evaluators.registry import build_evaluator
 from nas.evaluators.settings import FailureReason, Fidelity, SyntheticSettings, child_training
 from nas.evaluators.synthetic import SyntheticEvaluator, choose_failure
 from nas.runners.runner import Job, run_child
 from nas.runs.config import SearchConfig
-from nas.training.recipe import RegularisationSettings, TrainingSettings
+from nas.training.recipe import Recipe, RegularisationSettings, TrainingSettings
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
@@ -29,16 +31,6 @@ NASNET = load_space("nasnet")
 
 def genotype(seed: int, space=NASNET) -> Genotype:
     return space.decode(sample_actions(space, random.Random(seed)))
-
-
-def finish(child):
-    """All reports and the evaluation of a child."""
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -109,6 +101,13 @@ def test_a_network_too_large_for_the_memory_fails_as_out_of_memory(config, monke
     assert finish(built.evaluate(genotype(0), 0, None))[1].outcome == Failed(
         "out_of_memory", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
     )
+
+
+def test_a_smaller_batch_keeps_two_images_and_shrinks_the_learning_rate():
+    recipe = Recipe(batch_size=32)
+    quarter = smaller_batch(recipe, 4)
+    assert (quarter.batch_size, quarter.optimizer.learning_rate) == (8, recipe.optimizer.learning_rate / 4)
+    assert smaller_batch(recipe.model_copy(update={"batch_size": 3}), 4).batch_size == 2 and smaller_batch(recipe, 1) is recipe
 
 
 def test_training_needs_data(config):

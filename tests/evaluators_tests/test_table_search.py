@@ -29,7 +29,7 @@ REAL = SHARED_DATA / "nasbench201.csv.gz"
 
 
 def nas(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas.cli.main", *arguments]
+    command = [sys.executable, "-m", "nas", *arguments]
     return subprocess.run(command, cwd=cwd, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from support.children import finish
 from torch import nn
 
 from controllers.controller import Completed, Failed
@@ -89,12 +90,7 @@ def recipe(epochs: int, training: TrainingSettings | None = None) -> Recipe:
 def run(network, data, training=None, epochs=2, seed=0, time_limit=None) -> tuple[list[Report], Evaluation]:
     """All reports and the evaluation."""
     child = train_child(network, data, recipe(epochs, training), seed, time_limit)
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
+    return finish(child)
 
 
 def watch(network: Tiny) -> list[torch.Tensor]:
@@ -130,7 +126,7 @@ def test_the_reward_is_the_accuracy_on_the_validation_images(digits):
     with torch.no_grad():
         chosen = network.eval()(pixels(digits, digits.validation)).argmax(1)
     accuracy = (chosen.numpy() == digits.validation.labels).mean()
-    assert evaluation.outcome == Completed(pytest.approx(accuracy))
+    assert isinstance(evaluation.outcome, Completed) and evaluation.outcome.reward == pytest.approx(accuracy)
 
 
 def test_the_steps_are_those_of_a_plain_reference():

@@ -14,7 +14,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from nas.cli.main import app
-from nas.data.batches import scoring_batches
+from nas.data.batches import Resident, scoring_batches
+from nas.data.prepared import prepare
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError
 from nas.networks.description import skeleton_document
@@ -22,7 +23,7 @@ from nas.networks.weights.described import load_into
 from nas.networks.weights.files import WeightsError, read_weights, write_weights
 from nas.networks.weights.layouts import describe_weights, in_layout, recognise
 from nas.training.config import TrainConfig
-from nas.training.measure import _prepared, _recipe, evaluate_weights
+from nas.training.measure import _prepared, evaluate_weights
 from nas.training.plan import describe_training
 from nas.training.recipe import load_recipe
 from nas.training.scoring import score
@@ -118,7 +119,7 @@ def test_evaluate_scores_a_timm_file_as_timm_would(place: Path) -> None:
     assert loaded.mean == (0.485, 0.456, 0.406)
     theirs = timm.create_model("convnext_tiny", num_classes=3).eval()
     theirs.load_state_dict(weights, strict=True)
-    expected = score(theirs, scoring_batches(loaded, loaded.test, _recipe(description), torch.device("cpu"), 0))
+    expected = score(theirs, scoring_batches(loaded, loaded.test, Resident(torch.device("cpu"))))
     assert measured.scores.loss == pytest.approx(expected.loss, rel=1e-4)
     assert measured.scores.top1 == expected.top1
     said = "\n".join(measured.lines())
@@ -182,8 +183,6 @@ def test_other_classes_than_the_datas_are_refused(place: Path) -> None:
 
 
 def test_a_training_starts_from_a_timm_file_of_other_classes(place: Path) -> None:
-    from nas.data.training_data import load_training_data
-
     recipe, genotype = load_recipe("fast", {}), load_reference("convnext")
     write_weights(place / "other.safetensors", published("timm:convnext_tiny", num_classes=5).state_dict())
     config = TrainConfig(
@@ -195,7 +194,7 @@ def test_a_training_starts_from_a_timm_file_of_other_classes(place: Path) -> Non
     )
     said = "\n".join(describe_training(genotype, config, place / "trained", timed=False))
     assert "other.safetensors (weights of ConvNeXt as timm names it, converted)" in said
-    network = build_for_training(genotype, config, load_training_data(config.data, recipe, 32))
+    network = build_for_training(genotype, config, prepare(config.data, recipe.preparation(image_size=32)))
     theirs = read_weights(place / "other.safetensors")
     assert torch.equal(network.state_dict()["stem.conv.weight"], theirs["stem.0.weight"])
     assert network.state_dict()["head.classifier.weight"].shape == (3, 768)

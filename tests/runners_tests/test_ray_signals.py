@@ -33,7 +33,7 @@ def test_whoever_stops_while_ray_starts_is_answered_at_once(number: int, monkeyp
 
     console = Console(file=io.StringIO(), width=100)
     monkeypatch.setattr("ray.init", slow)
-    with Stopper(console, "stopping") as stopper:
+    with Stopper(console.print, "stopping") as stopper:
         start_ray(RunnerSettings(), 1)
         assert stopper.asked()
     assert answered == ["\nstopping (Ctrl-C again to stop at once)\n"]
@@ -50,7 +50,7 @@ def test_a_second_ctrl_c_does_not_wait_for_ray(monkeypatch: pytest.MonkeyPatch) 
         up.wait(60)
 
     monkeypatch.setattr("ray.init", slow)
-    with Stopper(Console(quiet=True), "stopping") as stopper, pytest.raises(KeyboardInterrupt):
+    with Stopper(lambda line: None, "stopping") as stopper, pytest.raises(KeyboardInterrupt):
         start_ray(RunnerSettings(), 1)
     assert not up.is_set()
     up.set()

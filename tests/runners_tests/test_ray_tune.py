@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nas.data.proxy import prepare
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from support.paths import ROOT
@@ -24,6 +23,7 @@ from controllers.controller import Completed, Failed, Outcome, Stopped, random_f
 from controllers.options import ControllerError
 from controllers.registry import CONTROLLERS
 from nas import ray_tune
+from nas.data.prepared import prepare
 from nas.errors import GenotypeError, RunError
 from nas.evaluators.objective import synthetic_reward
 from nas.ray_tune import ControllerSearcher, genotype_of
@@ -238,7 +238,7 @@ def test_an_interrupted_child_goes_on_from_its_checkpoint(monkeypatch: pytest.Mo
     config = build_config("laptop", ["fidelity.train_examples=64", "data.validation_examples=64", "fidelity.epochs=4"])
     suggestion = ControllerSearcher(NASNET, "random").suggest("t")
     assert isinstance(suggestion, dict)
-    data = prepare(config)
+    data = prepare(config.data, config.preparation())
     ray_tune.child(suggestion, config, data, checkpoint_every=2)
     whole, reports[:] = list(reports), []
     assert [line["epoch"] for line in whole] == [1, 2, 3, 4] and list(kept) == [2]

@@ -21,8 +21,9 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger, read_records
-from nas.runs.loop import QUIET, Ending
+from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.state import RunState
+from nas.tools.interrupts import Stopper
 from search_spaces.genotype import Genotype
 
 
@@ -130,7 +131,8 @@ def test_whoever_stops_before_there_is_a_worker_begins_no_child(tmp_path: Path, 
 
     runner = Scripted(lambda job: Ended(job.trial, job.attempt, Evaluation(Completed(0.5))))
     monkeypatch.setattr("nas.runners.local.LocalRunner", start)
-    result = engine.start(config(3), tmp_path / "run", QUIET)
+    with Stopper(lambda line: None, "stopping") as stopper:
+        result = engine.start(config(3), tmp_path / "run", Watcher(stop=stopper.asked))
     assert result.ending is Ending.INTERRUPTED
     assert runner.jobs == [] and not result.state.trials
 

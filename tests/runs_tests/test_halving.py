@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.children import finish
 
 from controllers.controller import Completed, Stopped, random_for
 from nas.cli.views import run as report
@@ -16,10 +17,11 @@ from nas.data.prepared import prepare
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Attempt
 from nas.evaluators.registry import build_evaluator
+from nas.evaluators.settings import rung_epochs
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
-from nas.runs.halving import Halving, Rung, rung_epochs
+from nas.runs.halving import Halving, Rung
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET
 from nas.training.checkpoint import parse_checkpoint
@@ -159,15 +161,6 @@ def training() -> SearchConfig:
             "runner": {"kind": "local", "checkpoint_seconds": 0.0},
         }
     )
-
-
-def finish(child: Any) -> tuple[list[Any], Any]:
-    reports = []
-    while True:
-        try:
-            reports.append(next(child))
-        except StopIteration as end:
-            return reports, end.value
 
 
 def measured(reports: list[Any]) -> list[tuple[int, float, float]]:

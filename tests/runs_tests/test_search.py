@@ -121,7 +121,7 @@ def test_failed_children_are_recorded_with_their_reason_and_the_search_goes_on(t
     assert reasons == {"exception", "diverged", "out_of_memory"}
     assert state.spent == 60 and sum(isinstance(o, Completed) for o in outcomes) > 15
     detail = next(o.detail for o in outcomes if isinstance(o, Failed) and o.reason == "exception")
-    assert "RuntimeError: synthetic: an exception" in detail and "evaluators.py" in detail
+    assert "RuntimeError: synthetic: an exception" in detail and "synthetic.py" in detail
 
 
 def test_a_child_over_its_time_limit_fails_and_the_search_goes_on(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_nasnet_a_learns_real_images_with_drop_path_and_auxiliary_head(cifar10: 
     assert isinstance(skeleton, NASNetSkeleton) and skeleton.drop_path_keep == 0.6
     network = build_network(load_reference("nasnet-a"), replace(skeleton, auxiliary=True), classes=10, image_size=32)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    pixels = torch.from_numpy(np.array(cifar10.train_images[:16])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(np.array(cifar10.train.images[:16])).permute(0, 3, 1, 2).float() / 127.5 - 1
     images = pixels.contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(np.array(cifar10.train_labels[:16]))
+    labels = torch.from_numpy(np.array(cifar10.train.labels[:16]))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=5e-4)
     main, auxiliary = [], []
     for step in range(16):
@@ -75,9 +75,9 @@ def test_a_published_network_learns_a_few_real_images(cifar10, genotype, skeleto
     torch.manual_seed(0)
     network = build_network(load_reference(genotype), load_skeleton(skeleton), classes=10, image_size=image_size)
     network.to(memory_format=torch.channels_last).train()
-    pixels = torch.from_numpy(np.array(cifar10.train_images[:examples])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = torch.from_numpy(np.array(cifar10.train.images[:examples])).permute(0, 3, 1, 2).float() / 127.5 - 1
     images = F.interpolate(pixels, size=(image_size, image_size), mode="bilinear").contiguous(memory_format=torch.channels_last)
-    labels = torch.from_numpy(np.array(cifar10.train_labels[:examples]))
+    labels = torch.from_numpy(np.array(cifar10.train.labels[:examples]))
     steps = optimizer(network.parameters())
     losses = []
     for _ in range(6):

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nas.data.training_data import ArrayPart, TrainingData, load_training_data
 from safetensors.torch import load_file
 
+from nas.data.dataset import ArrayPart
 from nas.data.embedded import make_synthetic
+from nas.data.prepared import PreparedData, prepare
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, DataError, RunError, UserError
 from nas.networks.description import read_skeleton, skeleton_document
@@ -40,12 +41,11 @@ CONVNEXT = skeleton_document(
 SHORT = {"epochs": 2, "batch_size": 32}
 
 
-def tiny_data(train: int = 96, classes: int = 3, side: int = 8) -> TrainingData:
+def tiny_data(train: int = 96, classes: int = 3, side: int = 8) -> PreparedData:
     dataset = make_synthetic(train + 60, 60, classes, side)
     parts = (slice(0, train), slice(train, train + 60))
-    first, second = (ArrayPart(dataset.train_images[part], dataset.train_labels[part]) for part in parts)
-    test = ArrayPart(dataset.test_images, dataset.test_labels)
-    return TrainingData("tiny", first, second, test, dataset.class_names, 3, side, (0.5,) * 3, (0.25,) * 3, mirrors=True)
+    first, second = (ArrayPart(dataset.train.images[part], dataset.train.labels[part]) for part in parts)
+    return PreparedData("tiny", first, second, dataset.test, dataset.class_names, 3, side, (0.5,) * 3, (0.25,) * 3, mirrors=True)
 
 
 def config(recipe: str = "fast", skeleton: dict[str, object] = SMALL, overrides: dict[str, object] | None = None, **changes) -> TrainConfig:
@@ -61,7 +61,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def run(settings: TrainConfig, folder: Path, data: TrainingData, stop_after: int | None = None, genotype=CELLS) -> TrainResult:
+def run(settings: TrainConfig, folder: Path, data: PreparedData, stop_after: int | None = None, genotype=CELLS) -> TrainResult:
     """Train; with ``stop_after``, as somebody would who stops it after so many steps."""
     steps = 0
 
@@ -282,7 +282,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_keeps_what_was_good(tmp_
     assert first.ending is Ending.INTERRUPTED and first.epochs == 1
     kept = weights(tmp_path)
 
-    def poison(trainer: Trainer, _: TrainingData) -> None:
+    def poison(trainer: Trainer, _: PreparedData) -> None:
         with torch.no_grad():
             trainer.network.classifier.bias.fill_(float("nan"))
 
@@ -343,7 +343,7 @@ def test_every_skeleton_is_written_and_read_without_loss(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "tree"}, "a `kind`, one of"),
+        ({"kind": "tree"}, "unknown skeleton family 'tree'; choose one of"),
         ({"cells": "x"}, "cells"),
         ({"cells": 0}, "1..50"),
         ({"wings": 2}, "unknown key 'wings'"),
@@ -364,7 +364,7 @@ def test_damaged_checkpoints_and_weights_are_named(uninterrupted: Path, tmp_path
 
 
 def test_fine_tuning_starts_from_the_weights_and_leaves_a_classifier_of_other_classes_out(uninterrupted: Path) -> None:
-    data = load_training_data(DataSettings(name="digits"), load_recipe("fast"))
+    data = prepare(DataSettings(name="digits"), load_recipe("fast").preparation())
     source = load_file(uninterrupted / "best.safetensors")
     settings = config("nasnet-cifar", weights=str(uninterrupted / "best.safetensors"))
     network = build_for_training(CELLS, settings, data).state_dict()
@@ -375,7 +375,7 @@ def test_fine_tuning_starts_from_the_weights_and_leaves_a_classifier_of_other_cl
 
 
 def test_the_validation_part_is_held_out_of_the_training_set() -> None:
-    data = load_training_data(DataSettings(name="digits"), load_recipe("fast"))
+    data = prepare(DataSettings(name="digits"), load_recipe("fast").preparation())
     parts = [{image.tobytes() for image in part.images} for part in (data.train, data.validation, data.test)]
     assert [len(part) for part in (data.train, data.validation, data.test)] == [958, 479, 360]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
