@@ -74,8 +74,11 @@ def test_weights_score_what_they_scored(source, old, monkeypatch):
     assert float(found[1]) == pytest.approx(100 * test["top1"], abs=0.005) and float(found[2]) == pytest.approx(test["loss"], abs=6e-5)
 
 
-@pytest.mark.parametrize("form", ["python", "timm", "onnx", "safetensors", "torch-export"])
-@pytest.mark.parametrize("source", ["training", "weights.safetensors"])
+@pytest.mark.parametrize(
+    ("source", "form"),
+    [("training", "python"), ("training", "timm"), ("training", "onnx"), ("weights.safetensors", "safetensors"),
+     ("weights.safetensors", "torch-export")],
+)  # fmt: skip
 def test_weights_are_exported(source, form, old, monkeypatch):
     suffix = {"python": "py", "timm": "py", "torch-export": "pt2"}.get(form, form)
     assert "logits equal the network" in nas(["export", source, "--format", form, "-o", f"out.{suffix}"], old, monkeypatch)

@@ -91,7 +91,7 @@ def commands(data: Path, seed: int) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize(("search_seed", "later_seed"), [(0, 0), (0, 7), (7, 0), (7, 3)])
+@pytest.mark.parametrize(("search_seed", "later_seed"), [(0, 0), (7, 3), pytest.param(0, 7, marks=pytest.mark.slow), pytest.param(7, 0, marks=pytest.mark.slow)])
 def test_no_test_image_is_ever_trained_or_chosen_on(folder, search_seed, later_seed, seen, tmp_path, monkeypatch):
     nas(search(folder, search_seed), tmp_path, monkeypatch)
     for arguments in commands(folder, later_seed).values():
@@ -101,7 +101,7 @@ def test_no_test_image_is_ever_trained_or_chosen_on(folder, search_seed, later_s
     assert seen.trained | seen.scored | seen.tested == set(range(2 * EACH)), "every image has its place, copies beside their originals"
 
 
-@pytest.mark.parametrize("pair", list(itertools.permutations(["train named", "transfer", "compare"], 2)), ids=" then ".join)
+@pytest.mark.parametrize("pair", list(itertools.combinations(["train named", "transfer", "compare"], 2)), ids=" then ".join)
 def test_commands_that_need_no_search_agree_with_each_other(pair, folder, seen, tmp_path, monkeypatch):
     for seed, name in enumerate(pair):
         arguments = [argument.replace("run/best/1.yaml", "nasnet-a") for argument in commands(folder, seed)[name]]
