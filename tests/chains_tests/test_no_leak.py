@@ -91,7 +91,10 @@ def commands(data: Path, seed: int) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize(("search_seed", "later_seed"), [(0, 0), (7, 3), pytest.param(0, 7, marks=pytest.mark.slow), pytest.param(7, 0, marks=pytest.mark.slow)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("search_seed", "later_seed"), [(0, 0), (7, 3), pytest.param(0, 7, marks=SLOW), pytest.param(7, 0, marks=SLOW)])
 def test_no_test_image_is_ever_trained_or_chosen_on(folder, search_seed, later_seed, seen, tmp_path, monkeypatch):
     nas(search(folder, search_seed), tmp_path, monkeypatch)
     for arguments in commands(folder, later_seed).values():
