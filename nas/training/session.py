@@ -137,8 +137,6 @@ def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterato
     new = not place.exists()
     if not new:
         check_same(place, genotype, config)
-        if place.config().data != config.data:  # the images are elsewhere now
-            write_atomically(place.config_file, config_yaml(config))
     else:
         place.write_new(genotype, config, environment())
     lock = FileLock(place.lock_file, blocking=False)
@@ -229,6 +227,9 @@ class _Session:
     ) -> None:
         self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
         self.data = data or prepare(config.data, preparation(config), index_file=place.images_file, progress=watcher.on_files)
+        known = place.config()
+        if workers.rank == 0 and known.data != config.data:  # the images are elsewhere now, and are the same: that has just been checked
+            write_atomically(place.config_file, config_yaml(known.model_copy(update={"data": config.data})))
         network = build_for_training(genotype, config, self.data)
         self.parameters = count_parameters(network) - _auxiliary_parameters(network)
         self.macs = count_macs(network, channels=self.data.channels, image_size=self.data.image_size)

@@ -43,6 +43,10 @@ def test_moved_images_are_found_by_data_and_give_the_same_result(stopped, tmp_pa
     (stopped / "images").rename(stopped / "elsewhere")
     with pytest.raises(DataError, match=r"must exist, but .*images does not"):
         nas(["train", "--resume", "net"], stopped, monkeypatch)
+    make_tree(stopped / "others", train=4, damaged=False)
+    with pytest.raises(DataError, match="a training must go on with the images it began with"):
+        nas(["train", "--resume", "net", "--data", "others"], stopped, monkeypatch)
+    assert TrainFolder(stopped / "net").config().data.root == str(stopped / "images"), "a wrong place is not remembered"
     nas(["train", "--resume", "net", "--data", "elsewhere"], stopped, monkeypatch)
     result = json.loads((stopped / "net" / "result.json").read_text())
     assert straight.test is not None and result["test"]["loss"] == straight.test.loss
