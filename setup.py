@@ -9,7 +9,7 @@ KERNELS = Extension(  # ctypes loads it: it needs neither Python's headers nor t
     "search_spaces.native._kernels",
     sources=["search_spaces/native/kernels.c"],
     depends=["search_spaces/native/body.h", "search_spaces/native/pooling.h"],
-    extra_compile_args=["-O3", "-Wno-psabi", "-pthread"],
+    extra_compile_args=["-O3", "-fno-tree-loop-distribute-patterns", "-Wno-psabi", "-pthread"],
     optional=True,
 )
 

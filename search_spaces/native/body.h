@@ -8,17 +8,22 @@ typedef int32_t NAME(ints) __attribute__((vector_size(4 * LANES), aligned(4), ma
 
 INLINE vec NAME(load)(const float *p) { return *(const vec *)p; }
 INLINE void NAME(store)(float *p, vec v) { *(vec *)p = v; }
-INLINE vec NAME(spread)(float x) {
-    vec v;
-    for (int i = 0; i < LANES; i++) v[i] = x;
-    return v;
-}
+INLINE vec NAME(spread)(float x) { return x - (vec){0}; } /* folded into a broadcast */
 INLINE float NAME(total)(vec v) {
-    float t[LANES];
-    NAME(store)(t, v);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) t[i] += t[i + half];
-    return t[0];
+#if LANES == 16
+    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif LANES == 8
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+    v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+    v += __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#endif
+    return v[0];
 }
 /* v where mask, else 0. Comparisons are written so that NaN passes a ReLU both ways, as in torch. */
 INLINE vec NAME(where)(ints mask, vec v) { return (vec)(mask & (ints)v); }
@@ -30,6 +35,23 @@ INLINE void NAME(copy)(float *to, const float *from, i64 n) {
     for (; i + LANES <= n; i += LANES) NAME(store)(to + i, NAME(load)(from + i));
     for (; i + 4 <= n; i += 4) memcpy(to + i, from + i, 16);
     for (; i < n; i++) to[i] = from[i];
+}
+
+/* Rows of n numbers, the next one so many numbers further on. Sizes that occur all the time are compiled by themselves. */
+INLINE void NAME(copy_rows)(float *restrict to, i64 to_step, const float *restrict from, i64 from_step, i64 n, i64 rows) {
+    switch (n) {
+#define CASE(size) case size: for (i64 y = 0; y < rows; y++) memcpy(to + y * to_step, from + y * from_step, 4 * size); return;
+        CASE(4) CASE(8) CASE(16) CASE(32)
+#undef CASE
+    }
+    for (i64 y = 0; y < rows; y++) NAME(copy)(to + y * to_step, from + y * from_step, n);
+}
+
+INLINE void NAME(every_second)(float *restrict to, const float *restrict from, i64 n) {
+    for (i64 i = 0; i < n; i++) to[i] = from[2 * i];
+}
+INLINE void NAME(to_every_second)(float *restrict to, const float *restrict from, i64 n) {
+    for (i64 i = 0; i < n; i++) to[2 * i] = from[i];
 }
 
 /* n pixels of channel c of what a unit reads, with the norm before it and its ReLU. */
@@ -53,7 +75,12 @@ INLINE void NAME(activate)(const pass *p, i64 c, float *to, const float *from, i
 /* ------------------------------------------------------------------------------------------------ planes */
 
 /* Spread the pixels of a plane over the phases' padded planes, whose padding is there already. */
-static void NAME(scatter)(const window *s, const float *from, float *planes) {
+static void NAME(scatter)(const window *s, const float *restrict from, float *restrict planes) {
+    if (s->phases == 1) {
+        i64 rows = s->rows - s->top < s->height ? s->rows - s->top : s->height, n = s->row - s->left < s->width ? s->row - s->left : s->width;
+        NAME(copy_rows)(planes + s->top * s->row + s->left, s->row, from, s->width, n, rows);
+        return;
+    }
     i64 down = s->stride_h - 1, wide = s->stride_w; /* of a stride of 1 or 2: the bits of a row's number that say its phase */
     for (i64 phase = 0; phase < wide; phase++) {
         i64 x = (phase - s->left) & (wide - 1), at = (x + s->left) >> (wide - 1), n = (s->width - x + wide - 1) >> (wide - 1);
@@ -66,13 +93,17 @@ static void NAME(scatter)(const window *s, const float *from, float *planes) {
             if (wide == 1)
                 NAME(copy)(to, line, n);
             else
-                for (i64 i = 0; i < n; i++) to[i] = line[2 * i];
+                NAME(every_second)(to, line, n);
         }
     }
 }
 
 /* The opposite: pixels that no tap reads become 0. */
-static void NAME(gather)(const window *s, const float *planes, float *to) {
+static void NAME(gather)(const window *s, const float *restrict planes, float *restrict to) {
+    if (s->phases == 1 && s->rows - s->top >= s->height && s->row - s->left >= s->width) {
+        NAME(copy_rows)(to, s->width, planes + s->top * s->row + s->left, s->row, s->width, s->height);
+        return;
+    }
     i64 down = s->stride_h - 1, wide = s->stride_w;
     for (i64 phase = 0; phase < wide; phase++) {
         i64 x = (phase - s->left) & (wide - 1), at = (x + s->left) >> (wide - 1), all = (s->width - x + wide - 1) >> (wide - 1);
@@ -84,7 +115,7 @@ static void NAME(gather)(const window *s, const float *planes, float *to) {
             if (wide == 1)
                 NAME(copy)(line, from, n);
             else
-                for (i64 i = 0; i < n; i++) line[2 * i] = from[i];
+                NAME(to_every_second)(line, from, n);
             for (i64 i = n < 0 ? 0 : n; i < all; i++) line[wide * i] = 0;
         }
     }
@@ -92,10 +123,10 @@ static void NAME(gather)(const window *s, const float *planes, float *to) {
 
 /* Output pixels from rows of a padded plane to dense ones, and back. */
 INLINE void NAME(compact)(const window *s, const float *from, float *to) {
-    for (i64 y = 0; y < s->out_height; y++) NAME(copy)(to + y * s->out_width, from + y * s->row, s->out_width);
+    NAME(copy_rows)(to, s->out_width, from, s->row, s->out_width, s->out_height);
 }
 INLINE void NAME(expand)(const window *s, const float *from, float *to) {
-    for (i64 y = 0; y < s->out_height; y++) NAME(copy)(to + y * s->row, from + y * s->out_width, s->out_width);
+    NAME(copy_rows)(to, s->row, from, s->out_width, s->out_width, s->out_height);
 }
 
 /* ------------------------------------------------------------------------------------------------ depthwise */

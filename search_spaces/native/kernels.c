@@ -205,13 +205,10 @@ typedef struct {
     i64 *offset;
 } product;
 
-/* How many of `left` rows are taken next when at most `most` fit: the blocks are about equal. */
-static i64 block_of(i64 left, i64 most) {
-    i64 blocks = (left + most - 1) / most;
-    return (left + blocks - 1) / blocks;
-}
+/* How many of `left` rows are taken next when at most `most` fit: the last two blocks are about equal. */
+static i64 block_of(i64 left, i64 most) { return left <= most ? left : left >= 2 * most ? most : (left + 1) / 2; }
 
-/* Entry (r, j) is weight[r * row + column[j]]; consumes `column`, whose memory becomes the offsets'. */
+/* Entry (r, j) is weight[r * row + column[j]]; the product keeps `offset`. */
 static product pack(i64 rows, i64 terms, const float *weight, i64 row, const i64 *column, i64 *offset, i64 most) {
     product p = {rows, terms, malloc(sizeof(float) * (rows * terms + 1)), offset};
     float *to = p.packed;
