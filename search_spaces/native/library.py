@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -11,16 +13,27 @@ SWITCH = "NAS_KERNELS"
 _WIDTHS = {"": 512, "on": 512, "avx512": 512, "avx2": 256, "portable": 128}
 
 
-@cache
 def load() -> ctypes.CDLL | None:
     """The compiled kernels, set up for this processor; None where there are none or the switch says off."""
-    found, _ = _choose()
-    return found
+    return None if _without else _choose()[0]
+
+
+_without = 0
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Compute with torch alone, in all threads, for tests and benchmarks."""
+    global _without
+    _without += 1
+    try:
+        yield
+    finally:
+        _without -= 1
 
 
 def forget() -> None:
     """Choose anew at the next call: the switch has changed."""
-    load.cache_clear()
     _choose.cache_clear()
 
 

@@ -151,7 +151,7 @@ def test_a_network_takes_the_same_step_with_and_without() -> None:
     with mock.patch.object(fast, "run_layers", wraps=fast.run_layers) as used:
         ours = step(child())
     assert used.call_count > 20
-    with mock.patch.object(library, "load", return_value=None):
+    with library.without():
         theirs = step(child())
     assert ours[0] == pytest.approx(float(theirs[0]), rel=1e-5)
     apart = torch.cat([(a - b).flatten() for a, b in zip(ours, theirs, strict=True)]).norm()
@@ -267,6 +267,6 @@ def test_steps_need_no_more_memory_than_torchs() -> None:
     for filters in (4, 16):
         network = child(filters)
         ours = training_memory(network, batch_size=16, image_size=16)
-        with mock.patch.object(library, "load", return_value=None):
+        with library.without():
             theirs = training_memory(network, batch_size=16, image_size=16)
         assert ours < theirs
