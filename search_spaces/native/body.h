@@ -179,7 +179,7 @@ static void NAME(taps_gradient)(const float *grad, const float *in, const i64 *o
 }
 
 /* The gradient of what a window read: the output's gradient correlated with each phase's taps, backwards. `grad` points to its first pixel. */
-static void NAME(depthwise_back)(const window *s, const float *grad, const float *weight, float *planes) {
+static void NAME(depthwise_back)(const window *s, i64 images, const float *grad, const float *weight, float *planes) {
     for (i64 phase = 0; phase < s->phases; phase++) {
         i64 begin = s->begin[phase], taps = s->begin[phase + 1] - begin, offset[MOST_TAPS];
         float ordered[MOST_TAPS];
@@ -189,7 +189,7 @@ static void NAME(depthwise_back)(const window *s, const float *grad, const float
             ordered[t] = weight[s->order[begin + t]];
         }
         i64 start, end;
-        rows_of(s, phase, &start, &end);
+        rows_of(s, phase, images, &start, &end);
         NAME(correlate)(grad + start, offset, ordered, taps, planes + phase * s->plane + start, end - start);
     }
 }
@@ -342,20 +342,21 @@ static void NAME(merge_moments)(const float *x, i64 n, i64 before, double *momen
 static void NAME(load_rows)(const pass *p, i64 n, i64 images, float *rows, float *planes, float *flat, float *spare) {
     const unit *u = p->u;
     i64 pixels = u->out_height * u->out_width, area = u->height * u->width;
-    for (i64 c = 0; c < u->in_channels; c++)
-        for (i64 i = 0; i < images; i++) {
-            const float *x = p->x + (n + i) * p->x_step + c * area;
-            float *to = rows + c * p->padded + i * pixels;
-            if (!u->depthwise) {
-                NAME(activate)(p, c, to, x, area);
-                continue;
+    const window *s = &p->win;
+    for (i64 c = 0; c < u->in_channels; c++) {
+        const float *x = p->x + n * p->x_step + c * area;
+        float *to = rows + c * p->padded, *between = u->between + (n * u->in_channels + c) * pixels;
+        for (i64 i = 0; i < images && !u->depthwise; i++) NAME(activate)(p, c, to + i * pixels, x + i * p->x_step, area);
+        for (i64 i = 0, m; i < images && u->depthwise; i += m) {
+            m = images - i < s->strip ? images - i : s->strip;
+            for (i64 k = 0; k < m; k++) NAME(load_planes)(p, c, x + (i + k) * p->x_step, planes + k * s->period, spare);
+            NAME(correlate)(planes, s->offset, u->depthwise_weight + c * s->taps, s->taps, flat, flat_of(s, m));
+            for (i64 k = i; k < i + m; k++) {
+                NAME(compact)(s, flat + (k - i) * s->period, to + k * pixels);
+                NAME(copy)(between + k * u->in_channels * pixels, to + k * pixels, pixels);
             }
-            NAME(load_planes)(p, c, x, planes, spare);
-            NAME(correlate)(planes, p->win.offset, u->depthwise_weight + c * p->win.taps, p->win.taps, flat, p->win.flat);
-            float *between = u->between + ((n + i) * u->in_channels + c) * pixels;
-            NAME(compact)(&p->win, flat, between);
-            NAME(copy)(to, between, pixels);
         }
+    }
 }
 
 static void NAME(forward_chunk)(void *given, i64 chunk) {
@@ -363,7 +364,7 @@ static void NAME(forward_chunk)(void *given, i64 chunk) {
     const unit *u = p->u;
     const window *s = &p->win;
     i64 pixels = u->out_height * u->out_width, area = u->height * u->width, end = last_of(p, chunk);
-    i64 planes_each = s->phases * s->plane, flat_row = ROUND(s->flat, 64) + 64;
+    i64 planes_each = s->phases * s->plane, flat_row = ROUND(flat_of(s, s->strip), 64) + 64;
     i64 planes_n = p->full ? u->in_channels * planes_each : u->depthwise ? planes_each : 0, rows_n = p->full ? 0 : u->in_channels * p->padded;
     i64 flat_n = p->full ? u->out_channels * flat_row : flat_row, made_n = u->out_channels * p->padded;
     float *planes = scratch_of(planes_n + rows_n + flat_n + made_n + area + 256), *rows = planes + planes_n, *flat = rows + rows_n;
@@ -376,12 +377,16 @@ static void NAME(forward_chunk)(void *given, i64 chunk) {
             NAME(load_rows)(p, n, images, rows, planes, flat, spare);
             NAME(dense)(&p->products[0], rows, made, p->padded, images * pixels);
         }
-        for (i64 i = 0; i < images && p->full; i++) {
+        for (i64 i = 0, m; i < images && p->full; i += m) {
+            m = images - i < s->strip ? images - i : s->strip;
             for (i64 c = 0; c < u->in_channels; c++)
-                NAME(load_planes)(p, c, p->x + (n + i) * p->x_step + c * area, planes + c * planes_each, spare);
+                for (i64 k = 0; k < m; k++)
+                    NAME(load_planes)(p, c, p->x + (n + i + k) * p->x_step + c * area, planes + c * planes_each + k * s->period, spare);
             for (i64 g = 0; g < p->groups; g++)
-                NAME(dense)(&p->products[g], planes, flat + group_begin(p, g) * flat_row, flat_row, s->flat);
-            for (i64 c = 0; c < u->out_channels; c++) NAME(compact)(s, flat + c * flat_row, made + c * p->padded + i * pixels);
+                NAME(dense)(&p->products[g], planes, flat + group_begin(p, g) * flat_row, flat_row, flat_of(s, m));
+            for (i64 c = 0; c < u->out_channels; c++)
+                for (i64 k = 0; k < m; k++)
+                    NAME(compact)(s, flat + c * flat_row + k * s->period, made + c * p->padded + (i + k) * pixels);
         }
         for (i64 c = 0; c < u->out_channels; c++) {
             for (i64 i = 0; i < images; i++)
@@ -586,30 +591,54 @@ static NAME(room) NAME(room_of)(const pass *p) {
     return r;
 }
 
-/* One image of a convolution that slides over padded planes itself. */
-static void NAME(full_back)(const pass *p, i64 n, i64 i, NAME(room) *r, const i64 *offset, float *partial) {
+/* Output gradients of a strip of images in a padded plane, which is 0 where there are fewer images than last time. */
+INLINE void NAME(expand_strip)(const window *s, const float *rows, i64 images, float *plane) {
+    for (i64 k = 0; k < images; k++) NAME(expand)(s, rows + k * s->out_height * s->out_width, plane + s->lead + k * s->period);
+    if (images < s->strip) memset(plane + s->lead + images * s->period, 0, sizeof(float) * (s->strip - images) * s->period);
+}
+
+/* A strip of images of a convolution that slides over padded planes itself: those from the tile's image i on. */
+static void NAME(full_back)(const pass *p, i64 n, i64 i, i64 images, NAME(room) *r, const i64 *offset, float *partial) {
     const unit *u = p->u;
     const window *s = &p->win;
     i64 pixels = u->out_height * u->out_width, area = u->height * u->width, planes = s->phases * s->plane, terms = u->in_channels * p->taps;
     for (i64 c = 0; c < u->out_channels; c++)
-        NAME(expand)(s, r->grads + c * p->padded + i * pixels, r->grad_planes + c * s->grad_plane + s->lead);
+        NAME(expand_strip)(s, r->grads + c * p->padded + i * pixels, images, r->grad_planes + c * s->grad_plane);
     for (i64 c = 0; c < u->in_channels; c++)
-        NAME(load_planes)(p, c, p->x + (n + i) * p->x_step + c * area, r->planes + c * planes, r->spare);
+        for (i64 k = 0; k < images; k++)
+            NAME(load_planes)(p, c, p->x + (n + i + k) * p->x_step + c * area, r->planes + c * planes + k * s->period, r->spare);
     for (i64 g = 0; g < p->groups; g++) {
         i64 begin = group_begin(p, g);
         NAME(outer)(r->grad_planes + begin * s->grad_plane + s->lead, s->grad_plane, group_end(p, g) - begin, r->planes, offset + g * terms,
-                    terms, s->flat, partial + begin * terms);
+                    terms, flat_of(s, images), partial + begin * terms);
     }
     if (!u->grad_in) return;
     for (i64 phase = 0; phase < s->phases; phase++) {
         i64 start, end;
-        rows_of(s, phase, &start, &end);
+        rows_of(s, phase, images, &start, &end);
         if (p->products[phase].terms)
             NAME(dense)(&p->products[phase], r->grad_planes + start, r->in_planes + phase * s->plane + start, planes, end - start);
     }
-    for (i64 c = 0; c < u->in_channels; c++) {
-        NAME(gather)(s, r->in_planes + c * planes, r->spare);
-        NAME(store_grad)(p, n + i, c, r->spare, r->sums + c * 2 * LANES);
+    for (i64 c = 0; c < u->in_channels; c++)
+        for (i64 k = 0; k < images; k++) {
+            NAME(gather)(s, r->in_planes + c * planes + k * s->period, r->spare);
+            NAME(store_grad)(p, n + i + k, c, r->spare, r->sums + c * 2 * LANES);
+        }
+}
+
+/* A strip of images of a depthwise convolution, channel c, with the gradients of what it made. */
+static void NAME(depthwise_strip)(const pass *p, i64 n, i64 images, i64 c, const float *grads, NAME(room) *r) {
+    const unit *u = p->u;
+    const window *s = &p->win;
+    const float *x = p->x + n * p->x_step + c * u->height * u->width;
+    NAME(expand_strip)(s, grads, images, r->grad_planes);
+    for (i64 k = 0; k < images; k++) NAME(load_planes)(p, c, x + k * p->x_step, r->planes + k * s->period, r->spare);
+    NAME(taps_gradient)(r->grad_planes + s->lead, r->planes, s->offset, s->taps, flat_of(s, images), r->taps + c * s->taps * LANES);
+    if (!u->grad_in) return;
+    NAME(depthwise_back)(s, images, r->grad_planes + s->lead, u->depthwise_weight + c * s->taps, r->in_planes);
+    for (i64 k = 0; k < images; k++) {
+        NAME(gather)(s, r->in_planes + k * s->period, r->spare);
+        NAME(store_grad)(p, n + k, c, r->spare, r->sums + c * 2 * LANES);
     }
 }
 
@@ -633,7 +662,7 @@ static void NAME(backward_chunk)(void *given, i64 chunk) {
     const pass *p = given;
     const unit *u = p->u;
     const window *s = &p->win;
-    i64 pixels = u->out_height * u->out_width, area = u->height * u->width, end = last_of(p, chunk), ci = u->in_channels;
+    i64 pixels = u->out_height * u->out_width, end = last_of(p, chunk), ci = u->in_channels;
     i64 terms = ci * p->taps, *offset = malloc(sizeof(i64) * terms * p->groups);
     NAME(room) r = NAME(room_of)(p);
     float *partial = p->partial + chunk * u->out_channels * terms;
@@ -645,27 +674,23 @@ static void NAME(backward_chunk)(void *given, i64 chunk) {
         images = end - n < p->tile ? end - n : p->tile;
         NAME(grad_rows)(p, n, images, r.grads);
         if (p->full) {
-            for (i64 i = 0; i < images; i++) NAME(full_back)(p, n, i, &r, offset, partial);
+            for (i64 i = 0; i < images; i += s->strip)
+                NAME(full_back)(p, n, i, images - i < s->strip ? images - i : s->strip, &r, offset, partial);
             continue;
         }
         NAME(reload_rows)(p, n, images, r.ins);
         NAME(outer)(r.grads, p->padded, u->out_channels, r.ins, offset, terms, images * pixels, partial);
         if (!u->depthwise && !u->grad_in) continue;
         NAME(dense)(&p->products[0], r.grads, r.grad_ins, p->padded, images * pixels);
-        for (i64 c = 0; c < ci; c++)
-            for (i64 i = 0; i < images; i++) {
-                const float *grad = r.grad_ins + c * p->padded + i * pixels;
-                if (u->depthwise) {
-                    NAME(expand)(s, grad, r.grad_planes + s->lead);
-                    NAME(load_planes)(p, c, p->x + (n + i) * p->x_step + c * area, r.planes, r.spare);
-                    NAME(taps_gradient)(r.grad_planes + s->lead, r.planes, s->offset, s->taps, s->flat, r.taps + c * s->taps * LANES);
-                    if (!u->grad_in) continue;
-                    NAME(depthwise_back)(s, r.grad_planes + s->lead, u->depthwise_weight + c * s->taps, r.in_planes);
-                    NAME(gather)(s, r.in_planes, r.spare);
-                    grad = r.spare;
-                }
-                NAME(store_grad)(p, n + i, c, grad, r.sums + c * 2 * LANES);
+        for (i64 c = 0; c < ci; c++) {
+            const float *grads = r.grad_ins + c * p->padded;
+            for (i64 i = 0; i < images; i += s->strip) {
+                if (u->depthwise)
+                    NAME(depthwise_strip)(p, n + i, images - i < s->strip ? images - i : s->strip, c, grads + i * pixels, &r);
+                for (i64 k = i; k < images && k < i + s->strip && !u->depthwise; k++)
+                    NAME(store_grad)(p, n + k, c, grads + k * pixels, r.sums + c * 2 * LANES);
             }
+        }
     }
     for (i64 k = 0; u->depthwise && k < ci * s->taps; k++)
         p->partial_depthwise[chunk * ci * s->taps + k] = NAME(total)(NAME(load)(r.taps + k * LANES));

@@ -26,6 +26,7 @@
 #define MOST_PHASES 4   /* strides of at most 2 */
 #define MOST_CHUNKS 16  /* parts of a batch with sums of their own: more would only help more threads */
 #define CHUNK_PIXELS 512 /* fewer pixels are not worth a chunk */
+#define STRIP_PIXELS 64  /* images of so many pixels are worked on in strips */
 #define ROUND(n, to) (((n) + (to) - 1) / (to) * (to))
 
 typedef int64_t i64;
@@ -130,7 +131,8 @@ static float *scratch_of(size_t floats) {
 typedef struct {
     i64 taps, rows, row;             /* rows of a phase's plane, and floats from one to the next */
     i64 plane, phases;               /* floats of one phase's plane, slack for whole vectors included */
-    i64 flat;                        /* floats from the first to the last pixel of the output, in such rows */
+    i64 flat;                        /* floats from the first to the last pixel of an image's output, in such rows */
+    i64 strip, period;               /* small images one below the other in one plane: how many, and floats from one to the next */
     i64 lead, grad_plane;            /* of a plane of output gradients: zeros before it, and all its floats */
     i64 stride_h, stride_w, top, left, height, width, out_height, out_width;
     i64 offset[MOST_TAPS];           /* of every tap, its phase's plane included */
@@ -138,26 +140,30 @@ typedef struct {
     i64 order[MOST_TAPS], begin[MOST_PHASES + 1]; /* the taps phase by phase, and where a phase's begin */
 } window;
 
-static window window_of(i64 h, i64 w, i64 oh, i64 ow, i64 kh, i64 kw, i64 sh, i64 sw, i64 dilation, i64 top, i64 left) {
-    window s = {.taps = kh * kw, .stride_h = sh, .stride_w = sw, .top = top, .left = left, .height = h, .width = w};
-    s.out_height = oh, s.out_width = ow;
-    i64 most_h = (kh - 1) * dilation / sh, most_w = 0, share = INT64_MAX;
-    for (i64 x = 0; x < kw; x++) {
-        i64 at = x * dilation;
-        if (at / sw > most_w) most_w = at / sw;
-    }
-    i64 columns = ow + most_w;
-    for (i64 x = 0; x < kw; x++) { /* zeros before and after a row's pixels, in the phases that are read */
-        i64 phase = x * dilation % sw, before = left > phase ? (left - phase + sw - 1) / sw : 0;
-        i64 last = (left + w - 1 - phase) / sw, after = columns - 1 - last;
+/* Zeros before and after a line's pixels that the next line can share, in all phases that are read; `all` is what a window's taps span. */
+static i64 shared_padding(i64 length, i64 kernel, i64 stride, i64 dilation, i64 before, i64 all) {
+    i64 share = INT64_MAX;
+    for (i64 k = 0; k < kernel; k++) {
+        i64 phase = k * dilation % stride, zeros = before > phase ? (before - phase + stride - 1) / stride : 0;
+        i64 after = all - 1 - (before + length - 1 - phase) / stride;
         if (after < 0) after = 0;
-        if (before < share) share = before;
+        if (zeros < share) share = zeros;
         if (after < share) share = after;
     }
+    return share;
+}
+
+static window window_of(i64 h, i64 w, i64 oh, i64 ow, i64 kh, i64 kw, i64 sh, i64 sw, i64 dilation, i64 top, i64 left, i64 strip) {
+    window s = {.taps = kh * kw, .stride_h = sh, .stride_w = sw, .top = top, .left = left, .height = h, .width = w};
+    s.out_height = oh, s.out_width = ow;
+    i64 most_h = (kh - 1) * dilation / sh, most_w = (kw - 1) * dilation / sw, columns = ow + most_w;
+    i64 share = shared_padding(w, kw, sw, dilation, left, columns);
     s.rows = oh + most_h;
     s.row = columns - share;
     s.flat = (oh - 1) * s.row + ow;
-    s.plane = ROUND(s.rows * s.row + share + 64, 16);
+    s.strip = strip;
+    s.period = (s.rows - shared_padding(h, kh, sh, dilation, top, s.rows)) * s.row;
+    s.plane = ROUND((strip - 1) * s.period + s.rows * s.row + share + 64, 16);
     s.phases = sh * sw;
     s.lead = ROUND(most_h * s.row + most_w, 16);
     s.grad_plane = s.lead + s.plane + 64;
@@ -173,13 +179,16 @@ static window window_of(i64 h, i64 w, i64 oh, i64 ow, i64 kh, i64 kw, i64 sh, i6
     return s;
 }
 
-/* From where to where the pixels of a phase stand in its plane, in whole rows. */
-static void rows_of(const window *s, i64 phase, i64 *start, i64 *end) {
+/* Floats from the first to the last pixel of the output of so many images in a strip. */
+static i64 flat_of(const window *s, i64 images) { return (images - 1) * s->period + s->flat; }
+
+/* From where to where the pixels of a phase stand in its plane, in whole rows, with so many images in the strip. */
+static void rows_of(const window *s, i64 phase, i64 images, i64 *start, i64 *end) {
     i64 down = phase / s->stride_w, first = s->top > down ? (s->top - down + s->stride_h - 1) / s->stride_h : 0;
     i64 last = s->top + s->height - 1 < down ? -1 : (s->top + s->height - 1 - down) / s->stride_h;
     if (last >= s->rows) last = s->rows - 1;
     *start = first * s->row;
-    *end = last < first ? *start : (last + 1) * s->row;
+    *end = last < first ? *start : (images - 1) * s->period + (last + 1) * s->row;
 }
 
 /* ------------------------------------------------------------------------------------------------ chunks */
@@ -190,6 +199,9 @@ static i64 chunk_images(i64 batch, i64 pixels, i64 weights) {
     images = images > least ? images : least;
     return images < batch ? images : batch;
 }
+
+/* How many images go into a strip: large ones by themselves, since padding between images is more than what a call costs. */
+static i64 strip_images(i64 tile, i64 pixels) { return pixels <= STRIP_PIXELS ? tile : 1; }
 
 static i64 tile_images(i64 images, i64 pixels) {
     i64 tile = pixels >= CHUNK_PIXELS ? 1 : CHUNK_PIXELS / pixels;
@@ -265,16 +277,16 @@ static pass pass_of(unit *u, const float *x, i64 x_step, const unit *before) {
         p.scale = before->norms + 2 * before->out_channels;
         p.shift = before->norms + 3 * before->out_channels;
     }
-    p.win = window_of(u->height, u->width, u->out_height, u->out_width, u->kernel_h, u->kernel_w, u->stride_h, u->stride_w, u->dilation,
-                      u->top, u->left);
     i64 pixels = u->out_height * u->out_width;
-    p.full = !u->depthwise && (p.win.taps > 1 || p.win.phases > 1);
     p.groups = u->split ? 2 : 1;
-    p.taps = u->depthwise || u->split ? 1 : p.win.taps;
+    p.taps = u->depthwise || u->split ? 1 : u->kernel_h * u->kernel_w;
     p.images = chunk_images(u->batch, pixels, u->out_channels * u->in_channels * p.taps);
     p.chunks = (u->batch + p.images - 1) / p.images;
     p.tile = tile_images(p.images, pixels);
     p.padded = ROUND(p.tile * pixels, 64);
+    p.win = window_of(u->height, u->width, u->out_height, u->out_width, u->kernel_h, u->kernel_w, u->stride_h, u->stride_w, u->dilation,
+                      u->top, u->left, strip_images(p.tile, pixels));
+    p.full = !u->depthwise && (p.win.taps > 1 || p.win.phases > 1);
     return p;
 }
 
