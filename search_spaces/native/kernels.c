@@ -182,6 +182,9 @@ static window window_of(i64 h, i64 w, i64 oh, i64 ow, i64 kh, i64 kw, i64 sh, i6
 /* Floats from the first to the last pixel of the output of so many images in a strip. */
 static i64 flat_of(const window *s, i64 images) { return (images - 1) * s->period + s->flat; }
 
+/* Likewise of the lines that a window's rows of taps make: all rows of a phase's plane. */
+static i64 lines_of(const window *s, i64 images) { return (images - 1) * s->period + (s->rows - 1) * s->row + s->out_width; }
+
 /* From where to where the pixels of a phase stand in its plane, in whole rows, with so many images in the strip. */
 static void rows_of(const window *s, i64 phase, i64 images, i64 *start, i64 *end) {
     i64 down = phase / s->stride_w, first = s->top > down ? (s->top - down + s->stride_h - 1) / s->stride_h : 0;
