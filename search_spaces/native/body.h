@@ -47,11 +47,26 @@ INLINE void NAME(copy_rows)(float *restrict to, i64 to_step, const float *restri
     for (i64 y = 0; y < rows; y++) NAME(copy)(to + y * to_step, from + y * from_step, n);
 }
 
-INLINE void NAME(every_second)(float *restrict to, const float *restrict from, i64 n) {
-    for (i64 i = 0; i < n; i++) to[i] = from[2 * i];
+/* A line's pixels by turns to two lines, and back; each of them takes or gives so many pixels, the others are nothing or 0. */
+INLINE void NAME(deal)(const float *restrict line, float *restrict even, i64 evens, float *restrict odd, i64 odds) {
+    i64 i = 0;
+    for (; i + 4 <= evens && i + 4 <= odds; i += 4) {
+        quad a = *(const quad *)(line + 2 * i), b = *(const quad *)(line + 2 * i + 4);
+        *(quad *)(even + i) = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+        *(quad *)(odd + i) = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    }
+    for (i64 k = i; k < evens; k++) even[k] = line[2 * k];
+    for (i64 k = i; k < odds; k++) odd[k] = line[2 * k + 1];
 }
-INLINE void NAME(to_every_second)(float *restrict to, const float *restrict from, i64 n) {
-    for (i64 i = 0; i < n; i++) to[2 * i] = from[i];
+INLINE void NAME(merge)(float *restrict line, i64 width, const float *restrict even, i64 evens, const float *restrict odd, i64 odds) {
+    i64 i = 0;
+    for (; i + 4 <= evens && i + 4 <= odds; i += 4) {
+        quad a = *(const quad *)(even + i), b = *(const quad *)(odd + i);
+        *(quad *)(line + 2 * i) = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+        *(quad *)(line + 2 * i + 4) = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    }
+    for (i64 k = i; 2 * k < width; k++) line[2 * k] = k < evens ? even[k] : 0;
+    for (i64 k = i; 2 * k + 1 < width; k++) line[2 * k + 1] = k < odds ? odd[k] : 0;
 }
 
 /* n pixels of channel c of what a unit reads, with the norm before it and its ReLU. */
@@ -81,43 +96,43 @@ static void NAME(scatter)(const window *s, const float *restrict from, float *re
         NAME(copy_rows)(planes + s->top * s->row + s->left, s->row, from, s->width, n, rows);
         return;
     }
-    i64 down = s->stride_h - 1, wide = s->stride_w; /* of a stride of 1 or 2: the bits of a row's number that say its phase */
-    for (i64 phase = 0; phase < wide; phase++) {
-        i64 x = (phase - s->left) & (wide - 1), at = (x + s->left) >> (wide - 1), n = (s->width - x + wide - 1) >> (wide - 1);
-        if (n > s->row - at) n = s->row - at;
-        for (i64 y = 0; y < s->height; y++) {
-            i64 row = (y + s->top) >> down, which = ((y + s->top) & down) * wide + phase;
-            if (row >= s->rows || s->begin[which] == s->begin[which + 1]) continue;
-            float *to = planes + which * s->plane + row * s->row + at;
-            const float *line = from + y * s->width + x;
-            if (wide == 1)
-                NAME(copy)(to, line, n);
-            else
-                NAME(every_second)(to, line, n);
-        }
+    i64 down = s->stride_h - 1, even = s->left >> 1, odd = (s->left + 1) >> 1, evens = (s->width + 1) >> 1, odds = s->width >> 1;
+    if (evens > s->row - even) evens = s->row - even;
+    if (odds > s->row - odd) odds = s->row - odd;
+    for (i64 y = 0; y < s->height; y++) {
+        i64 row = (y + s->top) >> down, which = ((y + s->top) & down) * s->stride_w;
+        if (row >= s->rows || s->begin[which] == s->begin[which + s->stride_w]) continue;
+        float *to = planes + which * s->plane + row * s->row;
+        const float *line = from + y * s->width;
+        if (s->stride_w == 1)
+            NAME(copy)(to + s->left, line, s->row - s->left < s->width ? s->row - s->left : s->width);
+        else /* even pixels are the first phase's where the padding is even */
+            NAME(deal)(line, to + (s->left & 1) * s->plane + even, evens, to + (~s->left & 1) * s->plane + odd, odds);
     }
 }
 
-/* The opposite: pixels that no tap reads become 0. */
+/* The opposite: pixels that no tap reads become 0; a phase that no tap reads is 0. */
 static void NAME(gather)(const window *s, const float *restrict planes, float *restrict to) {
     if (s->phases == 1 && s->rows - s->top >= s->height && s->row - s->left >= s->width) {
         NAME(copy_rows)(to, s->width, planes + s->top * s->row + s->left, s->row, s->width, s->height);
         return;
     }
-    i64 down = s->stride_h - 1, wide = s->stride_w;
-    for (i64 phase = 0; phase < wide; phase++) {
-        i64 x = (phase - s->left) & (wide - 1), at = (x + s->left) >> (wide - 1), all = (s->width - x + wide - 1) >> (wide - 1);
-        for (i64 y = 0; y < s->height; y++) {
-            i64 row = (y + s->top) >> down, which = ((y + s->top) & down) * wide + phase, n = all < s->row - at ? all : s->row - at;
-            if (row >= s->rows || s->begin[which] == s->begin[which + 1]) n = 0;
-            const float *from = planes + which * s->plane + row * s->row + at;
-            float *line = to + y * s->width + x;
-            if (wide == 1)
-                NAME(copy)(line, from, n);
-            else
-                NAME(to_every_second)(line, from, n);
-            for (i64 i = n < 0 ? 0 : n; i < all; i++) line[wide * i] = 0;
+    i64 down = s->stride_h - 1, even = s->left >> 1, odd = (s->left + 1) >> 1, all = s->row - s->left;
+    for (i64 y = 0; y < s->height; y++) {
+        i64 row = (y + s->top) >> down, which = ((y + s->top) & down) * s->stride_w;
+        i64 read = row < s->rows && s->begin[which] < s->begin[which + s->stride_w];
+        const float *from = planes + which * s->plane + row * s->row;
+        float *line = to + y * s->width;
+        if (s->stride_w == 2) {
+            i64 evens = read ? s->row - even : 0, odds = read ? s->row - odd : 0;
+            if (evens > (s->width + 1) >> 1) evens = (s->width + 1) >> 1;
+            if (odds > s->width >> 1) odds = s->width >> 1;
+            NAME(merge)(line, s->width, from + (s->left & 1) * s->plane + even, evens, from + (~s->left & 1) * s->plane + odd, odds);
+            continue;
         }
+        i64 n = !read ? 0 : all < s->width ? all : s->width;
+        NAME(copy)(line, from + s->left, n);
+        for (i64 x = n; x < s->width; x++) line[x] = 0;
     }
 }
 

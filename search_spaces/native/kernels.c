@@ -31,6 +31,8 @@
 
 typedef int64_t i64;
 
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias)); /* rows of 4 and 8 pixels are common */
+
 /* One convolution with what is around it, as operators.py packs it: all fields are 8 bytes wide.
  * relu on loading, then (depthwise: the window, and a 1x1 after it; else the window itself) and batch norm's statistics. */
 typedef struct {

@@ -26,7 +26,7 @@ static void NAME(pool_counts)(const pooling *p, float *counts) {
 }
 
 /* out[i] = the maximum over the taps of in[offset + i], and which tap had it (the first of several). A NaN is the maximum, as in torch. */
-INLINE void NAME(maximum)(const float *in, const i64 *offset, i64 taps, float *out, int32_t *index, i64 length) {
+INLINE void NAME(maximum_of)(const float *in, const i64 *offset, i64 taps, float *out, int32_t *index, i64 length) {
     for (i64 i = 0; i < length; i += LANES) {
         vec best = NAME(load)(in + offset[0] + i);
         ints which = {0};
@@ -41,13 +41,32 @@ INLINE void NAME(maximum)(const float *in, const i64 *offset, i64 taps, float *o
     }
 }
 
+static void NAME(maximum)(const float *in, const i64 *offset, i64 taps, float *out, int32_t *index, i64 length) {
+    switch (2 * taps + !index) {
+#define CASE(n) case 2 * n: NAME(maximum_of)(in, offset, n, out, index, length); break; \
+                case 2 * n + 1: NAME(maximum_of)(in, offset, n, out, NULL, length); break;
+        CASE(2) CASE(3) CASE(5) CASE(7)
+#undef CASE
+        default: NAME(maximum_of)(in, offset, taps, out, index, length);
+    }
+}
+
 /* The opposite: out[i] = the sum of the gradients [i - back] whose maximum came from that tap. */
-INLINE void NAME(route)(const float *grads, const int32_t *index, const i64 *tap, const i64 *back, i64 taps, float *out, i64 length) {
+INLINE void NAME(route_of)(const float *grads, const int32_t *index, const i64 *tap, const i64 *back, i64 taps, float *out, i64 length) {
     for (i64 i = 0; i < length; i += LANES) {
         vec sum = {0};
         for (i64 k = 0; k < taps; k++)
             sum += NAME(where)(*(const ints *)(index + i + back[k]) == (int32_t)tap[k], NAME(load)(grads + i + back[k]));
         NAME(store)(out + i, sum);
+    }
+}
+
+static void NAME(route)(const float *grads, const int32_t *index, const i64 *tap, const i64 *back, i64 taps, float *out, i64 length) {
+    switch (taps) {
+#define CASE(n) case n: NAME(route_of)(grads, index, tap, back, n, out, length); break;
+        CASE(1) CASE(2) CASE(3) CASE(5) CASE(7)
+#undef CASE
+        default: NAME(route_of)(grads, index, tap, back, taps, out, length);
     }
 }
 
@@ -152,8 +171,8 @@ static void NAME(pool_backward_chunk)(void *given, i64 chunk) {
         m = end - plane < s->strip ? end - plane : s->strip;
         for (i64 k = 0; k < m; k++) {
             const float *grad = NAME(plane_of)(p, p->grad_out, p->grad_step, pixels, plane + k);
-            for (i64 i = 0; i < pixels; i++) divided[i] = p->maximum ? grad[i] : grad[i] / counts[i];
-            NAME(expand)(s, divided, grads + k * s->period);
+            for (i64 i = 0; i < pixels && !p->maximum; i++) divided[i] = grad[i] / counts[i];
+            NAME(expand)(s, p->maximum ? grad : divided, grads + k * s->period);
             if (p->maximum) NAME(scatter)(s, NAME(plane_of)(p, p->in, p->in_step, area, plane + k), planes + k * s->period);
         }
         if (m < s->strip) memset(grads + m * s->period, 0, sizeof(float) * (s->strip - m) * s->period);
