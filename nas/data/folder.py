@@ -27,8 +27,8 @@ class FolderFiles:
         return self.base.resolve().name
 
 
-def find_files(root: str) -> FolderFiles:
-    """List the images below ``root`` without opening any.
+def find_files(root: str, *, scoring: bool = False) -> FolderFiles:
+    """List the images below ``root`` without opening any; where they are only scored, one class or a test part alone will do.
 
     ``root/train/CLASS/*`` and ``root/test/CLASS/*`` (or val/, validation/); or ``root/CLASS/*`` alone.
 
@@ -41,10 +41,12 @@ def find_files(root: str) -> FolderFiles:
         raise DataError(f"the image folder must exist, but {base} does not; name one with --data FOLDER")
     train_folder = _first_folder(base, TRAIN_NAMES)
     test_folder = _first_folder(base, TEST_NAMES)
+    if scoring and train_folder is None and test_folder is not None:
+        base, test_folder = test_folder, None
     if train_folder is None and test_folder is not None:
         raise DataError(f"{base} has {test_folder.name}/ but no train/ folder beside it")
     source = train_folder or base
-    names = _class_names(source)
+    names = _class_names(source, 1 if scoring else 2)
     train = _files(source, names)
     test = _files(test_folder, names) if test_folder else []
     if test_folder is not None and not test:
@@ -56,10 +58,10 @@ def _first_folder(base: Path, names: tuple[str, ...]) -> Path | None:
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
-def _class_names(source: Path) -> tuple[str, ...]:
+def _class_names(source: Path, least: int) -> tuple[str, ...]:
     names = tuple(sorted(entry.name for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
-    if len(names) < 2:
-        raise DataError(f"{source} must have one sub-folder of images for each of at least 2 classes, but it has {len(names)}")
+    if len(names) < least:
+        raise DataError(f"{source} must have one sub-folder of images for each of at least {least} classes, but it has {len(names)}")
     return names
 
 

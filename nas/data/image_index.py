@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,16 +40,18 @@ class CheckedFile:
     problem: str = ""
 
 
-def load_folder(root: str, index_file: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load_folder(root: str, index_file: Path | None = None, progress: Progress | None = None, *, scoring: bool = False) -> Dataset:
     """The readable images below ``root``, in the layouts of ``nas.data.folder``.
 
     Where ``index_file`` exists, the folder (which may have moved) must hold the images that it lists; files whose size and time
     are as they were are not read again. Else every file is decoded once, and the list is written there.
 
+    ``scoring`` says that nothing is trained on them: see ``find_files``.
+
     Raises:
         DataError: the folder cannot be used, a class has no readable training image, or the images are not those of the list.
     """
-    found = find_files(root)
+    found = find_files(root, scoring=scoring)
     before = _read(index_file) if index_file is not None and index_file.is_file() else None
     files = _check_all(found, _known(before), progress)
     dataset = _dataset(found, files)
@@ -61,6 +63,26 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
         index_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(index_file, json.dumps(_document(root, dataset, files)))
     return dataset
+
+
+def listed_digests(index_file: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Digests of all images that a training listed, and of those in its test part. Raises DataError where the list is damaged."""
+    before = _read(index_file)
+    digests = {name: checked.digest for name, checked in before["files"].items() if not checked.problem}
+    names = before["test"]
+    if not names:
+        labels = np.asarray(list(before["train"].values()), dtype=np.int64)
+        files = ImageFiles(Path(before["root"]), tuple(before["train"]), labels, tuple(digests.get(name, "") for name in before["train"]))
+        test = split(Dataset("", files, None, tuple(before["classes"]), side=1, channels=3), DataSettings()).test
+        assert isinstance(test, ImageFiles)
+        names = test.names
+    return frozenset(digests.values()), frozenset(digests[name] for name in names if name in digests)
+
+
+def fingerprint(digests: Iterable[str]) -> str:
+    """64 bits that tell whether two folders hold the same images, whatever their names and order; nothing where there are none."""
+    known = sorted(set(digests))
+    return digest_of("\n".join(known).encode()) if known else ""
 
 
 def _check_all(found: FolderFiles, known: Mapping[str, CheckedFile], progress: Progress | None) -> dict[str, CheckedFile]:
@@ -90,12 +112,14 @@ def _check(path: Path, known: CheckedFile | None) -> CheckedFile:
         image = decode(content)
         to_rgb(image)
     except READING_ERRORS as problem:
-        return CheckedFile(digest, status.st_size, status.st_mtime_ns, problem=_reason(problem))
+        return CheckedFile(digest, status.st_size, status.st_mtime_ns, problem=reason(problem))
     return CheckedFile(digest, status.st_size, status.st_mtime_ns, min(image.size), image.mode)
 
 
-def _reason(problem: Exception) -> str:
+def reason(problem: Exception) -> str:
     """Why a file is no image, in a few words that are the same every time."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
     if isinstance(problem, UnidentifiedImageError):  # its text names the buffer in memory by its address
         return "no known image format"
     return str(problem).splitlines()[0] if str(problem) else type(problem).__name__

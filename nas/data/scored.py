@@ -1,0 +1,169 @@
+"""Which images of a data set a trained network is scored on: none that it learned from counts as new. No torch."""
+
+import unicodedata
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part
+from nas.data.image_index import fingerprint, listed_digests, load_folder
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings
+from nas.data.split import split
+from nas.errors import ConfigError, DataError
+from nas.tools.words import some
+
+PARTS = ("test", "validation", "train", "all")
+UNKNOWN = "which images these weights learned from is not kept beside them: any that are in this folder count as new ones"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What is known of the images that a network was trained on.
+
+    ``name`` is that of the data set; ``images`` its files' fingerprint, ``digests`` those of the files it learned from or was
+    chosen by: empty where they are not known.
+    """
+
+    name: str = ""
+    images: str = ""
+    digests: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images that are scored, and in words which they are and why."""
+
+    part: Part
+    name: str
+    said: str
+    notes: tuple[str, ...] = ()
+
+
+def learned(name: str, images: str, index_file: Path | None) -> Learned:
+    """What is known; with the list of a training's folder, its very images. Raises DataError where the list is damaged."""
+    if index_file is None or not index_file.is_file():
+        return Learned(name, images)
+    every, test = listed_digests(index_file)
+    return Learned(name, fingerprint(every) or images, every - test)
+
+
+def load_scored(settings: DataSettings, index_file: Path | None) -> Dataset:
+    """The data set, for scoring: a folder may hold one class alone, or a test part alone. Raises DataError."""
+    listed = index_file if index_file is not None and index_file.is_file() else None
+    if settings.name == "folder" and settings.root is not None:
+        return load_folder(settings.root, listed, scoring=True)
+    return load_dataset(settings, listed)
+
+
+def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, known: Learned) -> Chosen:
+    """The part that is scored.
+
+    Where nobody says: the data set's own test part; else the whole folder, without what the network learned from; of the images
+    it was trained on, the test part that was held out.
+
+    Args:
+        dataset: what is scored.
+        settings: how it is split.
+        wanted: one of ``PARTS``; None where nobody says.
+        known: of the network's training.
+
+    Raises:
+        UserError: there is no such part, or no image is left.
+    """
+    if wanted is not None:
+        return _asked_for(dataset, settings, wanted, known)
+    if dataset.test is not None:
+        return _unseen(dataset.test, "test", "its test part", known)
+    if _trained_on_this(dataset, known):
+        held_out = split(dataset, settings)
+        return Chosen(held_out.test, "test", f"the test part, held out of the {_count(dataset.train)} it was trained on", held_out.notes)
+    chosen = _unseen(dataset.train, "all", "the whole folder, which has no parts", known)
+    return chosen if known.digests else replace(chosen, notes=(UNKNOWN,))
+
+
+def _asked_for(dataset: Dataset, settings: DataSettings, wanted: str, known: Learned) -> Chosen:
+    if wanted not in PARTS:
+        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {wanted!r}")
+    if wanted == "all":
+        part, said, notes = _whole(dataset), "all images", ()
+    else:
+        parts = split(dataset, settings)
+        part, said, notes = getattr(parts, wanted), f"the {wanted} part", parts.notes
+    met = sum(digest in known.digests for digest in part.digests) if isinstance(part, ImageFiles) else 0
+    warning = (f"the network learned from {met:,} of these images or was chosen by them: on new ones it may be worse",) if met else ()
+    return Chosen(part, wanted, said, (*notes, *warning))
+
+
+def _unseen(part: Part, name: str, said: str, known: Learned) -> Chosen:
+    """The part without the images that the network has met. Raises DataError where none is left."""
+    if not isinstance(part, ImageFiles) or not known.digests.intersection(part.digests):
+        return Chosen(part, name, said)
+    kept = part.take([i for i, digest in enumerate(part.digests) if digest not in known.digests])
+    if not len(kept):
+        raise DataError(
+            f"{part.root}: the network learned from every one of these {_count(part)} or was chosen by it, so none is left to score; "
+            "`--part all` scores them all the same"
+        )
+    met = len(part) - len(kept)
+    return Chosen(kept, name, f"{said}, but for {met:,} of {_count(part)} that the network learned from or was chosen by")
+
+
+def _trained_on_this(dataset: Dataset, known: Learned) -> bool:
+    """Whether these are the images of the training; by name, where it kept no fingerprint."""
+    if not isinstance(dataset.train, ImageFiles):
+        return True
+    return fingerprint(dataset.train.digests) == known.images if known.images else dataset.name == known.name
+
+
+def _whole(dataset: Dataset) -> Part:
+    first, second = dataset.train, dataset.test
+    if second is None:
+        return first
+    labels = np.concatenate([first.labels, second.labels])
+    if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
+        return ImageFiles(first.root, first.names + second.names, labels, first.digests + second.digests)
+    assert isinstance(first, ArrayPart) and isinstance(second, ArrayPart)
+    return ArrayPart(np.concatenate([first.images, second.images]), labels)
+
+
+def _count(part: Part) -> str:
+    return f"{len(part):,} images"
+
+
+# ---------------------------------------------------------------------------------------------------- classes
+
+
+def in_classes_of(part: Part, own: tuple[str, ...], known: tuple[str, ...], name: str) -> tuple[Part, str]:
+    """The part with the network's labels, found by the classes' names; and what there is to say of it.
+
+    Args:
+        part: its labels count ``own``.
+        own: the data set's classes.
+        known: the network's.
+        name: the data set's.
+
+    Raises:
+        ConfigError: the network does not know a class.
+    """
+    if own == known:
+        return part, ""
+    places = {_normal(one): i for i, one in enumerate(known)}
+    if unknown := [one for one in own if _normal(one) not in places]:
+        raise ConfigError(
+            f"the network does not know {_classes(len(unknown))} of {name}: {some(unknown)}; "
+            f"{name} has {_classes(len(own))}: {some(own)}; the network knows {_classes(len(known))}: {some(known)}"
+        )
+    labels = np.asarray([places[_normal(one)] for one in own], dtype=np.int64)[part.labels]
+    what = f"{len(own)} of the network's {_classes(len(known))}" if len(own) < len(known) else "the network's, in another order"
+    return replace(part, labels=labels), f"{what}; matched by name"
+
+
+def _classes(count: int) -> str:
+    return "1 class" if count == 1 else f"{count} classes"
+
+
+def _normal(name: str) -> str:
+    """A name as Unicode composes it: one system writes é as one character, another as two."""
+    return unicodedata.normalize("NFC", name)
