@@ -140,7 +140,8 @@ def predict(
     import numpy as np
 
     looking = predictor(source, which=which, flip=flip, device=device)
-    files, rows = [], []
+    files: list[str] = []
+    rows: list[npt.NDArray[np.float32]] = []
     for seen in looking.see(pictures(images), checked_batch_size(batch_size)):
         if seen.probabilities is None:
             raise DataError(f"{seen.name[-200:] or f'image {len(rows)}'}: cannot be used as an image: {seen.problem}")

@@ -78,7 +78,7 @@ def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, 
         return _unseen(dataset.test, "test", "its test part", known)
     if _trained_on_this(dataset, known):
         held_out = split(dataset, settings)
-        return Chosen(held_out.test, "test", f"the test part, held out of the {_count(dataset.train)} it was trained on", held_out.notes)
+        return Chosen(held_out.test, "test", "the test part, which was held out when the network was trained on this folder", held_out.notes)
     chosen = _unseen(dataset.train, "all", "the whole folder, which has no parts", known)
     return chosen if known.digests else replace(chosen, notes=(UNKNOWN,))
 
@@ -86,14 +86,21 @@ def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, 
 def _asked_for(dataset: Dataset, settings: DataSettings, wanted: str, known: Learned) -> Chosen:
     if wanted not in PARTS:
         raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {wanted!r}")
-    if wanted == "all":
-        part, said, notes = _whole(dataset), "all images", ()
-    else:
-        parts = split(dataset, settings)
-        part, said, notes = getattr(parts, wanted), f"the {wanted} part", parts.notes
-    met = sum(digest in known.digests for digest in part.digests) if isinstance(part, ImageFiles) else 0
-    warning = (f"the network learned from {met:,} of these images or was chosen by them: on new ones it may be worse",) if met else ()
-    return Chosen(part, wanted, said, (*notes, *warning))
+    parts = None if wanted == "all" else split(dataset, settings)
+    part = _whole(dataset) if parts is None else getattr(parts, wanted)
+    said = "all images" if parts is None else f"the {wanted} part"
+    warning = _warning(dataset, part, wanted, known)
+    return Chosen(part, wanted, said, (*(parts.notes if parts is not None else ()), *warning))
+
+
+def _warning(dataset: Dataset, part: Part, wanted: str, known: Learned) -> tuple[str, ...]:
+    """What must be said where images are asked for that the network has met."""
+    if not isinstance(part, ImageFiles):
+        return ()
+    met = sum(digest in known.digests for digest in part.digests)
+    if not met and not known.digests and wanted != "test" and _trained_on_this(dataset, known):
+        met = len(part)
+    return (f"the network learned from up to {met:,} of these images or was chosen by them: on new ones it may be worse",) if met else ()
 
 
 def _unseen(part: Part, name: str, said: str, known: Learned) -> Chosen:
@@ -152,8 +159,8 @@ def in_classes_of(part: Part, own: tuple[str, ...], known: tuple[str, ...], name
     places = {_normal(one): i for i, one in enumerate(known)}
     if unknown := [one for one in own if _normal(one) not in places]:
         raise ConfigError(
-            f"the network does not know {_classes(len(unknown))} of {name}: {some(unknown)}; "
-            f"{name} has {_classes(len(own))}: {some(own)}; the network knows {_classes(len(known))}: {some(known)}"
+            f"{name} has {_classes(len(own))} ({some(own)}), of which the network does not know {some(unknown)}; "
+            f"it knows {_classes(len(known))}: {some(known)}"
         )
     labels = np.asarray([places[_normal(one)] for one in own], dtype=np.int64)[part.labels]
     what = f"{len(own)} of the network's {_classes(len(known))}" if len(own) < len(known) else "the network's, in another order"

@@ -60,9 +60,9 @@ def _draw(answers: Answers, path: Path) -> None:
     axes.set(xlabel="taken for", ylabel="is")
     if count <= NAMED:
         # A name is shown as it is: without parse_math, "$" would begin a formula.
-        letters = {"fontsize": 9 if count <= NUMBERED else 7, "parse_math": False}
-        axes.set_xticks(range(count), names, rotation=90, **letters)
-        axes.set_yticks(range(count), names, **letters)
+        letters = 9 if count <= NUMBERED else 7
+        axes.set_xticks(range(count), names, rotation=90, fontsize=letters, parse_math=False)
+        axes.set_yticks(range(count), names, fontsize=letters, parse_math=False)
     if count <= NUMBERED:
         for (row, column), number in np.ndenumerate(counts):
             if number:
@@ -76,4 +76,5 @@ def _draw(answers: Answers, path: Path) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    """The name's beginning and end: names that begin alike often end in a number."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"

@@ -172,7 +172,9 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
 
 def _find_training(path: Path) -> TrainFolder:
     trained = [TrainFolder(file.parent) for file in sorted(DEFAULT_ROOT.glob("*/best.safetensors"))]
-    if str(path) == "last" and trained and not path.exists():
+    if str(path) == "last" and not path.exists():
+        if not trained:
+            raise RunError(f"there is no training in {DEFAULT_ROOT}/ yet: `nas train` begins one; others are named by their folder")
         return max(trained, key=lambda place: place.best_file.stat().st_mtime_ns)
     for place in (TrainFolder(path), TrainFolder(DEFAULT_ROOT / path)):
         if place.exists():

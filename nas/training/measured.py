@@ -117,7 +117,7 @@ class Measured:
             f"images:     {found.images:,} at {self.side}×{self.side}{', each with its mirror image (mean of both)' if self.flip else ''}",
             *([f"classes:    {self.classes_said}"] if self.classes_said else []),
             f"accuracy:   {100 * found.top1:.2f} % top-1{top5}, loss {found.loss:.4f}",
-            f"interval:   {100 * low:.1f} to {100 * high:.1f} % top-1 ({CONFIDENCE:.0%}, Wilson)",
+            f"interval:   {100 * low:.1f} to {100 * high:.1f} % top-1 ({100 * CONFIDENCE:g} %, Wilson)",
             f"throughput: {speed}",
             f"            ({self.device}, {self.threads} threads)",
         ]
