@@ -40,10 +40,34 @@ KEYS = ("fidelity.image_size", "fidelity.filters", "steps", "training.batch_size
 TARGET = {"steps": 250, "training.batch_size": 32, "training.augmentation": "shift_flip", "fidelity.filters": 8}
 TARGET_SIDE = {"shapes": 16, "digits": 8, "cifar10": 16, "cifar100": 16}
 CANDIDATES = {
-    "digits": ((8, 16, 15, 64, "none"), (8, 8, 120, 16, "none"), (8, 8, 120, 32, "none"), (8, 8, 120, 32, "shift_flip"), (8, 16, 120, 32, "none")),
-    "shapes": ((8, 16, 3, 64, "none"), (16, 8, 120, 16, "none"), (32, 4, 120, 16, "none"), (32, 8, 60, 16, "none"), (32, 8, 120, 16, "shift_flip")),
-    "cifar10": ((8, 16, 18, 64, "none"), (8, 16, 125, 64, "none"), (16, 8, 120, 32, "none"), (16, 8, 120, 32, "shift_flip"), (16, 16, 60, 32, "none")),
-    "cifar100": ((8, 16, 18, 64, "none"), (8, 16, 125, 64, "none"), (16, 8, 120, 32, "none"), (16, 8, 120, 32, "shift_flip"), (16, 16, 60, 32, "none")),
+    "digits": (
+        (8, 16, 15, 64, "none"),
+        (8, 8, 120, 16, "none"),
+        (8, 8, 120, 32, "none"),
+        (8, 8, 120, 32, "shift_flip"),
+        (8, 16, 120, 32, "none"),
+    ),
+    "shapes": (
+        (8, 16, 3, 64, "none"),
+        (16, 8, 120, 16, "none"),
+        (32, 4, 120, 16, "none"),
+        (32, 8, 60, 16, "none"),
+        (32, 8, 120, 16, "shift_flip"),
+    ),
+    "cifar10": (
+        (8, 16, 18, 64, "none"),
+        (8, 16, 125, 64, "none"),
+        (16, 8, 120, 32, "none"),
+        (16, 8, 120, 32, "shift_flip"),
+        (16, 16, 60, 32, "none"),
+    ),
+    "cifar100": (
+        (8, 16, 18, 64, "none"),
+        (8, 16, 125, 64, "none"),
+        (16, 8, 120, 32, "none"),
+        (16, 8, 120, 32, "shift_flip"),
+        (16, 16, 60, 32, "none"),
+    ),
 }
 
 
