@@ -68,8 +68,8 @@ class Dataset:
     """What a loader returns. ``test`` is None where the data set brings no test part; ``nas.data.split`` then makes one.
 
     ``side`` is that of the images in pixels, of files the median of the shorter sides; ``channels`` is 1 for greyscale, 3 for
-    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not; ``notes`` tell a person what
-    was skipped or converted.
+    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not, None has the images looked at;
+    ``notes`` tell a person what was skipped or converted.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Dataset:
     class_names: tuple[str, ...]
     side: int
     channels: int
-    mirrors: bool = True
+    mirrors: bool | None = True
     notes: tuple[str, ...] = ()
 
     @property

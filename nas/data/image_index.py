@@ -145,6 +145,7 @@ def _dataset(found: FolderFiles, files: Mapping[str, CheckedFile]) -> Dataset:
         class_names=found.class_names,
         side=int(np.median([checked.side for checked in readable])),
         channels=1 if grey else 3,
+        mirrors=None,
         notes=tuple(_notes(files, grey)),
     )
 

@@ -23,12 +23,16 @@ PEEKED = 50
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a data set without reading it: training images, their side in pixels, channels, classes."""
+    """What is known of a data set without reading it: training images, their side in pixels, channels, classes.
+
+    Without ``own_test`` the test part is taken from those images.
+    """
 
     images: int
     side: int
     channels: int
     classes: int
+    own_test: bool = True
 
 
 Loader = Callable[[DataSettings, Path | None, Progress | None], Dataset]
@@ -102,7 +106,7 @@ def peek(settings: DataSettings) -> Shape:
         return entry.shape
     if settings.name != "folder":
         dataset = load_dataset(settings)
-        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes)
+        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes, dataset.test is not None)
     found = find_files(_root(settings))
     sides = []
     for path, _ in found.train[:: max(1, len(found.train) // PEEKED)]:
@@ -113,4 +117,4 @@ def peek(settings: DataSettings) -> Shape:
             continue
     if not sides:
         raise DataError(f"{settings.root}: none of the images that were tried can be read")
-    return Shape(len(found.train), int(median(sides)), 3, len(found.class_names))
+    return Shape(len(found.train), int(median(sides)), 3, len(found.class_names), bool(found.test))

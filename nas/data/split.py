@@ -68,6 +68,13 @@ def validation_count(total: int, classes: int, settings: DataSettings) -> int:
     return count
 
 
+def planned_parts(images: int, classes: int, own_test: bool, settings: DataSettings) -> tuple[int, int]:
+    """How many of ``images`` training images are trained on and held out, before they are read. Raises DataError."""
+    left = images if own_test else images - int(images * TEST_SHARE)
+    held_out = validation_count(left, classes, settings)
+    return left - held_out, held_out
+
+
 def _divide(part: Part, count: int, rng: np.random.Generator) -> tuple[Part, Part]:
     """The part without about ``count`` images, stratified, and those images."""
     chosen = _keeping_copies_together(part, lambda labels, number: stratified_choice(labels, number, rng), count)

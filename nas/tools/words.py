@@ -1,4 +1,4 @@
-"""Durations and lists as a person says them."""
+"""Durations, sizes and lists as a person says them."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,8 @@ def some(names: Sequence[str], most: int = 10) -> str:
     """The first names: ``a, b, c`` or ``a, b, c and 97 more``."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def megabytes(count: int) -> str:
+    """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
