@@ -8,7 +8,7 @@ from typing import NoReturn
 from unicodedata import normalize
 
 from nas.data.listing import Listing, Member, joined, refuse
-from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, printable, roles_of, some
+from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
 
@@ -189,7 +189,7 @@ def _listing(walk: Walk, start: str, tables: list[tuple[Role, Table]], name: str
         )
     parts: dict[Role, list[Member]] = {role: [(row.image, known[row.label]) for row in found] for role, found in roles.items()}
     layout = f"{joined([printable(table.file.name) for _, table in tables])} with {len(names)} classes"
-    layout += f" in the parts {joined(list(by_role))}" if len(by_role) > 1 else "; a fifth is held out as test part"
+    layout += parts_in_words(by_role)
     listed = {row.image for row in rows}
     unused = [image for image in walk.tree.all_images() if image not in listed]
     notes = [f"{len(unused):,} images are in no line of it and are not used: {some(unused, 3)}"] if unused else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from nas.data.listing import Listing, Member, class_folders, joined, refuse
-from nas.data.names import SUFFIXES, SURE_ROLES, Role, class_name, part_of, part_within, printable, roles_of, some
+from nas.data.names import PARTS, SUFFIXES, SURE_ROLES, Role, class_name, part_of, part_within, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
 
@@ -114,7 +114,7 @@ def _parts(place: Path, start: Folder) -> dict[Role, Part]:
             refuse(place, f"has two folders for one part: {some(folder.name for folder in folders)}")
     train = look_through(found["train"][0])
     known = frozenset(class_name(folder.name) for folder in train.folders)
-    sources = {role: train if role == "train" else look_through(folders[0], known) for role, folders in found.items()}
+    sources = {role: train if role == "train" else look_through(found[role][0], known) for role in PARTS if role in found}
     return roles_of({role: Part(found[role][0], source, role) for role, source in sources.items()})
 
 

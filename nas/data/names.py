@@ -54,6 +54,15 @@ def roles_of(found: Mapping[Role, T]) -> dict[Role, T]:
     return dict(found)
 
 
+def parts_in_words(found: Iterable[Role]) -> str:
+    """How a file or table that names parts is divided; where it names none, what is done about it."""
+    names = [role for role in PARTS if role in found]
+    if len(names) < 2:
+        return "; a fifth is held out as test part"
+    listed = " and ".join([", ".join(names[:-1]), names[-1]])
+    return f" in the parts {listed}" + ("; validation is the test part" if "test" not in names else "")
+
+
 def class_name(raw: str) -> str:
     """A class by the name of its folder, the same in every Unicode normal form (file systems differ) and printable."""
     return printable(unicodedata.normalize("NFC", raw))

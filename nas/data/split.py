@@ -100,6 +100,7 @@ def _chosen(own: Part, settings: DataSettings, notes: list[str]) -> Part:
     """As many images of the own validation part as the settings say, stratified."""
     count = settings.validation_examples or len(own)
     if count == len(own):
+        notes.append(f"its own validation part ({count:,} images) is what networks are chosen by")
         return own
     notes.append(f"{count:,} of the {len(own):,} images of its own validation part are used, as data.validation_examples says")
     return own.take(stratified_choice(own.labels, count, np.random.default_rng([settings.split_seed, 0])))

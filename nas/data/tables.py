@@ -14,8 +14,8 @@ from typing import Any
 
 from nas.data.cifar import data_home
 from nas.data.csv_file import LABELS
-from nas.data.listing import Listing, Member, joined, refuse
-from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, printable, roles_of, some
+from nas.data.listing import Listing, Member, refuse
+from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Walk
 from nas.errors import DataError
 
@@ -146,7 +146,7 @@ def read_tables(root: Path) -> Listing:
     if tables.left:
         notes.append(f"parts that are not used, being none to train, validate or test on: {some(tables.left)}")
     kind = {"": "a saved data set", "parquet": "parquet files", "webdataset": "webdataset shards"}[tables.source.reader]
-    layout = f"{kind} with {len(names)} classes" + (f" in the parts {joined(list(parts))}" if len(parts) > 1 else "; a fifth is held out as test part")
+    layout = f"{kind} with {len(names)} classes{parts_in_words(parts)}"  # type: ignore[arg-type]
     name = printable(root.resolve().stem if root.is_file() else root.resolve().name)
     return Listing(root, name, names, roles, {role: role for role in roles}, layout, tuple(notes), ROWS)
 

@@ -104,7 +104,7 @@ class Walk:
             self.circles.append(path)
         elif entry.is_dir():
             inode = _inode(Path(entry.path))
-            self._visits[inode] += 1
+            self._visits[inode] += entry.is_symlink()
             if inode in above or self._visits[inode] > MOST_VISITS:
                 self.circles.append(path)
             else:
