@@ -4,10 +4,9 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 from unicodedata import normalize
 
-from nas.data.listing import Listing, Member, joined, refuse
+from nas.data.listing import Listing, Member, joined, refused
 from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
@@ -55,7 +54,7 @@ def read_csv(file: Path) -> Listing:
     """
     table = _header(file)
     if table is None:
-        refuse(file, f"must begin with a line that names its columns: one of {', '.join(PATHS[:7])}; one of {', '.join(LABELS[:4])}")
+        raise refused(file, f"must begin with a line that names its columns: one of {', '.join(PATHS[:7])}; one of {', '.join(LABELS[:4])}")
     return _listing(Walk(file.parent), "", [("train", table)], file.stem, file)
 
 
@@ -72,10 +71,10 @@ def find_csv(walk: Walk, start: Folder, tables: list[Table]) -> Listing:
         if within is None:
             continue
         if within[0] in named:
-            refuse(place, f"has two CSV files for one part: {named[within[0]].file.name}, {table.file.name}; name one with --data")
+            raise refused(place, f"has two CSV files for one part: {named[within[0]].file.name}, {table.file.name}; name one with --data")
         named[within[0]] = table
     if len(tables) > 1 and "train" not in named:
-        refuse(place, f"has several CSV files of images ({some(table.file.name for table in tables)}): name one with --data")
+        raise refused(place, f"has several CSV files of images ({some(table.file.name for table in tables)}): name one with --data")
     used = list(named.items()) or [("train", tables[0])]
     listing = _listing(walk, start.path, used, _name(walk.base), place)
     left = [name for name in start.others if name.lower().endswith(SUFFIXES) and all(name != table.file.name for _, table in used)]
@@ -119,15 +118,17 @@ def _cells(table: Table) -> Iterator[tuple[int, str, str, str | None]]:
             for row in reader:
                 if any(row):
                     if len(row) != table.columns:
-                        _wrong(table, reader.line_num, f"must have {table.columns} columns as the first line has, but it has {len(row)}")
+                        raise _wrong(
+                            table, reader.line_num, f"must have {table.columns} columns as the first line has, but it has {len(row)}"
+                        )
                     cells = [cell.strip() for cell in row]
                     yield reader.line_num, cells[table.path], cells[table.label], None if table.split is None else cells[table.split]
         except csv.Error as problem:
-            _wrong(table, reader.line_num, f"must be CSV, but {problem}")
+            raise _wrong(table, reader.line_num, f"must be CSV, but {problem}")
 
 
-def _wrong(table: Table, line: int, problem: str) -> NoReturn:
-    raise DataError(f"{printable(table.file)}, line {line}: {printable(problem)}")
+def _wrong(table: Table, line: int, problem: str) -> DataError:
+    return DataError(f"{printable(table.file)}, line {line}: {printable(problem)}")
 
 
 # ---------------------------------------------------------------------------------------------------- its images
@@ -151,14 +152,14 @@ class _Images:
         if path.is_relative_to(place := PurePosixPath(table.file.parent.resolve().as_posix())):
             path = path.relative_to(place)
         if path.is_absolute() or ".." in path.parts:
-            _wrong(table, line, f"a path must lie below the CSV file's folder, but got {cell!r}")
+            raise _wrong(table, line, f"a path must lie below the CSV file's folder, but got {cell!r}")
         exact = self._by_path.get(str(self._start / path))
         if exact is not None:
             return exact
         found = [image for image in self._by_end.get(path.name, []) if _ends(image, path.parts) or _ends(_bare(image), path.parts)]
         if len(found) != 1:
             what = f"may be any of {some(found)}" if found else "is no image below the CSV file's folder"
-            _wrong(table, line, f"{cell!r} {what}")
+            raise _wrong(table, line, f"{cell!r} {what}")
         return found[0]
 
 
@@ -174,19 +175,18 @@ def _listing(walk: Walk, start: str, tables: list[tuple[Role, Table]], name: str
     images = _Images(walk.tree, start)
     rows = [row for role, table in tables for row in _rows(table, role, images)]
     if not rows:
-        refuse(place, "must list images, but there is no line of one")
+        raise refused(place, "must list images, but there is no line of one")
     by_role: dict[Role, list[Row]] = {role: found for role in PARTS if (found := [row for row in rows if row.role == role])}
     if "train" not in by_role:
-        refuse(place, f"must list images to train on, but lists only those of {joined(list(by_role))}")
+        raise refused(place, f"must list images to train on, but lists only those of {joined(list(by_role))}")
     roles = roles_of(by_role)
     names = in_order(row.label for row in by_role["train"])
     if len(names) < 2:
-        refuse(place, f"must name at least 2 classes, but names {len(names)} ({some(names)})")
+        raise refused(place, f"must name at least 2 classes, but names {len(names)} ({some(names)})")
     known = {label: number for number, label in enumerate(names)}
     if strange := next((row for row in rows if row.label not in known), None):
-        raise DataError(
-            f"{printable(place)}, line {strange.line}: class {strange.label!r} has no counterpart among the training classes: {some(names, 20)}"
-        )
+        problem = f"class {strange.label!r} has no counterpart among the training classes: {some(names, 20)}"
+        raise DataError(f"{printable(place)}, line {strange.line}: {problem}")
     parts: dict[Role, list[Member]] = {role: [(row.image, known[row.label]) for row in found] for role, found in roles.items()}
     layout = f"{joined([printable(table.file.name) for _, table in tables])} with {len(names)} classes"
     layout += parts_in_words(by_role)
@@ -201,13 +201,13 @@ def _rows(table: Table, default: Role, images: _Images) -> Iterator[Row]:
     before: dict[str, Row] = {}
     for line, path, label, split in _cells(table):
         if not path or not label:
-            _wrong(table, line, f"must have a path and a label, but the {'label' if path else 'path'} is empty")
+            raise _wrong(table, line, f"must have a path and a label, but the {'label' if path else 'path'} is empty")
         role = default if split is None else part_of(split)
         if role is None:
-            _wrong(table, line, f"the part must be train, val or test (or a word like them), but got {split!r}")
+            raise _wrong(table, line, f"the part must be train, val or test (or a word like them), but got {split!r}")
         row = Row(line, images.find(table, line, path), class_name(label), role)
         first = before.setdefault(row.image, row)
         if (first.label, first.role) != (row.label, row.role):
-            _wrong(table, line, f"{path!r} has another class or part than in line {first.line}")
+            raise _wrong(table, line, f"{path!r} has another class or part than in line {first.line}")
         if first is row:
             yield row

@@ -68,9 +68,10 @@ Part = ArrayPart | ImageFiles
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a loader returns. ``test`` is None where the data set brings no test part, and ``validation`` where it brings none to
-    choose by; ``nas.data.split`` then makes them.
+    """What a loader returns.
 
+    ``test`` is None where the data set brings no test part, and ``validation`` where it brings none to choose by; ``nas.data.split``
+    then makes them.
     ``side`` is that of the images in pixels, of files the median of the shorter sides; ``channels`` is 1 for greyscale, 3 for
     colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not; ``notes`` tell a person what
     was skipped or converted; ``layout`` is how a place with images was understood, in a sentence.

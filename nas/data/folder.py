@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nas.data.listing import Listing, Member, class_folders, joined, refuse
+from nas.data.listing import Listing, Member, class_folders, joined, refused
 from nas.data.names import PARTS, SUFFIXES, SURE_ROLES, Role, class_name, part_of, part_within, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
@@ -107,11 +107,11 @@ def _parts(place: Path, start: Folder) -> dict[Role, Part]:
     if "train" not in found:
         sure = [folder for folders in found.values() for folder in folders if folder.name.lower() in SURE_ROLES]
         if sure:
-            refuse(place, f"has {printable(sure[0].name)}/ but no train/ folder beside it")
+            raise refused(place, f"has {printable(sure[0].name)}/ but no train/ folder beside it")
         return {}
     for folders in found.values():
         if len(folders) > 1:
-            refuse(place, f"has two folders for one part: {some(folder.name for folder in folders)}")
+            raise refused(place, f"has two folders for one part: {some(folder.name for folder in folders)}")
     train = look_through(found["train"][0])
     known = frozenset(class_name(folder.name) for folder in train.folders)
     sources = {role: train if role == "train" else look_through(found[role][0], known) for role in PARTS if role in found}
@@ -129,7 +129,7 @@ def _unused(place: Path, start: Folder, parts: dict[Role, Part], names: frozense
     beside = [folder for folder in start.holding if all(folder is not part.folder for part in parts.values())]
     classes = [folder.name for folder in beside if folder.images or class_name(folder.name) in names]
     if classes:
-        refuse(place, f"has folders of images beside its parts {joined([part.name for part in parts.values()])}: {some(classes)}")
+        raise refused(place, f"has folders of images beside its parts {joined([part.name for part in parts.values()])}: {some(classes)}")
     for folder in beside:
         yield f"{printable(folder.name)}/ ({folder.total:,} images) is not used: it is none of the parts"
 
@@ -141,7 +141,7 @@ def _class_names(walk: Walk, source: Folder) -> tuple[str, ...]:
     place = walk.base / source.path
     names = tuple(sorted({class_name(folder.name) for folder in source.folders}))
     if len(names) < 2:
-        refuse(place, f"must have one sub-folder of images for each of at least 2 classes, but it has {len(names)}{_what(source)}")
+        raise refused(place, f"must have one sub-folder of images for each of at least 2 classes, but it has {len(names)}{_what(source)}")
     return names
 
 
@@ -150,7 +150,9 @@ def _what(folder: Folder) -> str:
     kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in folder.all_others())
     found = [f"{len(folder.images):,} images directly in it"] if folder.images else []
     found += [f"{folder.total - len(folder.images):,} images in {some(inner.name for inner in folder.holding)}"] if folder.holding else []
-    found += [f"{sum(kinds.values()):,} other files ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})"] if kinds else []
+    found += (
+        [f"{sum(kinds.values()):,} other files ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})"] if kinds else []
+    )
     return f" ({', '.join(found) or 'nothing is in it'})"
 
 
@@ -159,7 +161,7 @@ def _refuse_two_readings(place: Path, source: Folder) -> None:
     inner = [{class_name(folder.name) for folder in outer.holding} for outer in source.holding]
     if len(inner) > 1 and len(inner[0]) > 1 and all(names == inner[0] for names in inner) and not any(f.images for f in source.holding):
         outer = some(folder.name for folder in source.holding)
-        refuse(
+        raise refused(
             place,
             f"can be read in two ways: {outer} all hold {some(sorted(inner[0]))}, and either may be the classes; name one of them with "
             "--data, call parts train/ and test/, or list the images in a CSV file",
@@ -172,9 +174,8 @@ def _members(walk: Walk, source: Folder, names: tuple[str, ...]) -> list[Member]
     for folder in source.folders:
         name = class_name(folder.name)
         if name not in found:
-            raise DataError(
-                f"{printable(walk.base / source.path)}: class folder {name!r} has no counterpart among the training classes: {some(names, 20)}"
-            )
+            problem = f"class folder {name!r} has no counterpart among the training classes: {some(names, 20)}"
+            raise DataError(f"{printable(walk.base / source.path)}: {problem}")
         found[name] += folder.all_images()
     return [(path, label) for label, name in enumerate(names) for path in sorted(found[name], key=lambda path: path.split("/"))]
 
@@ -189,4 +190,5 @@ def _strays(start: Folder, parts: dict[Role, Part]) -> Iterator[str]:
     others = Counter(suffix or "no suffix" for suffix in suffixes if suffix not in TEXTS)
     if others:
         kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in others.most_common(5))
-        yield f"{others.total():,} files in class folders do not end like images and are not read: {kinds} (read are {' '.join(sorted(SUFFIXES))})"
+        read = " ".join(sorted(SUFFIXES))
+        yield f"{others.total():,} files in class folders do not end like images and are not read: {kinds} (read are {read})"

@@ -14,7 +14,7 @@ from PIL import UnidentifiedImageError
 
 from nas.data.dataset import Dataset, ImageFiles, Labels
 from nas.data.layouts import find_images
-from nas.data.listing import Listing
+from nas.data.listing import Listing, Member
 from nas.data.names import PARTS, SUFFIXES, Role, class_name, printable, some
 from nas.data.pixels import GREY_MODES, READING_ERRORS, decode, digest_of, to_rgb
 from nas.data.settings import DataSettings
@@ -71,7 +71,7 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
 
 def _without_validation(found: Listing) -> Listing:
     name = found.part_names["validation"]
-    parts = {role: members for role, members in found.parts.items() if role != "validation"}
+    parts: dict[Role, list[Member]] = {role: members for role, members in found.parts.items() if role != "validation"}
     return replace(found, parts=parts, notes=(*found.notes, f"{name} is not used: this was begun before it would have been"))
 
 
@@ -156,9 +156,13 @@ def _class_notes(found: Listing, parts: Mapping[Role, ImageFiles]) -> list[str]:
     counts = {role: np.bincount(part.labels, minlength=len(found.class_names)) for role, part in parts.items()}
     if single := [found.class_names[i] for i in np.flatnonzero(counts["train"] == 1)]:
         lines.append(f"classes with one training image only, which can be learned or judged by but not both: {some(single)}")
-    for role in ("validation", "test"):
-        if role in counts and (lacking := [found.class_names[i] for i in np.flatnonzero(counts[role] == 0)]):
-            lines.append(f"{found.part_names[role]} has no image of {len(lacking)} classes, and says nothing of them: {some(lacking)}")
+    for role, count in counts.items():
+        lacking = [found.class_names[i] for i in np.flatnonzero(count == 0)]
+        lines += (
+            [f"{found.part_names[role]} has no image of {len(lacking)} classes, and says nothing of them: {some(lacking)}"]
+            if lacking
+            else []
+        )
     return lines
 
 
@@ -191,7 +195,7 @@ def _unusual(modes: Counter[str], all_grey: bool) -> Counter[str]:
 
 
 def _document(schema: str, root: str, dataset: Dataset, files: Mapping[str, CheckedFile]) -> dict[str, Any]:
-    parts = {
+    parts: dict[str, list[list[object]] | None] = {
         role: [[name, label] for name, label in zip(part.names, part.labels.tolist(), strict=True)] if part is not None else None
         for role, part in _parts_of(dataset).items()
     }

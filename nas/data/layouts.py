@@ -6,7 +6,7 @@ from pathlib import Path
 from nas.data.csv_file import SUFFIXES as CSV_SUFFIXES
 from nas.data.csv_file import Table, find_csv, labels_of, read_csv, usable_tables
 from nas.data.folder import find_class_folders, has_class_folders, look_through
-from nas.data.listing import Listing, refuse
+from nas.data.listing import Listing, refused
 from nas.data.names import class_name, printable, some
 from nas.data.tables import READERS, find_source, read_tables
 from nas.data.walk import Folder, Walk
@@ -49,7 +49,7 @@ def _file(base: Path) -> Listing:
         return read_csv(base)
     if base.suffix.lower() in READERS:
         return read_tables(base)
-    refuse(base, f"is a file whose name must end in {', '.join(FILES)}, or else a folder must be named")
+    raise refused(base, f"is a file whose name must end in {', '.join(FILES)}, or else a folder must be named")
 
 
 def _unread(base: Path, start: Folder, listing: Listing, tables: list[Table]) -> list[str]:
@@ -57,7 +57,7 @@ def _unread(base: Path, start: Folder, listing: Listing, tables: list[Table]) ->
     for table in tables:
         others = sorted(labels_of(table) - {class_name(name) for name in listing.class_names})
         if others:
-            refuse(
+            raise refused(
                 base / start.path,
                 f"has class folders ({some(listing.class_names)}) and {printable(table.file.name)} with other classes ({some(others)}); "
                 "name the CSV file with --data, or move it away",

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 from nas.data.names import Role, printable
 from nas.data.stores import DISK, Store
@@ -34,9 +33,9 @@ class Listing:
     store: Store = field(default=DISK)
 
 
-def refuse(place: Path, problem: str) -> NoReturn:
-    """Raise DataError: the place is none that is understood, and what would be."""
-    raise DataError(f"{printable(place)} {problem}. Understood are: {LAYOUTS}")
+def refused(place: Path, problem: str) -> DataError:
+    """That the place is none that is understood, and what would be."""
+    return DataError(f"{printable(place)} {problem}. Understood are: {LAYOUTS}")
 
 
 def class_folders(count: int) -> str:

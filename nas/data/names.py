@@ -69,7 +69,7 @@ def class_name(raw: str) -> str:
 
 
 def printable(name: object) -> str:
-    """A name or path for people: bytes that are no UTF-8 are written as ``\\xe9``, which every console and file can take."""
+    """A name or path for people: bytes that are no UTF-8 are written as text, a backslash and hexadecimal digits."""
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
 
 

@@ -93,7 +93,9 @@ def validation_count(total: int, classes: int, settings: DataSettings, own: int 
 
 
 def _too_few(own: int, settings: DataSettings) -> str:
-    return f"data.validation_examples asks for {settings.validation_examples:,}, drawn from the training images" if own else "all are copies"
+    return (
+        f"data.validation_examples asks for {settings.validation_examples:,}, drawn from the training images" if own else "all are copies"
+    )
 
 
 def _chosen(own: Part, settings: DataSettings, notes: list[str]) -> Part:

@@ -14,7 +14,7 @@ from typing import Any
 
 from nas.data.cifar import data_home
 from nas.data.csv_file import LABELS
-from nas.data.listing import Listing, Member, refuse
+from nas.data.listing import Listing, Member, refused
 from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Walk
 from nas.errors import DataError
@@ -106,7 +106,7 @@ def _by_part(base: Path, names: list[str]) -> Found:
     if not any(parts.values()):
         return {"train": names}
     if unclear := [name for name, part in parts.items() if part is None]:
-        refuse(base, f"has files of parts beside others of which no word tells the part: {some(unclear)}")
+        raise refused(base, f"has files of parts beside others of which no word tells the part: {some(unclear)}")
     return {role: [name for name in names if parts[name] == role] for role in PARTS if role in parts.values()}
 
 
@@ -135,9 +135,11 @@ def read_tables(root: Path) -> Listing:
     used = in_order(label for label in labels["train"] if label is not None)
     names = tuple(name for name in given if name in set(used)) if given else used
     if len(names) < 2:
-        refuse(root, f"must have images of at least 2 classes to train on, but it has {len(names)} ({some(names)})")
+        raise refused(root, f"must have images of at least 2 classes to train on, but it has {len(names)} ({some(names)})")
     if given and len(names) < len(given):
-        notes.append(f"{len(given) - len(names)} classes have no training image and are left out: {some(n for n in given if n not in names)}")
+        notes.append(
+            f"{len(given) - len(names)} classes have no training image and are left out: {some(n for n in given if n not in names)}"
+        )
     parts = {part: _members(root, part, found, names) for part, found in labels.items()}
     roles: dict[Role, list[Member]] = roles_of(parts)  # type: ignore[arg-type]
     for part, found in labels.items():
@@ -170,7 +172,7 @@ def _labels(root: Path, table: _Table) -> list[str | None]:
         elif isinstance(value, str | int):
             found.append(class_name(table.class_names[value] if table.class_names and isinstance(value, int) else str(value)))
         else:
-            refuse(root, f"must have words or whole numbers as labels in {'.'.join(table.label)}, but has {value!r}")
+            raise refused(root, f"must have words or whole numbers as labels in {'.'.join(table.label)}, but has {value!r}")
     return found
 
 
@@ -195,7 +197,7 @@ def _opened(root: Path) -> _Tables:
         else:
             parts[role] = _columns(root, rows)
     if "train" not in parts:
-        refuse(root, f"must have a part to train on, but it has {some([*parts, *left])}")
+        raise refused(root, f"must have a part to train on, but it has {some([*parts, *left])}")
     status = [path.stat() for path in source.paths()]
     return _Tables(source, parts, tuple(left), (sum(s.st_size for s in status), max(s.st_mtime_ns for s in status)))
 
@@ -248,7 +250,9 @@ def _columns(root: Path, rows: Any) -> _Table:  # noqa: ANN401 - a data set of `
     images = images or [name for name, feature in features.items() if _holds_bytes(feature)]
     image = images[0] if len(images) == 1 else next((name for name in IMAGE_COLUMNS if name in images), None)
     if image is None:
-        refuse(root, f"must have one column of images as bytes, but has {some(images) or 'none'} among the columns {some(features, 20)}")
+        raise refused(
+            root, f"must have one column of images as bytes, but has {some(images) or 'none'} among the columns {some(features, 20)}"
+        )
     label = _label(root, features, datasets.ClassLabel)
     feature = features[label[0]]
     names = tuple(class_name(name) for name in feature.names) if isinstance(feature, datasets.ClassLabel) else None
@@ -273,4 +277,6 @@ def _label(root: Path, features: Mapping[str, Any], class_label: type) -> tuple[
     keys = [name for name in inner if name.lower() in LABEL_COLUMNS] if isinstance(inner, Mapping) else []
     if len(keys) == 1 and not named:
         return "json", keys[0]
-    refuse(root, f"must have one column of classes, called label or so, but has {some(named or typed) or 'none'} among {some(features, 20)}")
+    raise refused(
+        root, f"must have one column of classes, called label or so, but has {some(named or typed) or 'none'} among {some(features, 20)}"
+    )

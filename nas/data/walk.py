@@ -105,7 +105,7 @@ class Walk:
         elif entry.is_dir():
             inode = _inode(Path(entry.path))
             self._visits[inode] += entry.is_symlink()
-            if inode in above or self._visits[inode] > MOST_VISITS:
+            if inode in above or (entry.is_symlink() and self._visits[inode] > MOST_VISITS):
                 self.circles.append(path)
             else:
                 found.folders.append(self._folder(path, above))

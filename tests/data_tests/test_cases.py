@@ -22,7 +22,9 @@ def counts(data: Dataset) -> dict[str, list[int]]:
     """Images of every class, part by part, as the folder brings them."""
     parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
     return {
-        name: [Counter(part.labels.tolist())[i] for i in range(data.classes)] for name, part in parts.items() if isinstance(part, ImageFiles)
+        name: [Counter(part.labels.tolist())[i] for i in range(data.classes)]
+        for name, part in parts.items()
+        if isinstance(part, ImageFiles)
     }
 
 
@@ -40,7 +42,13 @@ def notes(data: Dataset) -> str:
 
 @pytest.mark.parametrize(
     ("train", "test"),
-    [("train", "test"), ("Training", "Testing"), ("TRAIN", "Valid"), ("training_set", "test_set"), ("seg_train/seg_train", "seg_test/seg_test")],
+    [
+        ("train", "test"),
+        ("Training", "Testing"),
+        ("TRAIN", "Valid"),
+        ("training_set", "test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+    ],
 )
 def test_parts_are_known_by_any_of_their_names(train: str, test: str, tmp_path: Path) -> None:
     data = load_folder(str(lay(lay(tmp_path, f"{train}/cat", f"{train}/dog"), f"{test}/cat", f"{test}/dog", count=3)))
@@ -83,7 +91,9 @@ def test_what_was_begun_without_val_goes_on_without(tmp_path: Path) -> None:
     root, index = tmp_path / "images", tmp_path / "images.json"
     lay(root, *(f"{part}/{name}" for part in ("train", "test") for name in ("cat", "dog")))
     load_folder(str(root), index)
-    index.write_text(json.dumps({key: value for key, value in json.loads(index.read_text()).items() if key != "validation"} | {"schema": SECOND_SCHEMA}))
+    index.write_text(
+        json.dumps({key: value for key, value in json.loads(index.read_text()).items() if key != "validation"} | {"schema": SECOND_SCHEMA})
+    )
     lay(root, "val/cat", "val/dog")
     for _ in range(2):
         data = load_folder(str(root), index)
@@ -104,7 +114,15 @@ def test_parts_that_lack_a_class_and_classes_of_one_image_are_said(tmp_path: Pat
 def test_what_is_hidden_or_left_by_systems_is_no_data(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog", "dog/old/more")
     hidden = (".git", "__MACOSX/cat", "__MACOSX/dog", "cat/.ipynb_checkpoints", "dog/old/.thumbs", "dog/@eaDir", "lost+found")
-    put(tmp_path, *(f"{folder}/x.png" for folder in hidden), "cat/._0.png", "dog/.DS_Store", "cat/Thumbs.db", "cat/desktop.ini", "README.txt")
+    put(
+        tmp_path,
+        *(f"{folder}/x.png" for folder in hidden),
+        "cat/._0.png",
+        "dog/.DS_Store",
+        "cat/Thumbs.db",
+        "cat/desktop.ini",
+        "README.txt",
+    )
     put(tmp_path, "cat/UPPER.PNG", "dog/old/Photo.JPG", "dog/page.html")
     data = load_folder(str(tmp_path))
     assert counts(data) == {"train": [7, 13]} and data.layout == "2 class folders; a fifth is held out as test part" and data.notes == ()
@@ -241,7 +259,7 @@ def test_folders_of_endless_depth_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_copies_of_one_image_is_refused_with_a_range_that_exists(tmp_path: Path) -> None:
     put(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(10)), content=encoded("the same"))
-    with pytest.raises(DataError, match="must leave at least 2 different images to train on .* there are 0 training images"):
+    with pytest.raises(DataError, match=r"must leave at least 2 different images to train on .* there are 0 training images"):
         split(load_folder(str(tmp_path)), DataSettings())
 
 

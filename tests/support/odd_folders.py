@@ -22,7 +22,7 @@ def lay(root: Path, *folders: str, count: int = 6) -> Path:
     for folder in folders:
         (root / folder).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            (root / folder / f"{number}.png").write_bytes(encoded(f"{folder}/{number}"))
+            (root / folder / f"{number}.png").write_bytes(encoded(f"{root}/{folder}/{number}"))
     return root
 
 
@@ -30,5 +30,7 @@ def put(root: Path, *files: str, content: bytes | str | None = None) -> Path:
     """Files by their paths below ``root``: an image each, or the content that is given."""
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).write_bytes(encoded(file) if content is None else content.encode() if isinstance(content, str) else content)
+        (root / file).write_bytes(
+            encoded(f"{root}/{file}") if content is None else content.encode() if isinstance(content, str) else content
+        )
     return root
