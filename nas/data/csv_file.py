@@ -124,7 +124,7 @@ def _cells(table: Table) -> Iterator[tuple[int, str, str, str | None]]:
                     cells = [cell.strip() for cell in row]
                     yield reader.line_num, cells[table.path], cells[table.label], None if table.split is None else cells[table.split]
         except csv.Error as problem:
-            raise _wrong(table, reader.line_num, f"must be CSV, but {problem}")
+            raise _wrong(table, reader.line_num, f"must be CSV, but {problem}") from None
 
 
 def _wrong(table: Table, line: int, problem: str) -> DataError:
