@@ -15,6 +15,7 @@ from search_spaces.plugins import is_code, trust
 if TYPE_CHECKING:
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
+    from nas.training.fitting import Choice
 
 Place = str | PathLike[str]
 """A path, or a name that stands for one."""
@@ -113,8 +114,8 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
     return search_config(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})
 
 
-def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
-    """What is trained, how, and in which folder.
+def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
+    """What is trained, how, in which folder, and what was chosen to suit the images.
 
     Args:
         source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` names a folder.
@@ -129,7 +130,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         return _resumed_training(source, given)
     if source is None:
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
-    genotype, config = configure(
+    genotype, config, choices = configure(
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
             own_data=data_of(source),
@@ -144,10 +145,10 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         )
     )
     output = given.get("output")
-    return genotype, config, Path(output) if output is not None else default_folder(genotype, config)
+    return genotype, config, Path(output) if output is not None else default_folder(genotype, config), choices
 
 
-def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
+def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
     from nas.training.folder import TrainFolder
 
     if source is not None:
@@ -162,7 +163,7 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
         )
     place = TrainFolder(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
-    return place.genotype(), _with_images_at(config, given), place.path
+    return place.genotype(), _with_images_at(config, given), place.path, ()
 
 
 def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":
@@ -175,8 +176,11 @@ def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainCo
     return config.model_copy(update={"data": config.data.model_copy(update={"root": where["data.root"]})})
 
 
-def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, str, Group | None]":
-    """What is trained on another data set, how, in which folder; which network that is in words; and the workers, where there are many.
+def transfer_wish(
+    source: str | Genotype, given: Mapping[str, Any]
+) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...], str, Group | None]":
+    """What is trained on another data set, how, in which folder, and what was chosen to suit the images; which network that is in
+    words; and the workers, where there are many.
 
     Raises:
         UserError: a name or a value breaks a rule.
@@ -188,7 +192,7 @@ def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Ge
     if least is not None and least > (workers or 1):
         raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")
     count, gpu = default_workers(workers, given.get("device"), address)
-    genotype, config, choice = configure_transfer(
+    genotype, config, network, choices = configure_transfer(
         Wish(
             genotype=resolve_genotype(source, given.get("rank") or 1),
             data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
@@ -206,10 +210,10 @@ def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Ge
     )
     folder = Path(given["output"]) if given.get("output") is not None else default_folder(genotype, config)
     if count == 1 and address is None:
-        return genotype, config, folder, choice, None
+        return genotype, config, folder, choices, network, None
     from nas.runners.distributed import Group
 
-    return genotype, config, folder, choice, Group(count, least, gpu, address)
+    return genotype, config, folder, choices, network, Group(count, least, gpu, address)
 
 
 def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:

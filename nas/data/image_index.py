@@ -129,6 +129,7 @@ def _dataset(found: Listing, files: Mapping[str, CheckedFile]) -> Dataset:
         class_names=found.class_names,
         side=int(np.median([checked.side for checked in readable])),
         channels=1 if grey else 3,
+        mirrors=None,
         notes=(*notes, *_class_notes(found, parts), *_notes(files, grey)),
         validation=parts.get("validation"),
         layout=found.layout,

@@ -82,13 +82,12 @@ def estimate_child_seconds(config: SearchConfig) -> float:
 
     from nas.data.dataset import ArrayPart
     from nas.data.prepared import PreparedData
-    from nas.data.split import own_validation, validation_count
+    from nas.data.split import planned_parts
     from nas.evaluators.registry import build_evaluator
 
     shape = peek(config.data)
-    held_out = validation_count(shape.images, shape.classes, config.data, shape.validation)
-    left = shape.images if shape.validation and own_validation(shape.validation, config.data) else shape.images - held_out
-    train_images = min(config.fidelity.train_examples or shape.images, left)
+    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
+    train_images = min(config.fidelity.train_examples or trained_on, trained_on)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
     side = config.fidelity.image_size or shape.side
     batch = min(config.training.batch_size, train_images)
