@@ -48,17 +48,19 @@ def has_class_folders(start: Folder) -> bool:
     return len(source.holding) > 1
 
 
-def find_class_folders(walk: Walk, start: Folder) -> Listing:
+def find_class_folders(walk: Walk, start: Folder, scoring: bool = False) -> Listing:
     """The images below ``start`` by the classes that its folders, or those of its parts, are named for.
+
+    Where they are only scored (``scoring``), one class or a test part alone will do.
 
     Raises:
         DataError: fewer than two classes, two folders for one part, classes beside parts, a class of another part is unknown, or the
             folders may be read in two ways.
     """
     place = walk.base / start.path
-    parts = _parts(place, start)
+    parts = _parts(place, start, scoring)
     source = parts["train"].source if parts else start
-    names = _class_names(walk, source)
+    names = _class_names(walk, source, 1 if scoring else 2)
     _refuse_two_readings(walk.base / source.path, source)
     members: dict[Role, list[Member]] = {role: _members(walk, part.source, names) for role, part in parts.items()}
     notes = [f"{printable(start.path)}/ alone holds images: it is taken for the data set"] if start.path else []
@@ -102,20 +104,22 @@ def _roles(folder: Folder) -> dict[Role, list[Folder]]:
     return found if "train" in found and len(found) > 1 else {}
 
 
-def _parts(place: Path, start: Folder) -> dict[Role, Part]:
+def _parts(place: Path, start: Folder, scoring: bool) -> dict[Role, Part]:
     found = _roles(start)
     if "train" not in found:
         sure = [folder for folders in found.values() for folder in folders if folder.name.lower() in SURE_ROLES]
-        if sure:
+        if sure and not scoring:
             raise refused(place, f"has {printable(sure[0].name)}/ but no train/ folder beside it")
-        return {}
+        found = {role: folders for role, folders in found.items() if folders[0] in sure}
     for folders in found.values():
         if len(folders) > 1:
             raise refused(place, f"has two folders for one part: {some(folder.name for folder in folders)}")
-    train = look_through(found["train"][0])
-    known = frozenset(class_name(folder.name) for folder in train.folders)
-    sources = {role: train if role == "train" else look_through(found[role][0], known) for role in PARTS if role in found}
-    return roles_of({role: Part(found[role][0], source, role) for role, source in sources.items()})
+    known: frozenset[str] = frozenset()
+    parts: dict[Role, Part] = {}
+    for role in (role for role in PARTS if role in found):
+        parts[role] = Part(found[role][0], look_through(found[role][0], known), role)
+        known |= {class_name(folder.name) for folder in parts[role].source.folders}
+    return roles_of(parts, scoring)
 
 
 def _check_test(walk: Walk, parts: dict[Role, Part], members: dict[Role, list[Member]]) -> None:
@@ -137,11 +141,13 @@ def _unused(place: Path, start: Folder, parts: dict[Role, Part], names: frozense
 # ---------------------------------------------------------------------------------------------------- classes
 
 
-def _class_names(walk: Walk, source: Folder) -> tuple[str, ...]:
+def _class_names(walk: Walk, source: Folder, least: int) -> tuple[str, ...]:
     place = walk.base / source.path
     names = tuple(sorted({class_name(folder.name) for folder in source.folders}))
-    if len(names) < 2:
-        raise refused(place, f"must have one sub-folder of images for each of at least 2 classes, but it has {len(names)}{_what(source)}")
+    if len(names) < least:
+        raise refused(
+            place, f"must have one sub-folder of images for each of at least {least} classes, but it has {len(names)}{_what(source)}"
+        )
     return names
 
 
