@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
-from nas.runs.config import GIVEN, SearchConfig, build_config
+from nas.runs.config import GIVEN, SearchConfig, fitted_config
 from nas.runs.genotypes import data_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
+from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import is_code, trust
 
 if TYPE_CHECKING:
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
-    from nas.training.fitting import Choice
 
 Place = str | PathLike[str]
 """A path, or a name that stands for one."""
@@ -91,14 +91,16 @@ def choose_preset(preset: str) -> tuple[str, str | None]:
     return auto_preset(detect()) if preset == "auto" else (preset, None)
 
 
-def search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
-    """The configuration of a search. ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
+def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) -> tuple[SearchConfig, tuple[Choice, ...]]:
+    """The configuration of a search, and what of it was chosen to suit the images.
+
+    ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
 
     Raises:
         UserError: a name or a value breaks a rule.
     """
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
-    return build_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+    return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
 
 
 def own_search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
@@ -111,7 +113,7 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
         raise ConfigError(
             f"an evaluator that is an object or a function scores in this process: leave the runner out, but got {given['runner']!r}"
         )
-    return search_config(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})
+    return search_wish(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})[0]
 
 
 def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
@@ -179,8 +181,9 @@ def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainCo
 def transfer_wish(
     source: str | Genotype, given: Mapping[str, Any]
 ) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...], str, Group | None]":
-    """What is trained on another data set, how, in which folder, and what was chosen to suit the images; which network that is in
-    words; and the workers, where there are many.
+    """What is trained on another data set, how, and in which folder.
+
+    Beside them: what was chosen to suit the images; which network that is, in words; and the workers, where there are many.
 
     Raises:
         UserError: a name or a value breaks a rule.
