@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.data.folder import SUFFIXES
+from nas.data.names import SUFFIXES
+from nas.data.walk import Walk
+from nas.errors import DataError
 
 STANDARD_INPUT = "-"
 """Stands for a list of names, one a line, on standard input."""
@@ -23,7 +25,7 @@ class Named:
 def named_images(names: Iterable[str | os.PathLike[str]], listed: Iterable[str] = ()) -> Iterator[Named]:
     """The files that are meant, in the order named; in a folder and of a glob sorted by name.
 
-    Folders are gone through at every depth: hidden ones are skipped, links followed, circles left out. Nothing is opened.
+    Folders are gone through at every depth, as ``nas.data.walk`` does. No image is opened.
 
     Args:
         names: files, folders, globs such as ``photos/**/*.jpg``, or ``-`` for what is ``listed``.
@@ -52,22 +54,12 @@ def _of_name(path: Path) -> Iterator[Named]:
 
 
 def _of_folder(folder: Path) -> Iterator[Named]:
-    found = False
-    for path in _walk(folder, frozenset()):
-        found = True
-        yield Named(path)
-    if not found:
-        yield Named(folder, f"no images in this folder ({', '.join(sorted(SUFFIXES))})")
-
-
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Image files below a folder: its own first, then those of its folders, each sorted by name."""
-    here = os.path.realpath(folder)
-    if here in above:
+    try:
+        names = list(Walk(folder).tree.all_images())
+    except DataError as problem:
+        yield Named(folder, str(problem))
         return
-    with os.scandir(folder) as entries:
-        visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    yield from (Path(entry.path) for entry in visible if entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES)
-    for entry in visible:
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), above | {here})
+    if not names:
+        yield Named(folder, f"no images in this folder ({', '.join(sorted(SUFFIXES))})")
+    for name in names:
+        yield Named(folder / name)

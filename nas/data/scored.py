@@ -1,6 +1,5 @@
 """Which images of a data set a trained network is scored on: none that it learned from counts as new. No torch."""
 
-import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,13 +7,15 @@ import numpy as np
 
 from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part
 from nas.data.image_index import fingerprint, listed_digests, load_folder
+from nas.data.names import class_name, some
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.data.split import split
 from nas.errors import ConfigError, DataError
-from nas.tools.words import some
 
 PARTS = ("test", "validation", "train", "all")
+NAMED = 20
+"""Classes that a message names."""
 UNKNOWN = "which images these weights learned from is not kept beside them: any that are in this folder count as new ones"
 
 
@@ -77,8 +78,8 @@ def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, 
     if dataset.test is not None:
         return _unseen(dataset.test, "test", "its test part", known)
     if _trained_on_this(dataset, known):
-        held_out = split(dataset, settings)
-        return Chosen(held_out.test, "test", "the test part, which was held out when the network was trained on this folder", held_out.notes)
+        said = "the test part, which was held out when the network was trained on this folder"
+        return Chosen(split(dataset, settings).test, "test", said)
     chosen = _unseen(dataset.train, "all", "the whole folder, which has no parts", known)
     return chosen if known.digests else replace(chosen, notes=(UNKNOWN,))
 
@@ -125,14 +126,14 @@ def _trained_on_this(dataset: Dataset, known: Learned) -> bool:
 
 
 def _whole(dataset: Dataset) -> Part:
-    first, second = dataset.train, dataset.test
-    if second is None:
-        return first
-    labels = np.concatenate([first.labels, second.labels])
-    if isinstance(first, ImageFiles) and isinstance(second, ImageFiles):
-        return ImageFiles(first.root, first.names + second.names, labels, first.digests + second.digests)
-    assert isinstance(first, ArrayPart) and isinstance(second, ArrayPart)
-    return ArrayPart(np.concatenate([first.images, second.images]), labels)
+    """All parts in one."""
+    parts = [part for part in (dataset.train, dataset.validation, dataset.test) if part is not None]
+    labels = np.concatenate([part.labels for part in parts])
+    files, arrays = ([part for part in parts if isinstance(part, kind)] for kind in (ImageFiles, ArrayPart))
+    if arrays:
+        return ArrayPart(np.concatenate([part.images for part in arrays]), labels)
+    names, digests = (tuple(value for part in files for value in getattr(part, field)) for field in ("names", "digests"))
+    return replace(files[0], names=names, labels=labels, digests=digests)
 
 
 def _count(part: Part) -> str:
@@ -156,21 +157,16 @@ def in_classes_of(part: Part, own: tuple[str, ...], known: tuple[str, ...], name
     """
     if own == known:
         return part, ""
-    places = {_normal(one): i for i, one in enumerate(known)}
-    if unknown := [one for one in own if _normal(one) not in places]:
+    places = {class_name(one): i for i, one in enumerate(known)}
+    if unknown := [one for one in own if class_name(one) not in places]:
         raise ConfigError(
-            f"{name} has {_classes(len(own))} ({some(own)}), of which the network does not know {some(unknown)}; "
-            f"it knows {_classes(len(known))}: {some(known)}"
+            f"{name} has {_classes(len(own))} ({some(own, NAMED)}), of which the network does not know {some(unknown, NAMED)}; "
+            f"it knows {_classes(len(known))}: {some(known, NAMED)}"
         )
-    labels = np.asarray([places[_normal(one)] for one in own], dtype=np.int64)[part.labels]
+    labels = np.asarray([places[class_name(one)] for one in own], dtype=np.int64)[part.labels]
     what = f"{len(own)} of the network's {_classes(len(known))}" if len(own) < len(known) else "the network's, in another order"
     return replace(part, labels=labels), f"{what}; matched by name"
 
 
 def _classes(count: int) -> str:
     return "1 class" if count == 1 else f"{count} classes"
-
-
-def _normal(name: str) -> str:
-    """A name as Unicode composes it: one system writes é as one character, another as two."""
-    return unicodedata.normalize("NFC", name)

@@ -112,7 +112,7 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     from nas.evaluators.registry import build_evaluator
 
     shape = peek(config.data)
-    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data)
+    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     train_images = min(config.fidelity.train_examples or trained_on, trained_on)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
     side = _side(config)

@@ -1,6 +1,4 @@
-"""Durations, sizes and lists as a person says them."""
-
-from collections.abc import Sequence
+"""Durations and sizes as a person says them."""
 
 
 def duration(seconds: float) -> str:
@@ -11,12 +9,6 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def some(names: Sequence[str], most: int = 10) -> str:
-    """The first names: ``a, b, c`` or ``a, b, c and 97 more``."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def megabytes(count: int) -> str:
