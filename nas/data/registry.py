@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
-
 from nas.data.cifar import SPECS, load_cifar
 from nas.data.dataset import Dataset
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.folder import find_files
 from nas.data.image_index import Progress, load_folder
-from nas.data.pixels import READING_ERRORS
+from nas.data.pixels import READING_ERRORS, stated_size
 from nas.data.settings import DataSettings
 from nas.errors import DataError
 from search_spaces.plugins import Registry
@@ -107,8 +105,7 @@ def peek(settings: DataSettings) -> Shape:
     sides = []
     for path, _ in found.train[:: max(1, len(found.train) // PEEKED)]:
         try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
+            sides.append(min(stated_size(path)))
         except READING_ERRORS:
             continue
     if not sides:
