@@ -36,8 +36,8 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "box": Image.Resampling.BOX}
 MOST_PIXELS = 89_478_485
 """Larger images are refused before they are decoded: Pillow's own bound, 256 MiB of RGB."""
-NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""Formats that Pillow only recognises, or leaves to other programs to draw."""
+NO_PICTURES = frozenset({"BUFR", "DCX", "EPS", "GRIB", "HDF5", "MPEG", "PCX", "WMF"})
+"""Formats that Pillow only recognises, or leaves to other programs to draw, or reads as another picture where the end is missing (PCX)."""
 FULL_SCALES = (1, 255, 4095, 65535)
 VISIBLE_LEVELS = 32
 LONGEST = 64
