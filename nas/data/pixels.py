@@ -79,9 +79,9 @@ def decode_once(content: bytes) -> Image.Image:
         return image.copy()
 
 
-def stated_size(path: Path) -> tuple[int, int]:
-    """Width and height as the file states them, without decoding it. Raises one of ``READING_ERRORS``."""
-    with path.open("rb") as file, reasons(), Image.open(file, formats=image_formats()) as image:
+def stated_size(content: bytes) -> tuple[int, int]:
+    """Width and height as a file's bytes state them, without decoding it. Raises ImageError."""
+    with reasons(), Image.open(BytesIO(content), formats=image_formats()) as image:
         return image.size
 
 

@@ -82,12 +82,13 @@ def estimate_child_seconds(config: SearchConfig) -> float:
 
     from nas.data.dataset import ArrayPart
     from nas.data.prepared import PreparedData
-    from nas.data.split import validation_count
+    from nas.data.split import own_validation, validation_count
     from nas.evaluators.registry import build_evaluator
 
     shape = peek(config.data)
-    held_out = validation_count(shape.images, shape.classes, config.data)
-    train_images = min(config.fidelity.train_examples or shape.images, shape.images - held_out)
+    held_out = validation_count(shape.images, shape.classes, config.data, shape.validation)
+    left = shape.images if shape.validation and own_validation(shape.validation, config.data) else shape.images - held_out
+    train_images = min(config.fidelity.train_examples or shape.images, left)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
     side = config.fidelity.image_size or shape.side
     batch = min(config.training.batch_size, train_images)
