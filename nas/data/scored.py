@@ -129,11 +129,11 @@ def _whole(dataset: Dataset) -> Part:
     """All parts in one."""
     parts = [part for part in (dataset.train, dataset.validation, dataset.test) if part is not None]
     labels = np.concatenate([part.labels for part in parts])
-    files, arrays = ([part for part in parts if isinstance(part, kind)] for kind in (ImageFiles, ArrayPart))
-    if arrays:
-        return ArrayPart(np.concatenate([part.images for part in arrays]), labels)
-    names, digests = (tuple(value for part in files for value in getattr(part, field)) for field in ("names", "digests"))
-    return replace(files[0], names=names, labels=labels, digests=digests)
+    if arrays := [part.images for part in parts if isinstance(part, ArrayPart)]:
+        return ArrayPart(np.concatenate(arrays), labels)
+    files = [part for part in parts if isinstance(part, ImageFiles)]
+    names = tuple(name for part in files for name in part.names)
+    return replace(files[0], names=names, labels=labels, digests=tuple(digest for part in files for digest in part.digests))
 
 
 def _count(part: Part) -> str:

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import nn
 
 from nas.data.augmentation import normalise
-from nas.data.image_index import reason
 from nas.data.inputs import Named
 from nas.data.pixels import READING_ERRORS, fit, from_array, read_image
 from nas.errors import ConfigError
@@ -112,5 +111,5 @@ def _result(read: "Future[npt.NDArray[np.uint8]]") -> npt.NDArray[np.uint8] | st
     """The pixels; or why there are none."""
     try:
         return read.result()
-    except (*READING_ERRORS, TypeError) as problem:
-        return reason(problem)
+    except (*READING_ERRORS, TypeError, ValueError) as problem:
+        return (isinstance(problem, OSError) and problem.strerror) or str(problem)
