@@ -41,7 +41,8 @@ def announce_and_train(
         errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     console.print("\nnext:")
-    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy and throughput again", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy again, and by class", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]nas predict {escape(str(folder))} IMAGES[/]   what it sees in new ones", highlight=False, soft_wrap=True)
 
 
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:
