@@ -64,16 +64,26 @@ def absolute(folder: Place | None) -> str | None:
 
 
 def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
-    """``data``, a name or a folder of images, and ``data_dir`` as dotted settings; None where nothing was said. Raises ConfigError."""
+    """``data``, a name, a folder of images or a file of them, and ``data_dir`` as dotted settings; None where nothing was said.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    from nas.data.layouts import FILES, is_data_file
+    from nas.data.names import printable
     from nas.data.registry import DATASETS  # here: it loads numpy
 
     trust([data])  # the user's own word
     named = [name for name in DATASETS if name != "folder"]
     if data is None or data in named or is_code(str(data)):
         return {"data.name": data, "data.root": absolute(data_dir)}
-    if Path(data).expanduser().is_dir():
+    place = Path(data).expanduser()
+    if place.is_dir() or is_data_file(place):
         return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
-    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {str(data)!r}")
+    raise ConfigError(
+        f"--data must be one of {', '.join(named)}, or an existing folder of images, or a file of them ({', '.join(FILES)}), "
+        f"but got {printable(data)!r}"
+    )
 
 
 def choose_preset(preset: str) -> tuple[str, str | None]:

@@ -21,7 +21,6 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path) -> None
     """Write the network in evaluation mode: ``images`` (batch, channels, size, size) to ``logits`` (batch, classes), one file."""
     import onnx
 
-
     batch = torch.export.Dim("batch", min=1)
     with _quiet():
         torch.onnx.export(

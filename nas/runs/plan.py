@@ -59,7 +59,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
 def _about_images(config: SearchConfig) -> list[str]:
     """How sure one reward is, and the memory that the images take."""
     shape, side = peek(config.data), _side(config)
-    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     scored = min(config.fidelity.validation_examples or validation, validation)
     kept = scored + min(config.fidelity.train_examples or train, train)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
@@ -112,7 +112,7 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     from nas.evaluators.registry import build_evaluator
 
     shape = peek(config.data)
-    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data)
+    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     train_images = min(config.fidelity.train_examples or trained_on, trained_on)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
     side = _side(config)

@@ -58,7 +58,7 @@ class Choice:
 def amount_of(data: DataSettings) -> Amount:
     """What is known of the images before they are read. Raises DataError."""
     shape = peek(data)
-    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data, shape.validation)
     return Amount(train, validation, shape.side, shape.classes)
 
 

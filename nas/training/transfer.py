@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.data.layouts import is_data_file
 from nas.data.registry import DATASETS, peek
 from nas.errors import ConfigError, DataError
 from nas.networks.architecture import Architecture
@@ -118,8 +119,10 @@ def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(data_dir))}
     if Path(to).expanduser().is_dir():
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(to).expanduser().resolve())}
+    if is_data_file(Path(to).expanduser()):
+        return {"data.name": "folder", "data.root": str(Path(to).expanduser().resolve())}
     names = ", ".join(name for name in DATASETS if name != "folder")
-    raise ConfigError(f"--to must be imagenet, {names} or an existing folder of images, but got {to!r}")
+    raise ConfigError(f"--to must be imagenet, {names} or an existing folder or file of images, but got {to!r}")
 
 
 def find_ilsvrc(root: Path) -> str:
