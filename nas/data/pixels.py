@@ -181,6 +181,8 @@ def contrast(image: Image.Image) -> float:
 
 def on_white(image: Image.Image) -> Image.Image:
     """An RGBA image laid on white; on black, or without its transparency, where that would hide it."""
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
     white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if contrast(white) >= VISIBLE_LEVELS:
         return white
