@@ -46,7 +46,7 @@ def usable_tables(folder: Path, files: list[str]) -> list[Table]:
     return [table for table in tables if table is not None]
 
 
-def read_csv(file: Path) -> Listing:
+def read_csv(file: Path, scoring: bool = False) -> Listing:
     """The images that one CSV file lists, relative to its folder.
 
     Raises:
@@ -55,10 +55,10 @@ def read_csv(file: Path) -> Listing:
     table = _header(file)
     if table is None:
         raise refused(file, f"must begin with a line that names its columns: one of {', '.join(PATHS[:7])}; one of {', '.join(LABELS[:4])}")
-    return _listing(Walk(file.parent), "", [("train", table)], file.stem, file)
+    return _listing(Walk(file.parent), "", [("train", table)], (file.stem, file), scoring)
 
 
-def find_csv(walk: Walk, start: Folder, tables: list[Table]) -> Listing:
+def find_csv(walk: Walk, start: Folder, tables: list[Table], scoring: bool = False) -> Listing:
     """The images that the CSV files of a folder list; where there are several, their names must say for which part each is.
 
     Raises:
@@ -76,7 +76,7 @@ def find_csv(walk: Walk, start: Folder, tables: list[Table]) -> Listing:
     if len(tables) > 1 and "train" not in named:
         raise refused(place, f"has several CSV files of images ({some(table.file.name for table in tables)}): name one with --data")
     used = list(named.items()) or [("train", tables[0])]
-    listing = _listing(walk, start.path, used, _name(walk.base), place)
+    listing = _listing(walk, start.path, used, (_name(walk.base), place), scoring)
     left = [name for name in start.others if name.lower().endswith(SUFFIXES) and all(name != table.file.name for _, table in used)]
     notes = [f"{some(left)}: not read, being no list of a part's images and their classes"] if left else []
     return Listing(**{**vars(listing), "notes": (*listing.notes, *notes)})
@@ -171,20 +171,21 @@ def _ends(path: str, parts: tuple[str, ...]) -> bool:
     return PurePosixPath(normalize("NFC", path)).parts[-len(parts) :] == parts
 
 
-def _listing(walk: Walk, start: str, tables: list[tuple[Role, Table]], name: str, place: Path) -> Listing:
+def _listing(walk: Walk, start: str, tables: list[tuple[Role, Table]], called: tuple[str, Path], scoring: bool) -> Listing:
+    name, place = called
     images = _Images(walk.tree, start)
     rows = [row for role, table in tables for row in _rows(table, role, images)]
     if not rows:
         raise refused(place, "must list images, but there is no line of one")
     by_role: dict[Role, list[Row]] = {role: found for role in PARTS if (found := [row for row in rows if row.role == role])}
-    if "train" not in by_role:
+    roles = roles_of(by_role, scoring)
+    if "train" not in roles:
         raise refused(place, f"must list images to train on, but lists only those of {joined(list(by_role))}")
-    roles = roles_of(by_role)
-    names = in_order(row.label for row in by_role["train"])
-    if len(names) < 2:
+    names = in_order(row.label for row in roles["train"])
+    if len(names) < 2 and not scoring:
         raise refused(place, f"must name at least 2 classes, but names {len(names)} ({some(names)})")
     known = {label: number for number, label in enumerate(names)}
-    if strange := next((row for row in rows if row.label not in known), None):
+    if strange := next((row for found in roles.values() for row in found if row.label not in known), None):
         problem = f"class {strange.label!r} has no counterpart among the training classes: {some(names, 20)}"
         raise DataError(f"{printable(place)}, line {strange.line}: {problem}")
     parts: dict[Role, list[Member]] = {role: [(row.image, known[row.label]) for row in found] for role, found in roles.items()}

@@ -73,8 +73,8 @@ class Dataset:
     ``test`` is None where the data set brings no test part, and ``validation`` where it brings none to choose by; ``nas.data.split``
     then makes them.
     ``side`` is that of the images in pixels, of files the median of the shorter sides; ``channels`` is 1 for greyscale, 3 for
-    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not; ``notes`` tell a person what
-    was skipped or converted; ``layout`` is how a place with images was understood, in a sentence.
+    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not, None has the images looked at;
+    ``notes`` tell a person what was skipped or converted; ``layout`` is how a place with images was understood, in a sentence.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Dataset:
     class_names: tuple[str, ...]
     side: int
     channels: int
-    mirrors: bool = True
+    mirrors: bool | None = True
     notes: tuple[str, ...] = ()
     validation: Part | None = None
     layout: str = ""

@@ -48,35 +48,36 @@ def has_class_folders(start: Folder) -> bool:
     return len(source.holding) > 1
 
 
-def find_class_folders(walk: Walk, start: Folder) -> Listing:
+def find_class_folders(walk: Walk, start: Folder, scoring: bool = False) -> Listing:
     """The images below ``start`` by the classes that its folders, or those of its parts, are named for.
+
+    Where they are only scored (``scoring``), one class or a test part alone will do.
 
     Raises:
         DataError: fewer than two classes, two folders for one part, classes beside parts, a class of another part is unknown, or the
             folders may be read in two ways.
     """
     place = walk.base / start.path
-    parts = _parts(place, start)
+    parts = _parts(place, start, scoring)
     source = parts["train"].source if parts else start
-    names = _class_names(walk, source)
+    names = _class_names(walk, source, 1 if scoring else 2)
     _refuse_two_readings(walk.base / source.path, source)
-    members: dict[Role, list[Member]] = {role: _members(walk, part.source, names) for role, part in parts.items()}
     notes = [f"{printable(start.path)}/ alone holds images: it is taken for the data set"] if start.path else []
-    if "validation" in parts and not members["validation"]:
-        notes.append(f"{parts.pop('validation').name} is not used: it holds no images in class folders")
-        del members["validation"]
-    if parts:
-        _check_test(walk, parts, members)
-        layout = f"{joined([part.name for part in parts.values()])} with {class_folders(len(names))}" + (" each" if len(parts) > 1 else "")
-        notes += _unused(place, start, parts, frozenset(names))
-    else:
-        members, layout = {"train": _members(walk, start, names)}, class_folders(len(names))
-    layout += "" if len(members) > 1 else "; a fifth is held out as test part"
-    if "test" in parts and parts["test"].meant == "validation":
-        layout += f"; {parts['test'].name} is the test part"
+    notes += _unused(place, start, parts, frozenset(names)) if parts else ()
+    members: dict[Role, list[Member]] = {role: _members(walk, part.source, names) for role, part in parts.items()}
+    notes += _without_classes(walk, parts, members)
+    parts, members = roles_of(parts), roles_of(members or {"train": _members(walk, start, names)})
     notes += [*_strays(start, parts), *walk.notes()]
     display = {role: part.name for role, part in parts.items()}
-    return Listing(walk.base, _name(walk.base), names, members, display, layout, tuple(notes))
+    return Listing(walk.base, _name(walk.base), names, members, display, _layout(parts, len(names)), tuple(notes))
+
+
+def _layout(parts: dict[Role, Part], classes: int) -> str:
+    named = f"{joined([part.name for part in parts.values()])} with " if parts else ""
+    if len(parts) < 2:
+        return f"{named}{class_folders(classes)}; a fifth is held out as test part"
+    chosen_by = f"; {parts['test'].name} is the test part" if parts["test"].meant == "validation" else ""
+    return f"{named}{class_folders(classes)} each{chosen_by}"
 
 
 def _name(base: Path) -> str:
@@ -93,7 +94,7 @@ def _roles(folder: Folder) -> dict[Role, list[Folder]]:
         if role := part_of(inner.name):
             found.setdefault(role, []).append(inner)
     if found:
-        return found
+        return {} if _is_a_class(found, folder) else found
     named = [(within, inner) for inner in folder.folders if (within := part_within(inner.name)) is not None]
     rests = {rest for (role, rest), _ in named if role == "train"}
     for (role, rest), inner in named:
@@ -102,26 +103,39 @@ def _roles(folder: Folder) -> dict[Role, list[Folder]]:
     return found if "train" in found and len(found) > 1 else {}
 
 
-def _parts(place: Path, start: Folder) -> dict[Role, Part]:
+def _is_a_class(found: dict[Role, list[Folder]], folder: Folder) -> bool:
+    """Whether what is called train, alone, is a class (of vehicles): it holds nothing but images, as two others beside it do."""
+    flat = [inner for inner in folder.holding if inner.images and not inner.holding]
+    return set(found) == {"train"} and len(flat) > 2 and all(inner in flat for inner in found["train"])
+
+
+def _parts(place: Path, start: Folder, scoring: bool) -> dict[Role, Part]:
     found = _roles(start)
     if "train" not in found:
         sure = [folder for folders in found.values() for folder in folders if folder.name.lower() in SURE_ROLES]
-        if sure:
+        if sure and not scoring:
             raise refused(place, f"has {printable(sure[0].name)}/ but no train/ folder beside it")
-        return {}
+        found = {role: folders for role, folders in found.items() if folders[0] in sure}
     for folders in found.values():
         if len(folders) > 1:
             raise refused(place, f"has two folders for one part: {some(folder.name for folder in folders)}")
-    train = look_through(found["train"][0])
-    known = frozenset(class_name(folder.name) for folder in train.folders)
-    sources = {role: train if role == "train" else look_through(found[role][0], known) for role in PARTS if role in found}
-    return roles_of({role: Part(found[role][0], source, role) for role, source in sources.items()})
+    known: frozenset[str] = frozenset()
+    parts: dict[Role, Part] = {}
+    for role in (role for role in PARTS if role in found):
+        parts[role] = Part(found[role][0], look_through(found[role][0], known), role)
+        known |= {class_name(folder.name) for folder in parts[role].source.folders}
+    return parts if "train" in parts else roles_of(parts, scoring)
 
 
-def _check_test(walk: Walk, parts: dict[Role, Part], members: dict[Role, list[Member]]) -> None:
-    if "test" in parts and not members["test"]:
-        test, train = (printable(walk.base / parts[role].folder.path) for role in ("test", "train"))
-        raise DataError(f"{test} must hold its images in one sub-folder for each class, like {train}, but none is left")
+def _without_classes(walk: Walk, parts: dict[Role, Part], members: dict[Role, list[Member]]) -> Iterator[str]:
+    """Take away parts that have no images in class folders where another remains to judge by. Raises DataError where none does."""
+    lacking = [role for role in parts if role != "train" and not members[role]]
+    if lacking and len(lacking) == len(parts) - 1:
+        part, train = (printable(walk.base / parts[role].folder.path) for role in (lacking[-1], "train"))
+        raise DataError(f"{part} must hold its images in one sub-folder for each class, like {train}, but none is left")
+    for role in lacking:
+        del members[role]
+        yield f"{parts.pop(role).name} is not used: it holds no images in class folders"
 
 
 def _unused(place: Path, start: Folder, parts: dict[Role, Part], names: frozenset[str]) -> Iterator[str]:
@@ -137,11 +151,13 @@ def _unused(place: Path, start: Folder, parts: dict[Role, Part], names: frozense
 # ---------------------------------------------------------------------------------------------------- classes
 
 
-def _class_names(walk: Walk, source: Folder) -> tuple[str, ...]:
+def _class_names(walk: Walk, source: Folder, least: int) -> tuple[str, ...]:
     place = walk.base / source.path
     names = tuple(sorted({class_name(folder.name) for folder in source.folders}))
-    if len(names) < 2:
-        raise refused(place, f"must have one sub-folder of images for each of at least 2 classes, but it has {len(names)}{_what(source)}")
+    if len(names) < least:
+        raise refused(
+            place, f"must have one sub-folder of images for each of at least {least} classes, but it has {len(names)}{_what(source)}"
+        )
     return names
 
 

@@ -43,16 +43,18 @@ class CheckedFile:
     long_side: int = 0  # lists of before have none
 
 
-def load_folder(root: str, index_file: Path | None = None, progress: Progress | None = None) -> Dataset:
+def load_folder(root: str, index_file: Path | None = None, progress: Progress | None = None, *, scoring: bool = False) -> Dataset:
     """The readable images at ``root``, a folder or file in one of the layouts of ``nas.data.listing``.
 
     Where ``index_file`` exists, the place (which may have moved) must hold the images that it lists; files whose size and time
     are as they were are not read again. Else every image is decoded once, and the list is written there.
 
+    ``scoring`` says that nothing is trained on them: see ``find_images``.
+
     Raises:
         DataError: the folder cannot be used, a class has no readable training image, or the images are not those of the list.
     """
-    found = find_images(root)
+    found = find_images(root, scoring=scoring)
     before = _read(index_file) if index_file is not None and index_file.is_file() else None
     schema = SCHEMA
     if before is not None and before["schema"] != SCHEMA and "validation" in found.parts:
@@ -122,6 +124,7 @@ def _dataset(found: Listing, files: Mapping[str, CheckedFile]) -> Dataset:
         class_names=found.class_names,
         side=int(np.median([checked.side for checked in readable])),
         channels=1 if grey else 3,
+        mirrors=None,
         notes=(*notes, *_class_notes(found, parts), *_notes(files, grey)),
         validation=parts.get("validation"),
         layout=found.layout,

@@ -21,34 +21,38 @@ def is_data_file(path: Path) -> bool:
     return path.suffix.lower() in FILES and path.is_file()
 
 
-def find_images(root: str) -> Listing:
-    """List the images at a folder or file without opening any.
+def find_images(root: str, *, scoring: bool = False) -> Listing:
+    """List the images at a folder or file without opening any; where they are only scored, one class or a test part alone will do.
 
     Raises:
         DataError: there is no such place, or it is none of the layouts; the message says which there are and what was found.
     """
     base = Path(root).expanduser()
     if base.is_file():
-        return _file(base)
+        return _file(base, scoring)
     if not base.is_dir():
         raise DataError(f"the image folder must exist, but {printable(base)} does not; name one with --data FOLDER")
     walk = Walk(base)
     if find_source(base, walk) is not None and not has_class_folders(look_through(walk.tree)):
-        listing = read_tables(base)
+        listing = read_tables(base, scoring)
         return replace(listing, notes=(*listing.notes, *walk.notes()))
     start = look_through(walk.tree)
     tables = usable_tables(base / start.path, start.others)
     if tables and not has_class_folders(start):
-        return find_csv(walk, start, tables)
-    listing = find_class_folders(walk, start)
+        return find_csv(walk, start, tables, scoring)
+    lists = [name for name in start.others if name.lower().endswith(CSV_SUFFIXES)]
+    if lists and not tables and len(start.holding) < 2:
+        problem = f"has no class folders, and {some(lists)} no first line that names a column of paths and one of labels"
+        raise refused(base / start.path, problem)
+    listing = find_class_folders(walk, start, scoring)
     return replace(listing, notes=(*listing.notes, *_unread(base, start, listing, tables)))
 
 
-def _file(base: Path) -> Listing:
+def _file(base: Path, scoring: bool) -> Listing:
     if base.suffix.lower() in CSV_SUFFIXES:
-        return read_csv(base)
+        return read_csv(base, scoring)
     if base.suffix.lower() in READERS:
-        return read_tables(base)
+        return read_tables(base, scoring)
     raise refused(base, f"is a file whose name must end in {', '.join(FILES)}, or else a folder must be named")
 
 

@@ -47,8 +47,13 @@ def part_within(name: str) -> tuple[Role, str] | None:
     return (_ROLES[roles[0]], " ".join(word for word in words if word not in _ROLES)) if len(roles) == 1 else None
 
 
-def roles_of(found: Mapping[Role, T]) -> dict[Role, T]:
-    """Which part is used for what: one to validate on is the test part where there is no other, as in ImageNet."""
+def roles_of(found: Mapping[Role, T], scoring: bool = False) -> dict[Role, T]:
+    """Which part is used for what: one to validate on is the test part where there is no other, as in ImageNet.
+
+    Where images are only scored and there are none to train on, those of the test part are all there are.
+    """
+    if scoring and found and "train" not in found:
+        return {"train": found["test" if "test" in found else "validation"]}
     if "validation" in found and "test" not in found:
         return {role: found[name] for role, name in (("train", "train"), ("test", "validation")) if name in found}  # type: ignore[misc, index]
     return dict(found)

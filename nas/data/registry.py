@@ -23,13 +23,14 @@ PEEKED = 50
 class Shape:
     """What is known of a data set without reading it: training images, their side in pixels, channels, classes.
 
-    ``validation`` is the number of images in its own part to choose by; 0 where it brings none.
+    Without ``own_test`` the test part is taken from those images; ``validation`` is the number of images in its own part to choose by.
     """
 
     images: int
     side: int
     channels: int
     classes: int
+    own_test: bool = True
     validation: int = 0
 
 
@@ -107,7 +108,8 @@ def peek(settings: DataSettings) -> Shape:
         return entry.shape
     if settings.name != "folder":
         dataset = load_dataset(settings)
-        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes, len(dataset.validation or ()))
+        own_test, validation = dataset.test is not None, len(dataset.validation or ())
+        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes, own_test, validation)
     found = find_images(_root(settings))
     train, sides = found.parts["train"], []
     for name, _ in train[:: max(1, len(train) // PEEKED)]:
@@ -117,4 +119,5 @@ def peek(settings: DataSettings) -> Shape:
             continue
     if not sides:
         raise DataError(f"{settings.root}: none of the images that were tried can be read")
-    return Shape(len(train), int(median(sides)), 3, len(found.class_names), len(found.parts.get("validation", ())))
+    validation = len(found.parts.get("validation", ()))
+    return Shape(len(train), int(median(sides)), 3, len(found.class_names), "test" in found.parts, validation)

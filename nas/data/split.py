@@ -108,6 +108,16 @@ def _chosen(own: Part, settings: DataSettings, notes: list[str]) -> Part:
     return own.take(stratified_choice(own.labels, count, np.random.default_rng([settings.split_seed, 0])))
 
 
+def planned_parts(images: int, classes: int, own_test: bool, settings: DataSettings, own: int = 0) -> tuple[int, int]:
+    """How many of ``images`` training images are trained on, and how many images are chosen by, before they are read.
+
+    ``own`` is the number of images in the data set's own validation part. Raises DataError.
+    """
+    left = images if own_test else images - int(images * TEST_SHARE)
+    held_out = validation_count(left, classes, settings, own)
+    return (left if own and own_validation(own, settings) else left - held_out), held_out
+
+
 def _divide(part: Part, count: int, rng: np.random.Generator) -> tuple[Part, Part]:
     """The part without about ``count`` images, stratified, and those images."""
     chosen = _keeping_copies_together(part, lambda labels, number: stratified_choice(labels, number, rng), count)

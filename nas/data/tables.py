@@ -59,7 +59,7 @@ class _Table:
 @dataclass(frozen=True)
 class _Tables:
     source: Source
-    parts: Mapping[str, _Table]
+    parts: Mapping[Role, _Table]
     left: tuple[str, ...]
     stamp: tuple[int, int]
 
@@ -69,7 +69,7 @@ class _Rows:
 
     def read(self, root: Path, name: str) -> bytes:
         part, _, number = name.partition("/")
-        table = _opened(root).parts[part]
+        table = next(table for role, table in _opened(root).parts.items() if role == part)
         content = table.rows[int(number)][table.image]
         if isinstance(content, Mapping):
             content = content.get("bytes")
@@ -120,40 +120,46 @@ def _part(path: str) -> Role | None:
     return None
 
 
-def read_tables(root: Path) -> Listing:
-    """The images of the tables at a file or below a folder.
+def read_tables(root: Path, scoring: bool = False) -> Listing:
+    """The images of the tables at a file or below a folder; where they are only scored, one class or a test part alone will do.
 
     Raises:
         DataError: ``datasets`` is not installed or cannot read them, or there is no column of images or of classes.
     """
     _opened.cache_clear()  # the files may have changed since
     tables = _opened(root)
-    labels = {part: _labels(root, table) for part, table in tables.parts.items()}
-    notes = [f"the part {part} is not used: it has no labels" for part, found in labels.items() if not any(found) and part != "train"]
-    labels = {part: found for part, found in labels.items() if part == "train" or any(found)}
-    given = tables.parts["train"].class_names
-    used = in_order(label for label in labels["train"] if label is not None)
+    every = {part: _labels(root, table) for part, table in tables.parts.items()}
+    labelled = {part: found for part, found in every.items() if any(found)}
+    roles = roles_of({part: part for part in labelled}, scoring)
+    if "train" not in roles:
+        raise refused(root, f"must have a part with labels to train on, but it has {some([*every, *tables.left])}")
+    given = tables.parts[roles["train"]].class_names
+    used = in_order(label for label in labelled[roles["train"]] if label is not None)
     names = tuple(name for name in given if name in set(used)) if given else used
-    if len(names) < 2:
+    if len(names) < 2 and not scoring:
         raise refused(root, f"must have images of at least 2 classes to train on, but it has {len(names)} ({some(names)})")
-    if given and len(names) < len(given):
-        notes.append(
-            f"{len(given) - len(names)} classes have no training image and are left out: {some(n for n in given if n not in names)}"
-        )
-    parts = {part: _members(root, part, found, names) for part, found in labels.items()}
-    roles: dict[Role, list[Member]] = roles_of(parts)  # type: ignore[arg-type]
-    for part, found in labels.items():
-        if missing := found.count(None):
-            notes.append(f"{missing:,} rows of the part {part} have no label and are not used")
-    if tables.left:
-        notes.append(f"parts that are not used, being none to train, validate or test on: {some(tables.left)}")
+    parts = {role: _members(root, part, labelled[part], names) for role, part in roles.items()}
     kind = {"": "a saved data set", "parquet": "parquet files", "webdataset": "webdataset shards"}[tables.source.reader]
-    layout = f"{kind} with {len(names)} classes{parts_in_words(parts)}"  # type: ignore[arg-type]
+    layout = f"{kind} with {len(names)} classes{parts_in_words(labelled)}"
+    notes = tuple(_notes(tables, every, [name for name in given or () if name not in names]))
     name = printable(root.resolve().stem if root.is_file() else root.resolve().name)
-    return Listing(root, name, names, roles, {role: role for role in roles}, layout, tuple(notes), ROWS)
+    return Listing(root, name, names, parts, roles, layout, notes, ROWS)
 
 
-def _members(root: Path, part: str, labels: list[str | None], names: tuple[str, ...]) -> list[Member]:
+def _notes(tables: _Tables, labels: Mapping[Role, list[str | None]], unseen: list[str]) -> Iterator[str]:
+    """What of the tables is not used."""
+    for part, found in labels.items():
+        if not any(found):
+            yield f"the part {part} is not used: it has no labels"
+        elif missing := found.count(None):
+            yield f"{missing:,} rows of the part {part} have no label and are not used"
+    if unseen:
+        yield f"{len(unseen)} classes have no training image and are left out: {some(unseen)}"
+    if tables.left:
+        yield f"parts that are not used, being none to train, validate or test on: {some(tables.left)}"
+
+
+def _members(root: Path, part: Role, labels: list[str | None], names: tuple[str, ...]) -> list[Member]:
     known = {name: number for number, name in enumerate(names)}
     if strange := next((label for label in labels if label is not None and label not in known), None):
         raise DataError(f"{printable(root)}: class {strange!r} of {part} has no counterpart among the training classes: {some(names, 20)}")
@@ -185,10 +191,10 @@ def _opened(root: Path) -> _Tables:
     source = find_source(root, Walk(root) if root.is_dir() else None)
     if source is None:
         raise DataError(f"{printable(root)} must hold tables of images, but there are none any more")
-    parts: dict[str, _Table] = {}
+    parts: dict[Role, _Table] = {}
     left = []
     found = _read(source)
-    if len(found) == 1:
+    if len(found) == 1 and not any(part_of(name) for name in found):
         found = dict.fromkeys(("train",), *found.values())
     for name, rows in found.items():
         role = part_of(name) or (within[0] if (within := part_within(name)) else None)
@@ -196,8 +202,6 @@ def _opened(root: Path) -> _Tables:
             left.append(name)
         else:
             parts[role] = _columns(root, rows)
-    if "train" not in parts:
-        raise refused(root, f"must have a part to train on, but it has {some([*parts, *left])}")
     status = [path.stat() for path in source.paths()]
     return _Tables(source, parts, tuple(left), (sum(s.st_size for s in status), max(s.st_mtime_ns for s in status)))
 

@@ -272,7 +272,7 @@ def only_test(root: Path) -> None:
         (no_images, "must have one column of images as bytes, but has none among the columns label"),
         (measured, "must have words or whole numbers as labels in label, but has 0.5"),
         (unclear_parts, "of which no word tells the part: more.parquet"),
-        (only_test, "must have a part to train on"),
+        (only_test, "must have a part with labels to train on, but it has test, validation"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(save, message: str, tmp_path: Path) -> None:
@@ -287,3 +287,15 @@ def test_a_missing_package_is_one_message(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'nas-engine\[data\]'"):
         load_folder(str(tmp_path))
+
+
+def test_what_is_only_scored_may_be_one_class_or_a_test_part_alone(tmp_path: Path) -> None:
+    only_test(tmp_path / "saved")
+    one = lay(tmp_path / "one", "cat")
+    alone = lay(tmp_path / "alone", "Testing/cat", "Testing/dog")
+    file = listed(lay(tmp_path / "csv", "x"), "path,label,split", ["x/0.png,cat,test"])
+    for place, images, classes in ((tmp_path / "saved", 4, 2), (one, 6, 1), (alone, 12, 2), (file, 1, 1)):
+        data = load_folder(str(place), scoring=True)
+        assert (sizes(data), data.classes) == ({"train": images}, classes)
+        with pytest.raises(DataError):
+            load_folder(str(place))
