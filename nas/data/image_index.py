@@ -232,6 +232,12 @@ def _read(path: Path) -> dict[str, Any]:
     return {"schema": document["schema"], "root": root, "classes": classes, "files": files, **_names(document)}
 
 
+def listed_files(path: Path) -> dict[str, CheckedFile]:
+    """What a list knows of every file, the unreadable ones too, by its name. Raises DataError."""
+    files: dict[str, CheckedFile] = _read(path)["files"]
+    return files
+
+
 def _names(document: Mapping[str, Any]) -> dict[str, dict[str, int]]:
     return {part: {str(name): label for name, label in document.get(part) or []} for part in PARTS}
 

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "space.yaml"
 
     @property
+    def images_file(self) -> Path:
+        """The list of the images that the search began with, where they are a folder's."""
+        return self.path / "images.json"
+
+    @property
     def log_file(self) -> Path:
         """What happened, for people."""
         return self.path / "log.txt"
