@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,6 +69,26 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
         index_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(index_file, json.dumps(_document(schema, root, dataset, files)))
     return dataset
+
+
+def listed_digests(index_file: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Digests of all images that a training listed, and of those in its test part. Raises DataError where the list is damaged."""
+    before = _read(index_file)
+    digests = {name: checked.digest for name, checked in before["files"].items() if not checked.problem}
+    names = before["test"]
+    if not names:
+        labels = np.asarray(list(before["train"].values()), dtype=np.int64)
+        files = ImageFiles(Path(before["root"]), tuple(before["train"]), labels, tuple(digests.get(name, "") for name in before["train"]))
+        test = split(Dataset("", files, None, tuple(before["classes"]), side=1, channels=3), DataSettings()).test
+        assert isinstance(test, ImageFiles)
+        names = test.names
+    return frozenset(digests.values()), frozenset(digests[name] for name in names if name in digests)
+
+
+def fingerprint(digests: Iterable[str]) -> str:
+    """64 bits that tell whether two folders hold the same images, whatever their names and order; nothing where there are none."""
+    known = sorted(set(digests))
+    return digest_of("\n".join(known).encode()) if known else ""
 
 
 def _without_validation(found: Listing) -> Listing:

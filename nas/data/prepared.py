@@ -118,6 +118,38 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
     )
 
 
+def prepare_part(
+    dataset: Dataset, part: Part, wanted: Preparation, channels: int, statistics: tuple[tuple[float, ...], tuple[float, ...]]
+) -> PreparedData:
+    """One part alone, as ``test``, for scoring: arrays at one side; files as they are, since each is read once.
+
+    Args:
+        dataset: the data set that the part is of.
+        part: what is scored.
+        wanted: how its images are prepared.
+        channels: 1 or 3: files are converted to greyscale or RGB.
+        statistics: mean and deviation of every channel, as the network was trained with.
+    """
+    side = wanted.image_size or own_side(dataset, wanted.large_side)
+    held = part if isinstance(part, ImageFiles) else _hold(part, channels, side, wanted)
+    nothing = held.take([])
+    return PreparedData(
+        name=dataset.name,
+        train=nothing,
+        validation=nothing,
+        test=held,
+        class_names=dataset.class_names,
+        channels=channels if isinstance(part, ImageFiles) else dataset.channels,
+        image_size=side,
+        mean=statistics[0],
+        std=statistics[1],
+        mirrors=dataset.mirrors is not False,
+        crop_fraction=wanted.crop_fraction,
+        interpolation=wanted.interpolation,
+        notes=dataset.notes,
+    )
+
+
 def _mirrors(dataset: Dataset, settings: DataSettings, train: Part) -> tuple[bool, list[str]]:
     """Whether training images may be mirrored: as the settings say, else the data set, else by looking at them; and a note."""
     known = dataset.mirrors if settings.mirrors is None else settings.mirrors

@@ -142,6 +142,53 @@ class TrainFolder:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
 
 
+WHICH = ("best", "last")
+"""Weights that a training keeps."""
+
+
+def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFolder | None]:
+    """The file of weights that is meant, and the training whose folder it lies in, where it does.
+
+    Args:
+        source: a training's folder, its name under trained/, ``last`` for the newest training, or a file of weights.
+        which: ``best`` or ``last`` weights of a folder.
+
+    Raises:
+        ConfigError: ``which`` is neither.
+        RunError: there is no such training or file, or the training has no weights yet.
+    """
+    if which not in WHICH:
+        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}")
+    path = Path(source)
+    if path.is_file():
+        around = TrainFolder(path.parent)
+        return path, around if around.exists() and path in (around.best_file, around.last_file) else None
+    place = _find_training(path)
+    file = place.best_file if which == "best" else place.last_file
+    if not file.is_file():
+        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
+    return file, place
+
+
+def _find_training(path: Path) -> TrainFolder:
+    trained = [TrainFolder(file.parent) for file in sorted(DEFAULT_ROOT.glob("*/best.safetensors"))]
+    if str(path) == "last" and not path.exists():
+        if not trained:
+            raise RunError(f"there is no training in {DEFAULT_ROOT}/ yet: `nas train` begins one; others are named by their folder")
+        return max(trained, key=lambda place: place.best_file.stat().st_mtime_ns)
+    for place in (TrainFolder(path), TrainFolder(DEFAULT_ROOT / path)):
+        if place.exists():
+            if (place.path / "ledger.jsonl").exists():
+                raise RunError(f"{path}: this is a search, whose children's weights are not kept: train its best cell, `nas train {path}`")
+            place.config()  # a message of its own where this is no such folder
+            return place
+    known = ", ".join(str(place.path) for place in trained[-5:]) or "none"
+    raise RunError(
+        f"{path}: there is no such trained network; name the folder of a training, `last`, or a file of weights "
+        f"(.safetensors); the latest in {DEFAULT_ROOT}/: {known}"
+    )
+
+
 def config_yaml(config: TrainConfig) -> str:
     """The configuration as the folder keeps it."""
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
@@ -227,6 +228,7 @@ class _Session:
     ) -> None:
         self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
         self.data = data or prepare(config.data, preparation(config), index_file=place.images_file, progress=watcher.on_files)
+        self.images = fingerprint(listed_digests(place.images_file)[0]) if place.images_file.is_file() else ""
         known = place.config()
         if workers.rank == 0 and known.data != config.data:  # the images are elsewhere now, and are the same: that has just been checked
             write_atomically(place.config_file, config_yaml(known.model_copy(update={"data": config.data})))
@@ -295,6 +297,7 @@ class _Session:
             # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
             "crop_fraction": data.crop_fraction,
             "interpolation": data.interpolation,
+            **({"images": self.images} if self.images else {}),  # so that `nas evaluate` knows them again
         }
         return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
 
