@@ -74,6 +74,11 @@ class TrainFolder:
         return self.path / "result.json"
 
     @property
+    def card_file(self) -> Path:
+        """What the trained network is, for people and for the Hugging Face hub."""
+        return self.path / "README.md"
+
+    @property
     def lock_file(self) -> Path:
         """Held while a process trains here."""
         return self.path / "train.lock"
@@ -140,6 +145,13 @@ class TrainFolder:
         """Add a line to the log."""
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
+
+
+def test_facts(test: object) -> dict[str, int | float]:
+    """What a result says of its reading of the test set, as facts of a network's description; none where it has not been read."""
+    numbers = test if isinstance(test, dict) else {}
+    kept = {"top1": float, "top5": float, "images": int}
+    return {f"test_{key}": numbers[key] for key, type_ in kept.items() if isinstance(numbers.get(key), type_)}
 
 
 def config_yaml(config: TrainConfig) -> str:
