@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
 from nas.errors import ConfigError
@@ -17,6 +17,11 @@ from nas.networks.description import to_metadata
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from search_spaces.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def export_files(handover: Handover, format_: Format, output: str | Path) -> tup
             if not format_.suffix:
                 _check_folder(output)
             found = format_.write(handover, scratch)
-            names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: name != output.name)
+            names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: (name != output.name, name))
             if format_.takes == "network":
                 loading = Loading(output.name, format_.library, format_.load(handover, output))
                 names.append(write_card(made, handover, loading, beside=target).name)
@@ -235,31 +240,63 @@ def _timm(handover: Handover, path: Path) -> str:
 def _torch_export(handover: Handover, path: Path) -> str:
     import torch
 
-    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
+    from nas.exports.free_sides import free_shapes, traced_images
+    from nas.exports.verify import SAME_LIBRARY, logits
 
     network = handover.network()
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (example_images(handover),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path, extra_files={"network.json": handover.metadata_text()})
-    again = torch.export.load(path).module()
-    images = example_images(handover, batch=3)
-    return compare(logits(network, images), logits(again, images), SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
+
+    def write(step: int | None) -> "Callable[[Tensor], Tensor]":
+        program = torch.export.export(network, (traced_images(handover, step),), dynamic_shapes=(free_shapes(handover, step),))
+        torch.export.save(program, path, extra_files={"network.json": handover.metadata_text()})
+        again = torch.export.load(path).module()
+        return lambda images: logits(again, images)
+
+    return _freed(handover, network, write, SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
 
 
 def _onnx(handover: Handover, path: Path) -> str:
     import torch
 
     from nas.exports.onnx_file import onnx_logits, write_onnx
-    from nas.exports.verify import OTHER_LIBRARY, compare, example_images, logits
+    from nas.exports.verify import OTHER_LIBRARY
 
     require_packages("onnx", "onnxscript", "onnxruntime", extra="export")
     network = handover.network()
-    write_onnx(handover, network, path)
-    sentence = ""
-    for size in (1, 3):  # another than the one exported with: the batch is free
-        images = example_images(handover, batch=size)
-        sentence = compare(logits(network, images), torch.from_numpy(onnx_logits(path, images.numpy())), OTHER_LIBRARY, path.name)
-    return sentence + ", by onnxruntime, for 1 and 3 images"
+
+    def write(step: int | None) -> "Callable[[Tensor], Tensor]":
+        write_onnx(handover, network, path, step)
+        return lambda images: torch.from_numpy(onnx_logits(path, images.numpy()))
+
+    return _freed(handover, network, write, OTHER_LIBRARY, path.name) + ", by onnxruntime"
+
+
+def _freed(
+    handover: Handover, network: "Network", write: "Callable[[int | None], Callable[[Tensor], Tensor]]", tolerance: float, name: str
+) -> str:
+    """Write a program that takes batches, heights and widths as free as it can be, and say which, and how well that went.
+
+    Args:
+        handover: what is handed over.
+        network: built of it.
+        write: writes the program for a step of ``nas.exports.free_sides``, and returns what computes logits by the file.
+        tolerance: of ``compare``.
+        name: of the file.
+    """
+    from nas.exports.free_sides import checked_sides, side_step, sides_in_words
+    from nas.exports.verify import compare, example_images, logits
+
+    def tried(step: int | None) -> str:
+        produced, sentence = write(step), ""
+        for batch, *sides in checked_sides(handover, step):
+            images = example_images(handover, batch, (sides[0], sides[1]))
+            sentence = compare(logits(network, images), produced(images), tolerance, name)
+        return f"{sentence}, for {sides_in_words(handover, step)}"
+
+    try:
+        return tried(side_step(network))
+    except (RuntimeError, AssertionError, ExportError) as problem:  # whatever an exporter's tracing may end in, and a wrong result
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]
+        return f"{tried(None)} (its sides could not be freed: {reason})"
 
 
 def _hf(handover: Handover, folder: Path) -> str:
@@ -304,9 +341,9 @@ FORMATS: Registry[Format] = Registry(
             )
         },
         "torch-export": Format(
-            "network", ".pt2", _torch_export, "a program of torch.export, any batch size", False, "pytorch", loading.torch_program
+            "network", ".pt2", _torch_export, "a program of torch.export, any batch and, in steps, any size", False, "pytorch", loading.torch_program
         ),
-        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", False, "onnx", loading.onnx_model),
+        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch and, in steps, any size", False, "onnx", loading.onnx_model),
         "python": Format(
             "network", ".py", _python, "one readable PyTorch file, and its weights beside it", True, "pytorch", loading.python_module
         ),

@@ -228,7 +228,8 @@ def _origin(chosen: Architecture) -> str:
     space = f", in the search space {inline(genotype.space)}" if genotype.space else ""
     if origin is not None:
         reward = "" if origin.reward is None else f", where its child network had a validation accuracy of {_percent(origin.reward)} %"
-        return f"Found by the search {inline(origin.run)}{space}, trial {origin.trial:,}{reward}."
+        controller = f" by the controller {inline(origin.controller)}" if origin.controller else ""
+        return f"Found in the search {inline(origin.run)}{controller}{space}, trial {origin.trial:,}{reward}."
     name = next((name for name in reference_names() if load_reference(name) == genotype), None)
     if name is not None:
         linked = re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", reference_source(name))

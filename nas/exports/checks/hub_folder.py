@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 folder, name, given, written = sys.argv[1:]
+sys.dont_write_bytecode = True  # the folder is handed over as it is
 images = load_file(given)["images"]
 networks: dict[str, Any] = {}
 if name:
