@@ -17,7 +17,7 @@ def export(
         typer.Argument(metavar="RUN|GENOTYPE|TRAINED", help="Run, reference genotype, genotype file; or a training's folder or weights."),
     ],
     format_: Annotated[str, typer.Option("--format", "-f", help=FORMATS_HELP)] = "yaml",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File (hf: folder) to write; default prints it, where it is text.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File (hf: folder); default prints it, where it is text.")] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE|FOLDER", help="Trained weights, or the folder of a training; default: untrained.")
     ] = None,

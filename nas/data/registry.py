@@ -71,8 +71,12 @@ DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     "nas.datasets",
     {
-        "cifar10": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10"),
-        "cifar100": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100"),
+        "cifar10": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10"
+        ),
+        "cifar100": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100"
+        ),
         "digits": DatasetEntry(lambda *_: load_digits(), "1,797 handwritten digits of 8×8 pixels, in scikit-learn", Shape(1_437, 8, 1, 10)),
         "synthetic": DatasetEntry(lambda *_: make_synthetic(), "5,000 generated gratings of 16×16 pixels", Shape(4_000, 16, 3, 10)),
         "folder": DatasetEntry(_folder, "your images: one sub-folder for every class, optionally under train/ and test/"),

@@ -94,7 +94,8 @@ def _check_folder(output: Path) -> None:
     there = [path.name for path in output.iterdir()] if output.is_dir() else [output.name] if output.exists() else []
     others = [name for name in there if not name.startswith(".")]
     if others and not is_card_of(output / README, output.name):
-        raise ConfigError(f"--output {output} must be a new or an empty folder, or an earlier export of this format, but there is {others[0]}")
+        rule = "must be a new or an empty folder, or an earlier export of this format"
+        raise ConfigError(f"--output {output} {rule}, but there is {others[0]}")
 
 
 def _move(made: Path, names: list[str], target: Path) -> None:
@@ -330,7 +331,12 @@ FORMATS: Registry[Format] = Registry(
         "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
         "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
         "safetensors": Format(
-            "network", ".safetensors", _safetensors, "weights that say their network, input and classes", False, load=loading.by_this_package
+            "network",
+            ".safetensors",
+            _safetensors,
+            "weights that say their network, input and classes",
+            False,
+            load=loading.by_this_package,
         ),
         **{
             f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, False, library, load)
@@ -341,14 +347,26 @@ FORMATS: Registry[Format] = Registry(
             )
         },
         "torch-export": Format(
-            "network", ".pt2", _torch_export, "a program of torch.export, any batch and, in steps, any size", False, "pytorch", loading.torch_program
+            "network",
+            ".pt2",
+            _torch_export,
+            "a program of torch.export, any batch and, in steps, any size",
+            False,
+            "pytorch",
+            loading.torch_program,
         ),
         "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch and, in steps, any size", False, "onnx", loading.onnx_model),
         "python": Format(
             "network", ".py", _python, "one readable PyTorch file, and its weights beside it", True, "pytorch", loading.python_module
         ),
         "timm": Format(
-            "network", ".py", _timm, "a file that registers the network with timm, and its weights beside it", True, "timm", loading.timm_module
+            "network",
+            ".py",
+            _timm,
+            "a file that registers the network with timm, and its weights beside it",
+            True,
+            "timm",
+            loading.timm_module,
         ),
         "hf": Format("network", "", _hf, "a folder for the Hugging Face hub, loaded by timm", False, "timm", loading.hub_folder),
     },

@@ -44,7 +44,7 @@ def write_hub_folder(handover: Handover, folder: Path) -> str | None:
 
 
 def _timms_own(handover: Handover) -> "tuple[str, dict[str, Tensor]] | None":
-    """timm's name of the network and the weights by timm's names; None where timm has no such network."""
+    """The network's name in timm and the weights by timm's names; None where timm has no such network."""
     from nas.networks.weights.layouts import in_layout
 
     name = published_in("timm", handover.architecture)

@@ -39,10 +39,8 @@ def python_module(handover: Handover, path: Path) -> str:
     if handover.weights is None:
         return f"{statement}\n\nnetwork = {module}.Network().eval()"
     weights = path.with_suffix(".safetensors").name
-    return (
-        f"{statement}\n\nnetwork = {module}.load({weights!r})\n"
-        f'logits = network({module}.normalise({module}.read_image("image.jpg")))'
-    )
+    classify = f'logits = network({module}.normalise({module}.read_image("image.jpg")))'
+    return f"{statement}\n\nnetwork = {module}.load({weights!r})\n{classify}"
 
 
 def timm_module(handover: Handover, path: Path) -> str:
@@ -50,7 +48,8 @@ def timm_module(handover: Handover, path: Path) -> str:
     from nas.exports.timm_file import model_name
 
     trained = "" if handover.weights is None else ", pretrained=True"
-    return f"import timm\nimport {path.stem}  # registers the network\n\nnetwork = timm.create_model({model_name(handover)!r}{trained}).eval()"
+    imports = f"import timm\nimport {path.stem}  # registers the network"
+    return f"{imports}\n\nnetwork = timm.create_model({model_name(handover)!r}{trained}).eval()"
 
 
 def timm_weights(handover: Handover, path: Path) -> str:

@@ -7,7 +7,6 @@ from nas.exports.handover import Handover
 from nas.exports.network_code import NetworkCode
 from nas.exports.standalone import class_names, header, indented, layer_sections, normalisation
 
-
 LOADABLE_CHANNELS = (1, 3)
 """Channels for which timm may know the first convolution: for others it drops its weights when it loads them."""
 
@@ -28,8 +27,9 @@ def timm_source(handover: Handover, hub: bool = False) -> str:
         UserError: the genotype does not fit the skeleton.
     """
     code, name = network_code(handover.architecture), model_name(handover)
+    use = (_USE_FOLDER if hub else _USE).format(name=name)
     sections = [
-        header(handover, " for timm: importing this file registers it.", (_USE_FOLDER if hub else _USE).format(name=name)) + "\n\n" + _constants(handover, code, hub),
+        header(handover, " for timm: importing this file registers it.", use) + "\n\n" + _constants(handover, code, hub),
         *layer_sections(code),
         _INDICES,
         _network(handover, code, "nn.Module, PyTorchModelHubMixin" if hub else "nn.Module"),

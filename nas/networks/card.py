@@ -123,7 +123,7 @@ def card_data(description: NetworkDescription, loading: Loading) -> "ModelCardDa
     results = EvalResult(
         task_type="image-classification",
         dataset_type=str(public or re.sub(r"[^\w.-]+", "-", str(facts.get("data", ""))).strip("-.") or "images"),
-        dataset_name=str(facts.get("data", "images")),
+        dataset_name=_printable(str(facts.get("data", "images"))),
         dataset_split="test",
         metric_type="accuracy",
         metric_name="top-1 accuracy",
@@ -188,10 +188,11 @@ def _data(description: NetworkDescription) -> list[str]:
     facts = description.facts
     if "data" not in facts:
         return []
-    public = f" (on the hub: [{facts['hub_dataset']}](https://huggingface.co/datasets/{facts['hub_dataset']}))" if "hub_dataset" in facts else ""
+    address = facts.get("hub_dataset")
+    public = f" (on the hub: [{plain(str(address))}](https://huggingface.co/datasets/{quote(str(address))}))" if address else ""
     parts = {"train_images": "to train on", "validation_images": "to choose the weights by", "test_images": "to test once"}
     counts = [f"{facts[key]:,} {use}" for key, use in parts.items() if isinstance(facts.get(key), int)]
-    return [f"{inline(str(facts['data']))}{public}" + (f": images {', '.join(counts)}." if counts else ".")]
+    return [f"The data set {inline(str(facts['data']))}{public}" + (f": images {', '.join(counts)}." if counts else ".")]
 
 
 def _classes(description: NetworkDescription) -> list[str]:

@@ -276,7 +276,8 @@ def test_onnxruntime_computes_the_same(given: Handover, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("genotype", "side"), [("nasnet-a", 16), ("nasnet-a", 19), ("amoebanet-a", 16), ("darts-v2", 16)])
 def test_onnxruntime_computes_the_same_for_cells(genotype: str, side: int, tmp_path: Path) -> None:
     given = handover(load_reference(genotype), NASNetSkeleton(1, 4), side)
-    check_onnx(given, tmp_path, f"heights and widths of {side} pixels and multiples of 4 more or less, by onnxruntime", (side + 20, side - 4))
+    said = f"heights and widths of {side} pixels and multiples of 4 more or less, by onnxruntime"
+    check_onnx(given, tmp_path, said, (side + 20, side - 4))
 
 
 def test_a_cells_program_takes_the_sides_that_leave_as_much_over(tmp_path: Path) -> None:
