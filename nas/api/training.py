@@ -109,7 +109,7 @@ def train(
     Raises:
         UserError: something cannot be used as asked; or the training diverged.
     """
-    genotype, config, folder = training_wish(None if source is None else named(source), locals())  # the arguments, by their names
+    genotype, config, folder, _ = training_wish(None if source is None else named(source), locals())  # the arguments, by their names
     return _training(carry_out(genotype, config, folder, watcher))
 
 
@@ -181,7 +181,7 @@ def transfer(
     Raises:
         UserError: something cannot be used as asked; or the training diverged.
     """
-    genotype, config, folder, _, group = transfer_wish(named(source), locals())  # the arguments, by their names
+    genotype, config, folder, *_, group = transfer_wish(named(source), locals())  # the arguments, by their names
     return _training(carry_out(genotype, config, folder, watcher, group))
 
 
@@ -403,7 +403,7 @@ def compare(
     from nas.comparisons.networks import Plan, choose_members, run_comparison
     from nas.networks.scaling import read_target
     from nas.training.config import TrainConfig
-    from nas.training.setup import Request, recipe_and_data
+    from nas.training.setup import Request, fit_request
 
     target = read_target(macs, params)
     if target is None:
@@ -411,8 +411,8 @@ def compare(
     members = choose_members([named(source) for source in sources], random, space, seed=0)
     images = data_settings(data or "cifar10", data_dir)
     wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
-    chosen, trained_on = recipe_and_data(wanted)
-    base = TrainConfig(skeleton={}, data=trained_on, recipe=chosen, threads=threads, device=device)
+    fitted = fit_request(wanted)
+    base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
     rows, whole = run_comparison(members, Plan(target, base, seeds, folder), tell, stop)
     return Comparison(folder, tuple(rows), whole)

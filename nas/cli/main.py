@@ -1,6 +1,7 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -49,6 +50,9 @@ def main() -> None:
     """
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the console cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     SHOWN.set(bar)
     chosen = logging.getLogger("nas.runs.genotypes")
     chosen.addHandler(_Notes(logging.INFO))

@@ -40,15 +40,15 @@ def search(
         _check_resume(given)
         _resume(resume, budget, {})
         return
-    from nas.api.wishes import choose_preset, search_config
+    from nas.api.wishes import choose_preset, search_wish
     from nas.runs.plan import describe_plan
     from nas.tools.hardware import detect
 
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
-    config = search_config(name, assign or (), given)
-    for line in describe_plan(config, detect()):
+    config, choices = search_wish(name, assign or (), given)
+    for line in describe_plan(config, detect(), choices):
         say(line)
     if dry_run:
         return

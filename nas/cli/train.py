@@ -60,8 +60,8 @@ def train(
     from nas.api.wishes import training_wish
     from nas.cli.views.training import announce_and_train
 
-    genotype, config, folder = training_wish(source, {**given, "settings": assign})
-    announce_and_train(genotype, config, folder, dry_run)
+    genotype, config, folder, choices = training_wish(source, {**given, "settings": assign})
+    announce_and_train(genotype, config, folder, choices, dry_run)
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part, balanced_choice, facts_of, stratified_choice
+from nas.data.mirrors import judge_mirrors
 from nas.data.pixels import channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings, Normalisation, Preparation
@@ -98,6 +99,7 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
     needed = [train, validation, *([parts.test] if wanted.test else [])]
     stream = not wanted.whole_batches or sum(map(len, needed)) * side * side * dataset.channels > IN_MEMORY_SHARE * total_memory()
     held = [part if stream and isinstance(part, ImageFiles) else _hold(part, dataset.channels, side, wanted) for part in needed]
+    mirrors, why = _mirrors(dataset, settings, parts.train)
     mean, std = _statistics(held[0], dataset.channels, side, wanted.normalisation, settings.split_seed)
     return PreparedData(
         name=dataset.name,
@@ -109,11 +111,20 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
         image_size=side,
         mean=mean,
         std=std,
-        mirrors=dataset.mirrors,
+        mirrors=mirrors,
         crop_fraction=wanted.crop_fraction,
         interpolation=interpolation,
-        notes=(*dataset.notes, *parts.notes),
+        notes=(*dataset.notes, *parts.notes, *why),
     )
+
+
+def _mirrors(dataset: Dataset, settings: DataSettings, train: Part) -> tuple[bool, list[str]]:
+    """Whether training images may be mirrored: as the settings say, else the data set, else by looking at them; and a note."""
+    known = dataset.mirrors if settings.mirrors is None else settings.mirrors
+    if known is not None or isinstance(train, ArrayPart):
+        return known is not False, []
+    mirrors, why = judge_mirrors(dataset.class_names, train.labels, train.open)
+    return mirrors, [] if mirrors else [f"training images are not mirrored: {why}; data.mirrors=true does it all the same"]
 
 
 def own_side(dataset: Dataset, large: int) -> int:

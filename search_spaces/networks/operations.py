@@ -292,9 +292,7 @@ def _dilated(kernel: int, channels_in: int, channels_out: int, stride: int, laye
 
 def _relu_last(kernel: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
     """NAS-Bench-101's order: convolution, batch norm, ReLU (Ying et al. 2019, arXiv 1902.09635, section 2.1)."""
-    return Sequential(
-        layers.conv(channels_in, channels_out, kernel, stride), layers.norm(channels_out), FreshReLU(), activated=False
-    )
+    return Sequential(layers.conv(channels_in, channels_out, kernel, stride), layers.norm(channels_out), FreshReLU(), activated=False)
 
 
 def _zero(channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:

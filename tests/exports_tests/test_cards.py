@@ -64,7 +64,8 @@ def test_wilsons_interval_is_as_published() -> None:
 
 def test_no_name_breaks_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     made = given(class_names=EVIL)
-    monkeypatch.setattr(Architecture, "cost", lambda self, once=made.architecture.cost(): once)
+    cost = made.architecture.cost()
+    monkeypatch.setattr(Architecture, "cost", lambda self: cost)
     for name in EVIL:
         evil = replace(made, facts={**FACTS, "data": name, "recipe": name})
         label = name if name.isprintable() else ""  # others are refused in a genotype

@@ -192,7 +192,7 @@ def test_a_training_starts_from_a_timm_file_of_other_classes(place: Path) -> Non
         image_size=32,
         weights=str(place / "other.safetensors"),
     )
-    said = "\n".join(describe_training(genotype, config, place / "trained", timed=False))
+    said = "\n".join(describe_training(genotype, config, place / "trained", (), timed=False))
     assert "other.safetensors (weights of ConvNeXt as timm names it, converted)" in said
     network = build_for_training(genotype, config, prepare(config.data, recipe.preparation(image_size=32)))
     theirs = read_weights(place / "other.safetensors")
