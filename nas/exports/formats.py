@@ -71,18 +71,20 @@ def export_files(handover: Handover, format_: Format, output: str | Path) -> tup
     output = Path(output)
     if format_.suffix and output.suffix.lower() != format_.suffix:
         raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
+    if output.name in ("", ".."):  # a folder's other name, such as "."
+        output = output.resolve()
+    if not format_.suffix:
+        _check_folder(output)
     target = output.parent if format_.suffix else output
     try:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
             scratch = Path(folder) / output.name
             made = scratch.parent if format_.suffix else scratch
-            if not format_.suffix:
-                _check_folder(output)
             found = format_.write(handover, scratch)
             names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: (name != output.name, name))
             if format_.takes == "network":
-                loading = Loading(output.name, format_.library, format_.load(handover, output))
-                names.append(write_card(made, handover, loading, beside=target).name)
+                how = Loading(output.name, format_.library, format_.load(handover, output))
+                names.append(write_card(made, handover, how, beside=target).name)
             _move(made, names, target)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None

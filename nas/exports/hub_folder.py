@@ -23,12 +23,13 @@ def own_module(handover: Handover) -> str | None:
     return None if _timms_own(handover) is not None else f"{model_name(handover)}_network"
 
 
-def write_hub_folder(handover: Handover, folder: Path) -> str | None:
+def write_hub_folder(handover: Handover, folder: str | Path) -> str | None:
     """Make the folder: configuration, weights, genotype, and the module where timm needs one, whose name is returned.
 
     Raises:
         UserError: the genotype does not fit the skeleton.
     """
+    folder = Path(folder)
     folder.mkdir()
     own = _timms_own(handover)
     (folder / GENOTYPE).write_text(to_yaml(handover.architecture.genotype), encoding="utf-8")

@@ -40,7 +40,7 @@ class Loading:
     code: str
 
 
-def write_card(folder: Path, description: NetworkDescription, loading: Loading, *, beside: Path | None = None) -> Path:
+def write_card(folder: str | Path, description: NetworkDescription, loading: Loading, *, beside: str | Path | None = None) -> Path:
     """Write the card as README.md; under a name of its own where a README.md is there that is not the card of the same thing.
 
     Args:
@@ -53,7 +53,7 @@ def write_card(folder: Path, description: NetworkDescription, loading: Loading, 
         OSError: it cannot be written.
         UserError: the genotype does not fit the skeleton.
     """
-    path = folder / _free_name(beside or folder, loading.what)
+    path = Path(folder) / _free_name(Path(beside or folder), loading.what)
     write_atomically(path, model_card(description, loading))
     return path
 
