@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from nas.data.dataset import Dataset, ImageFiles, Labels
 from nas.data.layouts import find_images
 from nas.data.listing import Listing, Member
 from nas.data.names import PARTS, SUFFIXES, Role, class_name, printable, some
-from nas.data.pixels import GREY_MODES, READING_ERRORS, decode, digest_of, to_rgb
+from nas.data.pixels import GREY_MODES, ImageError, decode, digest_of, to_rgb
 from nas.data.settings import DataSettings
 from nas.data.split import split
 from nas.errors import DataError
@@ -36,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """What is known of one file. ``side`` is the shorter one in pixels; ``problem`` says why it cannot be read as an image."""
+    """What is known of one file. Sides are in pixels, ``side`` is the shorter one; ``problem`` says why it cannot be read as an image."""
 
     digest: str
     size: int
@@ -44,6 +43,7 @@ class CheckedFile:
     side: int = 0
     mode: str = ""
     problem: str = ""
+    long_side: int = 0  # lists of before have none
 
 
 def load_folder(root: str, index_file: Path | None = None, progress: Progress | None = None, *, scoring: bool = False) -> Dataset:
@@ -106,16 +106,9 @@ def _check(found: Listing, name: str, known: CheckedFile | None) -> CheckedFile:
     try:
         image = decode(content)
         to_rgb(image)
-    except READING_ERRORS as problem:
-        return CheckedFile(digest, size, changed_ns, problem=_reason(problem))
-    return CheckedFile(digest, size, changed_ns, min(image.size), image.mode)
-
-
-def _reason(problem: Exception) -> str:
-    """Why a file is no image, in a few words that are the same every time."""
-    if isinstance(problem, UnidentifiedImageError):  # its text names the buffer in memory by its address
-        return "no known image format"
-    return str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    except ImageError as problem:
+        return CheckedFile(digest, size, changed_ns, problem=str(problem))
+    return CheckedFile(digest, size, changed_ns, min(image.size), image.mode, long_side=max(image.size))
 
 
 def _dataset(found: Listing, files: Mapping[str, CheckedFile]) -> Dataset:
@@ -239,7 +232,7 @@ def _read(path: Path) -> dict[str, Any]:
         root = str(document["root"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(
-            f"{path}: must be the list of a folder's images that a training wrote, but {problem or type(problem).__name__}"
+            f"{path}: must be the list of a folder's images that a search or a training wrote, but {problem or type(problem).__name__}"
         ) from None
     return {"schema": document["schema"], "root": root, "classes": classes, "files": files, **_names(document)}
 
@@ -276,8 +269,8 @@ def _check_same(before: Mapping[str, Any], now: Dataset, index_file: Path | None
     words = ((gone, "missing"), (new, "new"), (other, "changed"), (moved, "of another class or part"))
     what = [f"{len(names)} {word} ({printable(names[0])})" for names, word in words if names]
     raise DataError(
-        f"{printable(parts['train'].root)}: a training must go on with the images it began with (listed in {index_file}), but there are "
-        f"{', '.join(what) or 'other classes'}; put them back, name where they are now with --data, or begin another training"
+        f"{printable(parts['train'].root)}: a search or a training must go on with the images it began with (listed in {index_file}), "
+        f"but there are {', '.join(what) or 'other classes'}; put them back, name where they are now with --data, or begin anew"
     )
 
 

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from statistics import median
-
-from PIL import Image
 
 from nas.data.cifar import SPECS, load_cifar
 from nas.data.dataset import Dataset
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.image_index import Progress, load_folder
 from nas.data.layouts import find_images
-from nas.data.pixels import READING_ERRORS
+from nas.data.pixels import READING_ERRORS, stated_size
 from nas.data.settings import DataSettings
 from nas.errors import DataError
 from search_spaces.plugins import Registry
@@ -117,8 +114,7 @@ def peek(settings: DataSettings) -> Shape:
     train, sides = found.parts["train"], []
     for name, _ in train[:: max(1, len(train) // PEEKED)]:
         try:
-            with Image.open(BytesIO(found.store.read(found.root, name))) as image:
-                sides.append(min(image.size))
+            sides.append(min(stated_size(found.store.read(found.root, name))))
         except READING_ERRORS:
             continue
     if not sides:

@@ -69,7 +69,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
     data = prepare_data(config)
     with Ledger(stage.ledger_file) as ledger:
         fingerprint = engine.check_data(ledger.state, data)
-        ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
+        ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint, engine.measured_on(data)))
         if ledger.state.spent < config.budget:
             limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
             roll: Any = _Roll(lineup, state)

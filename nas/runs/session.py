@@ -22,6 +22,7 @@ from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.standings import best_known
 from nas.runs.state import RunState, Trial
 from nas.tools.hardware import detect
@@ -204,7 +205,7 @@ def _opened(
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint))
+        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data)))
         yield _Run(folder, config, space, ledger, controller, mirror)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
@@ -277,6 +278,11 @@ def check_data(state: RunState, data: "PreparedData | None") -> str | None:
             "rewards on different data cannot be compared"
         )
     return found
+
+
+def measured_on(data: "PreparedData | None") -> Yardstick | None:
+    """What the rewards of children are measured on, where they are trained on data."""
+    return None if data is None else yardstick_of(data.validation.labels)
 
 
 @contextmanager

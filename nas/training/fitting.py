@@ -3,6 +3,7 @@
 One place for the rules; each choice carries its reason, for the plan. The figures were chosen by ``benchmarks/small_sets.py``.
 """
 
+import json
 import math
 from collections.abc import Container
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Choice:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.setting}={self.value}  {self.reason}"
+        return f"{self.setting}={json.dumps(self.value)}  {self.reason}"
 
 
 def amount_of(data: DataSettings) -> Amount:

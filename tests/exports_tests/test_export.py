@@ -10,12 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.paths import ROOT
 from typer.testing import CliRunner
 
 from nas.cli.main import app
+from nas.data.pixels import fit, read_image
 from nas.errors import ConfigError, UserError
 from nas.exports import formats, verify
 from nas.exports.formats import FORMATS, export_files, export_text, format_named
@@ -149,6 +152,32 @@ def test_other_spaces_operations_at_any_stride_and_width(name: str, conventions:
     nodes = (Node((Edge(0, name), Edge(1, name)), "concat"), Node((Edge(2, name), Edge(1, "identity"))))
     cell = CellGenotype(nodes, outputs=(2, 3))
     agree(handover(Genotype(cell, cell), NASNetSkeleton(1, 5, conventions=conventions)), tmp_path / "net.py")
+
+
+def test_an_exported_file_reads_every_kind_of_image_as_training_does(tmp_path: Path) -> None:
+    given = small()
+    (tmp_path / "net.py").write_text(python_source(given))
+    spec = importlib.util.spec_from_file_location("net", tmp_path / "net.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rng = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    colours = Image.fromarray(rng.integers(256, size=(20, 30, 3), dtype=np.uint8))
+    white = Image.merge("LA", [Image.new("L", (30, 20), 255), colours.split()[0]])
+    colours.save(tmp_path / "turned.png", exif=turned)
+    colours.convert("CMYK").save(tmp_path / "cmyk.tiff")
+    white.save(tmp_path / "white.png")
+    for name, top in (("fractions", 1), ("kelvins", 300), ("negative", -3)):
+        Image.fromarray((top - rng.random((20, 30))).astype(np.float32)).save(tmp_path / f"{name}.tiff")
+    Image.fromarray(rng.integers(4096, size=(1, 900), dtype=np.uint16)).save(tmp_path / "long.png")
+    for file in sorted({*tmp_path.glob("*.png"), *tmp_path.glob("*.tiff")}):
+        expected = fit(read_image(file), 3, 16, given.crop_fraction, given.interpolation)
+        np.testing.assert_array_equal(module.read_image(str(file))[0].permute(1, 2, 0).numpy(), expected, err_msg=file.name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "turned.png").read_bytes()[:900])
+    with pytest.raises(ValueError, match="truncated"):
+        module.read_image(str(tmp_path / "cut.png"))
 
 
 def test_only_what_is_used_stands_in_the_file(tmp_path: Path) -> None:
