@@ -37,7 +37,7 @@ MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve fo
 ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
 
 # data
-DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")]
+DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder or file of images.")]
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")]
 SideOption = Annotated[int | None, typer.Option(help="Side of the images in pixels; default small images' own, else the recipe's.")]
 LoadersOption = Annotated[int | None, typer.Option(help="Processes that read and augment images; the result does not depend on it.")]

@@ -62,23 +62,22 @@ def find_class_folders(walk: Walk, start: Folder, scoring: bool = False) -> List
     source = parts["train"].source if parts else start
     names = _class_names(walk, source, 1 if scoring else 2)
     _refuse_two_readings(walk.base / source.path, source)
-    members: dict[Role, list[Member]] = {role: _members(walk, part.source, names) for role, part in parts.items()}
     notes = [f"{printable(start.path)}/ alone holds images: it is taken for the data set"] if start.path else []
-    if "validation" in parts and not members["validation"]:
-        notes.append(f"{parts.pop('validation').name} is not used: it holds no images in class folders")
-        del members["validation"]
-    if parts:
-        _check_test(walk, parts, members)
-        layout = f"{joined([part.name for part in parts.values()])} with {class_folders(len(names))}" + (" each" if len(parts) > 1 else "")
-        notes += _unused(place, start, parts, frozenset(names))
-    else:
-        members, layout = {"train": _members(walk, start, names)}, class_folders(len(names))
-    layout += "" if len(members) > 1 else "; a fifth is held out as test part"
-    if "test" in parts and parts["test"].meant == "validation":
-        layout += f"; {parts['test'].name} is the test part"
+    notes += _unused(place, start, parts, frozenset(names)) if parts else ()
+    members: dict[Role, list[Member]] = {role: _members(walk, part.source, names) for role, part in parts.items()}
+    notes += _without_classes(walk, parts, members)
+    parts, members = roles_of(parts), roles_of(members or {"train": _members(walk, start, names)})
     notes += [*_strays(start, parts), *walk.notes()]
     display = {role: part.name for role, part in parts.items()}
-    return Listing(walk.base, _name(walk.base), names, members, display, layout, tuple(notes))
+    return Listing(walk.base, _name(walk.base), names, members, display, _layout(parts, len(names)), tuple(notes))
+
+
+def _layout(parts: dict[Role, Part], classes: int) -> str:
+    named = f"{joined([part.name for part in parts.values()])} with " if parts else ""
+    if len(parts) < 2:
+        return f"{named}{class_folders(classes)}; a fifth is held out as test part"
+    chosen_by = f"; {parts['test'].name} is the test part" if parts["test"].meant == "validation" else ""
+    return f"{named}{class_folders(classes)} each{chosen_by}"
 
 
 def _name(base: Path) -> str:
@@ -95,13 +94,19 @@ def _roles(folder: Folder) -> dict[Role, list[Folder]]:
         if role := part_of(inner.name):
             found.setdefault(role, []).append(inner)
     if found:
-        return found
+        return {} if _is_a_class(found, folder) else found
     named = [(within, inner) for inner in folder.folders if (within := part_within(inner.name)) is not None]
     rests = {rest for (role, rest), _ in named if role == "train"}
     for (role, rest), inner in named:
         if rest in rests:
             found.setdefault(role, []).append(inner)
     return found if "train" in found and len(found) > 1 else {}
+
+
+def _is_a_class(found: dict[Role, list[Folder]], folder: Folder) -> bool:
+    """Whether what is called train, alone, is a class (of vehicles): it holds nothing but images, as two others beside it do."""
+    flat = [inner for inner in folder.holding if inner.images and not inner.holding]
+    return set(found) == {"train"} and len(flat) > 2 and all(inner in flat for inner in found["train"])
 
 
 def _parts(place: Path, start: Folder, scoring: bool) -> dict[Role, Part]:
@@ -119,13 +124,18 @@ def _parts(place: Path, start: Folder, scoring: bool) -> dict[Role, Part]:
     for role in (role for role in PARTS if role in found):
         parts[role] = Part(found[role][0], look_through(found[role][0], known), role)
         known |= {class_name(folder.name) for folder in parts[role].source.folders}
-    return roles_of(parts, scoring)
+    return parts if "train" in parts else roles_of(parts, scoring)
 
 
-def _check_test(walk: Walk, parts: dict[Role, Part], members: dict[Role, list[Member]]) -> None:
-    if "test" in parts and not members["test"]:
-        test, train = (printable(walk.base / parts[role].folder.path) for role in ("test", "train"))
-        raise DataError(f"{test} must hold its images in one sub-folder for each class, like {train}, but none is left")
+def _without_classes(walk: Walk, parts: dict[Role, Part], members: dict[Role, list[Member]]) -> Iterator[str]:
+    """Take away parts that have no images in class folders where another remains to judge by. Raises DataError where none does."""
+    lacking = [role for role in parts if role != "train" and not members[role]]
+    if lacking and len(lacking) == len(parts) - 1:
+        part, train = (printable(walk.base / parts[role].folder.path) for role in (lacking[-1], "train"))
+        raise DataError(f"{part} must hold its images in one sub-folder for each class, like {train}, but none is left")
+    for role in lacking:
+        del members[role]
+        yield f"{parts.pop(role).name} is not used: it holds no images in class folders"
 
 
 def _unused(place: Path, start: Folder, parts: dict[Role, Part], names: frozenset[str]) -> Iterator[str]:

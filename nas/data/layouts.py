@@ -40,6 +40,10 @@ def find_images(root: str, *, scoring: bool = False) -> Listing:
     tables = usable_tables(base / start.path, start.others)
     if tables and not has_class_folders(start):
         return find_csv(walk, start, tables, scoring)
+    lists = [name for name in start.others if name.lower().endswith(CSV_SUFFIXES)]
+    if lists and not tables and len(start.holding) < 2:
+        problem = f"has no class folders, and {some(lists)} no first line that names a column of paths and one of labels"
+        raise refused(base / start.path, problem)
     listing = find_class_folders(walk, start, scoring)
     return replace(listing, notes=(*listing.notes, *_unread(base, start, listing, tables)))
 

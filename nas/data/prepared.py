@@ -99,6 +99,7 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
     needed = [train, validation, *([parts.test] if wanted.test else [])]
     stream = not wanted.whole_batches or sum(map(len, needed)) * side * side * dataset.channels > IN_MEMORY_SHARE * total_memory()
     held = [part if stream and isinstance(part, ImageFiles) else _hold(part, dataset.channels, side, wanted) for part in needed]
+    understood = (f"understood as {dataset.layout}",) if dataset.layout else ()
     mirrors, why = _mirrors(dataset, settings, parts.train)
     mean, std = _statistics(held[0], dataset.channels, side, wanted.normalisation, settings.split_seed)
     return PreparedData(
@@ -114,7 +115,7 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
         mirrors=mirrors,
         crop_fraction=wanted.crop_fraction,
         interpolation=interpolation,
-        notes=(*dataset.notes, *parts.notes, *why),
+        notes=(*understood, *dataset.notes, *parts.notes, *why),
     )
 
 

@@ -19,6 +19,8 @@ _CPU_SIZES = ((12, 8, 8), (47, 16, 8), (10**9, 32, 4))
 """Without a GPU, for images up to a side: the side in pixels of a child's, and F."""
 GPU_SIDE, GPU_CELLS, GPU_FILTERS = 64, 2, 16
 LEARNING_RATE = 0.1
+OFTEN = 12
+"""Passes over the images from which on a child learns them by heart unless they are varied."""
 FEWEST_CHILDREN, MOST_CHILDREN = 60, 500
 
 
@@ -41,12 +43,10 @@ def fit_children(amount: Amount, hardware: Hardware, said: Container[str]) -> tu
         Choice("fidelity.epochs", epochs, f"{steps:,} steps: far fewer leave rewards at chance"),
         Choice("training.batch_size", batch, f"{amount.train:,} training images"),
         Choice("training.optimizer.learning_rate", LEARNING_RATE, "as in the presets, for such batches"),
-        Choice("training.augmentation.crop", *(("shift", "images are seen again and again") if epochs > 1 else ("none", "one pass"))),
+        *_augmentation(epochs),
+        _at_most("fidelity.train_examples", seen, amount.train, "what there is time for"),
+        _at_most("fidelity.validation_examples", SCORED, amount.validation, "a reward is known to a point"),
     ]
-    if amount.train > seen:
-        choices.append(Choice("fidelity.train_examples", seen, f"of {amount.train:,}: what there is time for"))
-    if amount.validation > SCORED:
-        choices.append(Choice("fidelity.validation_examples", SCORED, "a reward is known to a point"))
     return tuple(choice for choice in choices if not _named(choice.setting, said))
 
 
@@ -54,6 +54,18 @@ def _size(side: int, on_gpu: bool) -> tuple[int, int]:
     if on_gpu:
         return GPU_SIDE, GPU_FILTERS
     return next((child, filters) for up_to, child, filters in _CPU_SIZES if side <= up_to)
+
+
+def _augmentation(epochs: int) -> tuple[Choice, ...]:
+    if epochs < OFTEN:
+        reason = "so short, it costs more than it gives"
+        return Choice("training.augmentation.crop", "none", reason), Choice("training.augmentation.flip", False, reason)
+    reason = f"{epochs} passes over the same images"
+    return Choice("training.augmentation.crop", "shift", reason), Choice("training.augmentation.flip", True, "where the images allow it")
+
+
+def _at_most(setting: str, count: int, there: int, reason: str) -> Choice:
+    return Choice(setting, count, f"of {there:,}: {reason}") if there > count else Choice(setting, None, f"all {there:,} of them")
 
 
 def _named(setting: str, said: Container[str]) -> bool:

@@ -59,7 +59,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
 def _about_images(config: SearchConfig) -> list[str]:
     """How sure one reward is, and the memory that the images take."""
     shape, side = peek(config.data), _side(config)
-    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     scored = min(config.fidelity.validation_examples or validation, validation)
     kept = scored + min(config.fidelity.train_examples or train, train)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest

@@ -3,6 +3,7 @@
 One place for the rules; each choice carries its reason, for the plan. The figures were chosen by ``benchmarks/small_sets.py``.
 """
 
+import json
 import math
 from collections.abc import Container
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nas.training.recipe import Recipe
 FITTED_RECIPE = "fast"
 """The recipe whose length follows the data; the published ones stay as published."""
 LEAST_STEPS = 600
-STEPS_A_THOUSAND = 50
+STEPS_A_THOUSAND = 45
 """Steps that a training has at least, and how many more for a thousand training images."""
 FEW, MANY = 2_000, 20_000
 """Training images: below ``FEW`` a step takes 32 of them, below ``MANY`` 64."""
@@ -52,13 +53,13 @@ class Choice:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.setting}={self.value}  {self.reason}"
+        return f"{self.setting}={json.dumps(self.value)}  {self.reason}"
 
 
 def amount_of(data: DataSettings) -> Amount:
     """What is known of the images before they are read. Raises DataError."""
     shape = peek(data)
-    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data, shape.validation)
     return Amount(train, validation, shape.side, shape.classes)
 
 

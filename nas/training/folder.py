@@ -74,6 +74,11 @@ class TrainFolder:
         return self.path / "result.json"
 
     @property
+    def card_file(self) -> Path:
+        """What the trained network is, for people and for the Hugging Face hub."""
+        return self.path / "README.md"
+
+    @property
     def lock_file(self) -> Path:
         """Held while a process trains here."""
         return self.path / "train.lock"
@@ -187,6 +192,13 @@ def _find_training(path: Path) -> TrainFolder:
         f"{path}: there is no such trained network; name the folder of a training, `last`, or a file of weights "
         f"(.safetensors); the latest in {DEFAULT_ROOT}/: {known}"
     )
+
+
+def test_facts(test: object) -> dict[str, int | float]:
+    """What a result says of its reading of the test set, as facts of a network's description; none where it has not been read."""
+    numbers = test if isinstance(test, dict) else {}
+    kept = {"top1": float, "top5": float, "images": int}
+    return {f"test_{key}": numbers[key] for key, type_ in kept.items() if isinstance(numbers.get(key), type_)}
 
 
 def config_yaml(config: TrainConfig) -> str:

@@ -221,6 +221,8 @@ def test_what_lies_beside_the_parts_and_is_no_class_is_said(tmp_path: Path) -> N
         (["cat/train", "cat/test", "dog/train", "dog/test"], [], "can be read in two ways"),
         (["train/cat", "train/dog"], ["test/1.png", "test/2.png"], "test must hold its images in one sub-folder for each class"),
         (["train/cat", "train/dog", "test/owl"], [], "class folder 'owl' has no counterpart among the training classes: cat, dog"),
+        (["train", "test"], [], r"train must have one sub-folder of images for each of at least 2 classes"),
+        (["images"], ["my.csv"], "has no class folders, and my.csv no first line that names a column of paths and one of labels"),
         (["train"], [], r"train must have one sub-folder of images for each of at least 2 classes, but it has 0 \(6 images directly"),
     ],
 )
@@ -230,11 +232,21 @@ def test_what_may_be_misread_is_refused(folders: list[str], files: list[str], me
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_val_folder_is_said(tmp_path: Path) -> None:
+def test_an_empty_val_folder_and_a_test_folder_without_classes_are_said(tmp_path: Path) -> None:
     lay(tmp_path, "train/cat", "train/dog", "test/cat", "test/dog")
     (tmp_path / "val").mkdir()
     data = load_folder(str(tmp_path))
     assert data.validation is None and "val/ is not used: it holds no images in class folders" in data.notes
+    lay(tmp_path / "ilsvrc", "train/cat", "train/dog", "val/cat", "val/dog", "test")
+    data = load_folder(str(tmp_path / "ilsvrc"))
+    assert counts(data) == {"train": [6, 6], "test": [6, 6]} and data.test.names[0].startswith("val/")
+    assert "test/ is not used: it holds no images in class folders" in data.notes and data.layout.endswith("each; val/ is the test part")
+
+
+@pytest.mark.parametrize("parts", [("",), ("train/", "test/")])
+def test_train_is_a_class_of_vehicles_too(parts: tuple[str, ...], tmp_path: Path) -> None:
+    data = load_folder(str(lay(tmp_path, *(f"{part}{name}" for part in parts for name in ("bus", "car", "train")))))
+    assert data.class_names == ("bus", "car", "train") and set(counts(data)) == {part.strip("/") or "train" for part in parts}
 
 
 def test_an_unreadable_folder_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
