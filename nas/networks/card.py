@@ -12,6 +12,7 @@ from urllib.parse import quote
 from nas.networks.architecture import Architecture
 from nas.networks.description import NetworkDescription
 from nas.tools.files import write_atomically
+from nas.tools.intervals import wilson
 from search_spaces.reference import load_reference, reference_names, reference_source
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 README = "README.md"
 LICENSES = "https://huggingface.co/docs/hub/repositories-licenses"
 TAGS = ("image-classification", "neural-architecture-search")
-CONFIDENCE = 0.95
 MANY = 30
 """Class names that are folded away in the card where there are more."""
 
@@ -160,7 +160,7 @@ def _accuracy(description: NetworkDescription) -> list[str]:
     if isinstance(top1, float):
         found = f"**{_percent(top1)} %** of the test part's images are put into the right class (top-1)"
         if isinstance(images, int) and images > 0:
-            low, high = interval(top1, images)
+            low, high = wilson(top1, images)
             found = f"{found}: 95 % interval {_percent(low)} to {_percent(high)} % (Wilson), from {images:,} images"
         lines.append(f"- {found}. They were read once, after the training, and nothing was chosen by them.")
         if isinstance(facts.get("test_top5"), float) and description.architecture.classes > 5:
@@ -170,14 +170,6 @@ def _accuracy(description: NetworkDescription) -> list[str]:
         share = _percent(float(facts["validation_top1"]))
         lines.append(f"- {share} % of the validation part, by which the weights{epoch} were chosen: somewhat too high for that.")
     return ["\n".join(lines)] if lines else []
-
-
-def interval(share: float, images: int) -> tuple[float, float]:
-    """Wilson's interval of an accuracy in [0, 1] that was measured on so many images, at 95 %."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * images), images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _percent(share: float) -> str:

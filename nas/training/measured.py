@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.dataset import Labels
+from nas.tools.intervals import CONFIDENCE, wilson
 
 if TYPE_CHECKING:
     from nas.training.scoring import Scores
 
-CONFIDENCE = 0.95
 TOP5_FROM = 6
 """Classes from which on it says something that the right one is among five."""
 
@@ -36,8 +36,8 @@ class ClassAccuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """See ``interval``."""
-        return interval(self.correct, self.images)
+        """Wilson's, of the accuracy."""
+        return wilson(self.accuracy, self.images)
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,6 @@ class Answers:
         return tuple(sorted(found, key=lambda one: one.accuracy))
 
 
-def interval(correct: int, images: int) -> tuple[float, float]:
-    """Wilson's interval (1927) in which the accuracy on further images of the kind lies with 95 % confidence."""
-    from scipy.stats import binomtest
-
-    found = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
-
-
 @dataclass(frozen=True)
 class Measured:
     """What ``nas evaluate`` found. ``said`` tells which images were scored, ``classes_said`` how their classes were matched."""
@@ -96,8 +88,8 @@ class Measured:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Of the top-1 accuracy; see ``interval``."""
-        return interval(round(self.scores.top1 * self.scores.images), self.scores.images)
+        """Wilson's, of the top-1 accuracy: where that on further images of the kind lies with 95 % confidence."""
+        return wilson(self.scores.top1, self.scores.images)
 
     @property
     def top5(self) -> float | None:

@@ -16,7 +16,8 @@ import nas
 from nas.exports.formats import FORMATS, export_files, export_text, format_named
 from nas.exports.handover import Handover, gather
 from nas.networks.architecture import Architecture
-from nas.networks.card import Loading, interval, model_card
+from nas.networks.card import Loading, model_card
+from nas.tools.intervals import wilson
 from search_spaces.genotype import Provenance
 from search_spaces.reference import load_reference
 from search_spaces.residual_skeletons import ResidualSkeleton
@@ -58,8 +59,8 @@ def test_the_hub_reads_what_the_network_is_and_how_good() -> None:
 
 def test_wilsons_interval_is_as_published() -> None:
     """Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263, and none of 20."""
-    assert interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert interval(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
 def test_no_name_breaks_the_card(monkeypatch: pytest.MonkeyPatch) -> None:

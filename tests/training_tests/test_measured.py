@@ -18,7 +18,7 @@ from nas.errors import ConfigError, DataError, RunError
 from nas.training.confusion import save_confusion
 from nas.training.folder import find_weights
 from nas.training.measure import evaluate_weights
-from nas.training.measured import Answers, Measured, interval
+from nas.training.measured import Answers, Measured
 
 
 def write(root: Path, classes: tuple[str, ...], numbers: range) -> Path:
@@ -137,8 +137,6 @@ def test_answers_by_class() -> None:
     first, second = answers.by_class()
     assert (first.name, first.images, first.correct, first.taken_for, first.taken) == ("a", 2, 1, "c", 1)
     assert (second.name, second.accuracy, second.taken_for) == ("b", 1.0, "")
-    assert interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # as in Wilson 1927, by his formula
-    assert interval(10, 10)[1] == 1.0 and interval(10, 10)[0] == pytest.approx(0.7225, abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [2, 40, 200])
