@@ -4,12 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.data.batches import Resident, scoring_batches
-from nas.data.dataset import ArrayPart, Dataset, Part
+from nas.data.dataset import ArrayPart, Dataset, Labels, Part
 from nas.data.prepared import PreparedData, prepare, prepare_part
 from nas.data.scored import PARTS, Learned, choose_scored, in_classes_of, learned, load_scored
 from nas.data.settings import DataSettings, Preparation
@@ -25,7 +24,7 @@ from nas.training.folder import TrainFolder, find_weights
 from nas.training.measured import Answers, Measured
 from nas.training.numerics import flushed_denormals
 from nas.training.recipe import Recipe
-from nas.training.scoring import Mirrored, score
+from nas.training.scoring import Mirrored, Scores, score
 from nas.training.session import choose_device
 from search_spaces.genotype import Genotype
 from search_spaces.networks.network import Network
@@ -70,10 +69,7 @@ def evaluate_weights(
     """
     if part is not None:
         _check_choice("--part", part, PARTS)
-    if genotype is None and (skeleton or cells or filters):
-        raise ConfigError(
-            "--skeleton, --cells and --filters go with --genotype; a training's weights say by themselves what they belong to"
-        )
+    _check_sizes(genotype, skeleton, cells, filters)
     file, place = find_weights(source, which)
     settings, index_file = _data(Path(source), place, data)
     if index_file is not None and part is None:
@@ -87,16 +83,11 @@ def evaluate_weights(
         network, description = _from_parts(file, genotype, skeleton, cells, filters, image_size, settings)
     dataset = load_scored(settings, index_file)
     chosen = choose_scored(dataset, settings, part, _learned(description, place))
-    scored, classes = _in_classes(chosen.part, dataset, description)
-    loaded = _prepared(dataset, scored, description, image_size)
+    labelled, classes = _in_classes(chosen.part, dataset, description)
+    loaded = _prepared(dataset, labelled, description, image_size)
     started = time.perf_counter()
     network = network.to(device=place_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    seen: list[tuple[Tensor, Tensor]] = []
-    assert loaded.test is not None
-    batches = scoring_batches(loaded, loaded.test, Resident(place_device), loader_workers)
-    with flushed_denormals(place_device):
-        looking = Mirrored(network) if flip else network
-        scores = score(looking, batches, on_logits=lambda logits, labels: seen.append((labels.cpu(), logits.argmax(dim=1).cpu())))
+    scores, seen = _scored(Mirrored(network) if flip else network, loaded, place_device, loader_workers)
     return Measured(
         name=description.architecture.name,
         weights=file,
@@ -111,9 +102,27 @@ def evaluate_weights(
         threads=count,
         scores=scores,
         with_reading=time.perf_counter() - started,
-        answers=_answers(seen, description.class_names or dataset.class_names),
+        answers=Answers(description.class_names or dataset.class_names, *seen),
         converted=_converted(description),
     )
+
+
+def _scored(network: nn.Module, data: PreparedData, device: torch.device, loader_workers: int) -> tuple[Scores, tuple[Labels, Labels]]:
+    """The scores of the test part; and of every image its label and the one predicted."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    assert data.test is not None
+    batches = scoring_batches(data, data.test, Resident(device), loader_workers)
+    with flushed_denormals(device):
+        scores = score(network, batches, on_logits=lambda logits, labels: seen.append((labels.cpu(), logits.argmax(dim=1).cpu())))
+    labels, predicted = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
+    return scores, (labels, predicted)
+
+
+def _check_sizes(genotype: Genotype | None, *sizes: str | int | None) -> None:
+    if genotype is None and any(sizes):
+        raise ConfigError(
+            "--skeleton, --cells and --filters go with --genotype; a training's weights say by themselves what they belong to"
+        )
 
 
 def _converted(description: NetworkDescription) -> str:
@@ -167,11 +176,6 @@ def _prepared(dataset: Dataset, part: Part, description: NetworkDescription, ima
         image_size=image_size or expected.image_size, crop_fraction=description.crop_fraction, interpolation=description.interpolation
     )
     return prepare_part(dataset, part, wanted, expected.channels, (description.mean, description.std))
-
-
-def _answers(seen: list[tuple[Tensor, Tensor]], names: tuple[str, ...]) -> Answers:
-    labels, predicted = (np.concatenate([batch[i].numpy() for batch in seen]) for i in (0, 1))
-    return Answers(names, labels, predicted)
 
 
 def _from_parts(
