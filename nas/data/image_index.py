@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.data import kept
 from nas.data.dataset import Dataset, ImageFiles, Labels
 from nas.data.layouts import find_images
 from nas.data.listing import Listing, Member
@@ -62,7 +63,10 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     schema = SCHEMA
     if before is not None and before["schema"] != SCHEMA and "validation" in found.parts:
         schema, found = SECOND_SCHEMA, _without_validation(found)
-    files = _check_all(found, _known(before), progress)
+    known = _known(before)
+    files = _check_all(found, known or _kept(found.root), progress)
+    if files != known:
+        kept.keep_files(found.root, {name: list(astuple(checked)) for name, checked in files.items()})
     dataset = _dataset(found, files)
     if before is not None:
         _check_same(before, dataset, index_file)
@@ -98,6 +102,14 @@ def _without_validation(found: Listing) -> Listing:
     name = found.part_names["validation"]
     parts: dict[Role, list[Member]] = {role: members for role, members in found.parts.items() if role != "validation"}
     return replace(found, parts=parts, notes=(*found.notes, f"{name} is not used: this was begun before it would have been"))
+
+
+def _kept(root: Path) -> dict[str, CheckedFile]:
+    """What an earlier start found of the files; nothing where another version wrote it."""
+    try:
+        return {name: CheckedFile(*values) for name, values in kept.known_files(root).items()}
+    except TypeError:
+        return {}
 
 
 def _check_all(found: Listing, known: Mapping[str, CheckedFile], progress: Progress | None) -> dict[str, CheckedFile]:

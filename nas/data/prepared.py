@@ -3,12 +3,14 @@
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part, balanced_choice, facts_of, stratified_choice
+from nas.data import kept
+from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Images, Part, balanced_choice, facts_of, stratified_choice
 from nas.data.mirrors import judge_mirrors
 from nas.data.pixels import channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
@@ -194,13 +196,25 @@ def _hold(part: Part, channels: int, side: int, wanted: Preparation) -> ArrayPar
     if isinstance(part, ArrayPart):
         images = resize_all(part.images, side)
     else:
-        images = np.empty((len(part), side, side, channels), dtype=np.uint8)
-        for i in range(len(part)):
-            images[i] = fit(part.open(i), channels, side, wanted.crop_fraction, wanted.interpolation)
+        how = (side, channels, wanted.crop_fraction, wanted.interpolation)
+        images = kept.pixels(part.digests, how, (len(part), side, side, channels), lambda: _decode(part, channels, side, wanted))
     labels = part.labels
     for array in (images, labels):
         array.setflags(write=False)
     return ArrayPart(images, labels)
+
+
+def _decode(part: ImageFiles, channels: int, side: int, wanted: Preparation) -> Images:
+    """(images, side, side, channels). Threads decode: Pillow lets go of the GIL."""
+    images = np.empty((len(part), side, side, channels), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(decode, range(len(part)), chunksize=1):
+            pass
+    return images
 
 
 def _statistics(
