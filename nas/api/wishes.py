@@ -14,6 +14,7 @@ from search_spaces.genotype import Genotype
 from search_spaces.plugins import is_code, trust
 
 if TYPE_CHECKING:
+    from nas.data.settings import DataSettings
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
 
@@ -169,13 +170,15 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
 
 
 def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":
-    """The training with its images in another place. That they are the same ones is checked when they are read."""
+    return config.model_copy(update={"data": data_at(config.data, given)})
+
+
+def data_at(data: "DataSettings", given: Mapping[str, Any]) -> "DataSettings":
+    """The data set in another place, by ``data`` and ``data_dir``. That it holds the same images is checked when they are read."""
     where = data_settings(given.get("data"), given.get("data_dir"))
-    if (where["data.name"] or config.data.name) != config.data.name:
-        raise ConfigError(f"--resume: this training's data set is {config.data.name}, but --data names {where['data.name']}")
-    if where["data.root"] is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": where["data.root"]})})
+    if (where["data.name"] or data.name) != data.name:
+        raise ConfigError(f"--resume: the data set that this began with is {data.name}, but --data names {where['data.name']}")
+    return data if where["data.root"] is None else data.model_copy(update={"root": where["data.root"]})
 
 
 def transfer_wish(
@@ -194,11 +197,13 @@ def transfer_wish(
     workers, least, address = given.get("workers"), given.get("least_workers"), given.get("address")
     if least is not None and least > (workers or 1):
         raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")
+    to = str(given.get("to") or "imagenet")
     count, gpu = default_workers(workers, given.get("device"), address)
     genotype, config, network, choices = configure_transfer(
         Wish(
             genotype=resolve_genotype(source, given.get("rank") or 1),
-            data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
+            data=target_data(to, absolute(given.get("data_dir"))),
+            imagenet=to == "imagenet",
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),

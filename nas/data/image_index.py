@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, replace
 from itertools import chain
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.data import kept
 from nas.data.dataset import Dataset, ImageFiles, Labels
 from nas.data.layouts import find_images
 from nas.data.listing import Listing, Member
@@ -62,7 +63,10 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     schema = SCHEMA
     if before is not None and before["schema"] != SCHEMA and "validation" in found.parts:
         schema, found = SECOND_SCHEMA, _without_validation(found)
-    files = _check_all(found, _known(before), progress)
+    known = _known(before)
+    files = _check_all(found, known or _kept(found.root), progress)
+    if files != known:
+        kept.keep_files(found.root, {name: list(astuple(checked)) for name, checked in files.items()})
     dataset = _dataset(found, files)
     if before is not None:
         _check_same(before, dataset, index_file)
@@ -74,10 +78,38 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     return dataset
 
 
+def listed_digests(index_file: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Digests of all images that a training listed, and of those in its test part. Raises DataError where the list is damaged."""
+    before = _read(index_file)
+    digests = {name: checked.digest for name, checked in before["files"].items() if not checked.problem}
+    names = before["test"]
+    if not names:
+        labels = np.asarray(list(before["train"].values()), dtype=np.int64)
+        files = ImageFiles(Path(before["root"]), tuple(before["train"]), labels, tuple(digests.get(name, "") for name in before["train"]))
+        test = split(Dataset("", files, None, tuple(before["classes"]), side=1, channels=3), DataSettings()).test
+        assert isinstance(test, ImageFiles)
+        names = test.names
+    return frozenset(digests.values()), frozenset(digests[name] for name in names if name in digests)
+
+
+def fingerprint(digests: Iterable[str]) -> str:
+    """64 bits that tell whether two folders hold the same images, whatever their names and order; nothing where there are none."""
+    known = sorted(set(digests))
+    return digest_of("\n".join(known).encode()) if known else ""
+
+
 def _without_validation(found: Listing) -> Listing:
     name = found.part_names["validation"]
     parts: dict[Role, list[Member]] = {role: members for role, members in found.parts.items() if role != "validation"}
     return replace(found, parts=parts, notes=(*found.notes, f"{name} is not used: this was begun before it would have been"))
+
+
+def _kept(root: Path) -> dict[str, CheckedFile]:
+    """What an earlier start found of the files; nothing where another version wrote it."""
+    try:
+        return {name: CheckedFile(*values) for name, values in kept.known_files(root).items()}
+    except TypeError:
+        return {}
 
 
 def _check_all(found: Listing, known: Mapping[str, CheckedFile], progress: Progress | None) -> dict[str, CheckedFile]:
@@ -235,6 +267,12 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: must be the list of a folder's images that a search or a training wrote, but {problem or type(problem).__name__}"
         ) from None
     return {"schema": document["schema"], "root": root, "classes": classes, "files": files, **_names(document)}
+
+
+def listed_files(path: Path) -> dict[str, CheckedFile]:
+    """What a list knows of every file, the unreadable ones too, by its name. Raises DataError."""
+    files: dict[str, CheckedFile] = _read(path)["files"]
+    return files
 
 
 def _names(document: Mapping[str, Any]) -> dict[str, dict[str, int]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)  # about files that are read all the same, or refused with a reason
 
@@ -66,6 +66,7 @@ def decode_once(content: bytes) -> Image.Image:
     with Image.open(BytesIO(content), formats=image_formats()) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ImageError(f"its {image.width}×{image.height} pixels are more than {MOST_PIXELS:,}")
+        refuse_cut(image, content)
         high_bytes_only = any(";16" in str(tile[3]) for tile in image.tile)
         image.load()
         if high_bytes_only and not image.mode.startswith("I") and np.asarray(image.convert("RGB")).max() < 16:
@@ -77,6 +78,17 @@ def decode_once(content: bytes) -> Image.Image:
         with suppress(Exception):  # damaged EXIF data; what they said of the orientation is done first
             ImageOps.exif_transpose(image, in_place=True)
         return image.copy()
+
+
+def refuse_cut(image: ImageFile.ImageFile, content: bytes) -> None:
+    """Raise ImageError where parts of an opened file are missing that its decoder would not miss."""
+    if image.format == "JPEG2000" and b"\xff\xd9" not in content:  # the end's marker, which no compressed data can hold
+        raise ImageError("image file is truncated")
+    extents = [tile[1] for tile in image.tile if tile[1] is not None]
+    if image.format == "TIFF" and extents:
+        columns, rows = (max(extent[i] for extent in extents) for i in (2, 3))
+        if columns * rows < image.width * image.height:  # as a product: the size is that of the turned image
+            raise ImageError(f"its strips or tiles cover {columns}×{rows} pixels of {image.width}×{image.height}")
 
 
 def stated_size(content: bytes) -> tuple[int, int]:
@@ -169,6 +181,8 @@ def contrast(image: Image.Image) -> float:
 
 def on_white(image: Image.Image) -> Image.Image:
     """An RGBA image laid on white; on black, or without its transparency, where that would hide it."""
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
     white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     if contrast(white) >= VISIBLE_LEVELS:
         return white

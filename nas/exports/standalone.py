@@ -28,8 +28,17 @@ def python_source(handover: Handover) -> str:
 
 
 COPIED: tuple[Any, ...] = (
-    *(pixels.ImageError, pixels.decode, pixels.decode_once, pixels.image_formats, pixels.reasons, pixels.without_metadata),
-    *(pixels.to_rgb, pixels.to_eight_bits, pixels.contrast, pixels.on_white, pixels.to_channels, pixels.cut_to_ratio, pixels.middle),
+    *(pixels.ImageError, pixels.decode, pixels.decode_once, pixels.refuse_cut, pixels.image_formats, pixels.reasons),
+    *(
+        pixels.without_metadata,
+        pixels.to_rgb,
+        pixels.to_eight_bits,
+        pixels.contrast,
+        pixels.on_white,
+        pixels.to_channels,
+        pixels.cut_to_ratio,
+        pixels.middle,
+    ),
 )
 CONSTANTS = ("MOST_PIXELS", "NO_PICTURES", "FULL_SCALES", "VISIBLE_LEVELS", "LONGEST")
 
@@ -190,7 +199,7 @@ def read_image(path: str) -> Tensor:
     from pathlib import Path
 
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 PIXELS
     image = to_channels(decode(Path(path).read_bytes()), CHANNELS)
