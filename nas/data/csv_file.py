@@ -96,13 +96,15 @@ def labels_of(table: Table) -> set[str]:
 
 def _header(file: Path) -> Table | None:
     try:
-        with file.open("rb") as opened:
-            first = opened.readline(1 << 16)
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+            line = opened.readline(1 << 16)
     except OSError as problem:
         raise DataError(f"{printable(file)}: must be readable, but {problem.strerror}") from None
-    line = first.decode("utf-8-sig", "surrogateescape")
     for separator in SEPARATORS:
-        cells = [cell.strip().lower().replace(" ", "_") for row in csv.reader([line], delimiter=separator) for cell in row]
+        try:
+            cells = [cell.strip().lower().replace(" ", "_") for row in csv.reader([line], delimiter=separator) for cell in row]
+        except csv.Error:
+            continue
         places = [[place for place, cell in enumerate(cells) if cell in names] for names in (PATHS, LABELS, SPLITS)]
         if len(places[0]) == len(places[1]) == 1 and len(places[2]) <= 1:
             return Table(file, separator, places[0][0], places[1][0], places[2][0] if places[2] else None, len(cells))

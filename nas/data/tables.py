@@ -70,7 +70,10 @@ class _Rows:
     def read(self, root: Path, name: str) -> bytes:
         part, _, number = name.partition("/")
         table = next(table for role, table in _opened(root).parts.items() if role == part)
-        content = table.rows[int(number)][table.image]
+        try:
+            content = table.rows[int(number)][table.image]
+        except Exception as problem:  # see _reasons
+            raise OSError(f"the row cannot be read: {problem}") from None
         if isinstance(content, Mapping):
             content = content.get("bytes")
         if not isinstance(content, bytes):
@@ -168,15 +171,20 @@ def _members(root: Path, part: Role, labels: list[str | None], names: tuple[str,
 
 def _labels(root: Path, table: _Table) -> list[str | None]:
     """The class of every row; None where it has none (also -1, as in test parts that are kept secret)."""
-    values: Iterable[Any] = table.rows.select_columns([table.label[0]])[table.label[0]]
+    with _reasons(root):
+        values: Iterable[Any] = list(table.rows.select_columns([table.label[0]])[table.label[0]])
     for key in table.label[1:]:
         values = [(value or {}).get(key) for value in values]
     found: list[str | None] = []
     for value in values:
         if value is None or (table.class_names and value == -1):
             found.append(None)
-        elif isinstance(value, str | int):
-            found.append(class_name(table.class_names[value] if table.class_names and isinstance(value, int) else str(value)))
+        elif table.class_names and value in range(len(table.class_names)):
+            found.append(table.class_names[value])
+        elif isinstance(value, str | int) and not table.class_names:
+            found.append(class_name(str(value)))
+        elif table.class_names:
+            raise refused(root, f"must have numbers of its {len(table.class_names)} classes in {table.label[0]}, but has {value!r}")
         else:
             raise refused(root, f"must have words or whole numbers as labels in {'.'.join(table.label)}, but has {value!r}")
     return found
@@ -215,20 +223,26 @@ def _read(source: Source) -> dict[str, Any]:
             f"{printable(source.root)}: tables of images are read by the package `datasets`: pip install 'nas-engine[data]'"
         ) from None
     paths = {role: [str(source.root / name) for name in names] for role, names in source.found.items()}
+    with _reasons(source.root), _silent(datasets):
+        if source.reader:
+            files = {role: [escape(path) for path in names] for role, names in paths.items()}
+            return dict(datasets.load_dataset(source.reader, data_files=files, cache_dir=str(data_home() / "tables")))
+        saved = {role: [datasets.load_from_disk(path) for path in names] for role, names in paths.items()}
+        if isinstance(saved["train"][0], dict):
+            return dict(saved["train"][0])
+        return {role: datasets.concatenate_datasets(found) for role, found in saved.items()}
+
+
+@contextmanager
+def _reasons(place: Path) -> Iterator[None]:
+    """Turn errors into DataError: damaged tables raise a dozen kinds, of the package, of pyarrow, of tarfile, of the file system."""
     try:
-        with _silent(datasets):
-            if source.reader:
-                files = {role: [escape(path) for path in names] for role, names in paths.items()}
-                return dict(datasets.load_dataset(source.reader, data_files=files, cache_dir=str(data_home() / "tables")))
-            saved = {role: [datasets.load_from_disk(path) for path in names] for role, names in paths.items()}
-            if isinstance(saved["train"][0], dict):
-                return dict(saved["train"][0])
-            return {role: datasets.concatenate_datasets(found) for role, found in saved.items()}
+        yield
     except MemoryError:
         raise
-    except Exception as problem:  # of a dozen kinds: of the package, of pyarrow, of tarfile, of the file system
-        reason = problem.__cause__ or problem
-        raise DataError(f"{printable(source.root)}: cannot be read by `datasets`: {printable(str(reason).partition(chr(10))[0])}") from None
+    except Exception as problem:
+        reason = str(problem.__cause__ or problem).partition("\n")[0]
+        raise DataError(f"{printable(place)}: cannot be read by `datasets`: {printable(reason)}") from None
 
 
 @contextmanager

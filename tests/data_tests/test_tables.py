@@ -86,6 +86,7 @@ def test_a_column_or_the_names_of_files_tell_the_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "lines", "message"),
     [
+        ("pa\rth,label", ["a,b"], "labels.csv must begin with a line that names its columns"),
         ("name,species", ["a,b"], "labels.csv must begin with a line that names its columns: one of path, file"),
         ("path,label", [], "must list images, but there is no line of one"),
         ("path,label", ["x/0.png,a", "", "x/1.png"], "labels.csv, line 4: must have 2 columns"),
@@ -255,6 +256,18 @@ def measured(root: Path) -> None:
     datasets.Dataset.from_dict({"image": [encoded("a")] * 2, "label": [0.5, 1.5]}).to_parquet(str(root / "a.parquet"))
 
 
+def strange_classes(root: Path) -> None:
+    root.mkdir()
+    table = rows("a", 4).data.table.set_column(1, "label", [[0, 1, 7, 1]])
+    datasets.Dataset(table.replace_schema_metadata({b"huggingface": b'{"info": {"features": ' + features().encode() + b"}}"})).to_parquet(
+        str(root / "a.parquet")
+    )
+
+
+def features() -> str:
+    return json.dumps({"image": {"_type": "Image"}, "label": {"names": list(NAMES), "_type": "ClassLabel"}})
+
+
 def unclear_parts(root: Path) -> None:
     put(root, "train-0.parquet", "more.parquet", content="")
 
@@ -271,6 +284,7 @@ def only_test(root: Path) -> None:
         (no_labels, "must have one column of classes, called label or so, but has none among image"),
         (no_images, "must have one column of images as bytes, but has none among the columns label"),
         (measured, "must have words or whole numbers as labels in label, but has 0.5"),
+        (strange_classes, "must have numbers of its 2 classes in label, but has 7"),
         (unclear_parts, "of which no word tells the part: more.parquet"),
         (only_test, "must have a part with labels to train on, but it has test, validation"),
     ],
