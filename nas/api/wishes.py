@@ -197,11 +197,13 @@ def transfer_wish(
     workers, least, address = given.get("workers"), given.get("least_workers"), given.get("address")
     if least is not None and least > (workers or 1):
         raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")
+    to = str(given.get("to") or "imagenet")
     count, gpu = default_workers(workers, given.get("device"), address)
     genotype, config, network, choices = configure_transfer(
         Wish(
             genotype=resolve_genotype(source, given.get("rank") or 1),
-            data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
+            data=target_data(to, absolute(given.get("data_dir"))),
+            imagenet=to == "imagenet",
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),

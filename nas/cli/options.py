@@ -55,6 +55,17 @@ DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
 
+# trained networks
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="NET", help="A training's folder, `last` (the newest), or a file of weights (.safetensors).")
+]
+WhichOption = Annotated[str, typer.Option("--which", help="best or last weights of a folder.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", "-f", help="table, csv or json; default by the ending of --output, else a table.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+TableFileOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default prints it.")]
+
 # where children are trained
 WorkersOption = Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine or the cluster.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: auto or HOST:PORT. Default: Ray on this machine.")]

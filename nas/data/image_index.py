@@ -3,14 +3,16 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nas.data import kept
 from nas.data.dataset import Dataset, ImageFiles, Labels
 from nas.data.layouts import find_images
 from nas.data.listing import Listing, Member
@@ -26,6 +28,8 @@ SECOND_SCHEMA = "nas.images/2"
 """Had no validation part of the data set's own: what began then goes on without."""
 FIRST_SCHEMA = "nas.images/1"
 """Listed names and labels only, already split; read so that trainings begun then go on."""
+AT_ONCE = 50
+"""Images that a thread takes from the queue: one by one, the queue costs more than looking whether a file is as it was."""
 
 Progress = Callable[[int, int], None]
 
@@ -59,7 +63,10 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     schema = SCHEMA
     if before is not None and before["schema"] != SCHEMA and "validation" in found.parts:
         schema, found = SECOND_SCHEMA, _without_validation(found)
-    files = _check_all(found, _known(before), progress)
+    known = _known(before)
+    files = _check_all(found, known or _kept(found.root), progress)
+    if files != known:
+        kept.keep_files(found.root, {name: list(astuple(checked)) for name, checked in files.items()})
     dataset = _dataset(found, files)
     if before is not None:
         _check_same(before, dataset, index_file)
@@ -71,18 +78,48 @@ def load_folder(root: str, index_file: Path | None = None, progress: Progress | 
     return dataset
 
 
+def listed_digests(index_file: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """Digests of all images that a training listed, and of those in its test part. Raises DataError where the list is damaged."""
+    before = _read(index_file)
+    digests = {name: checked.digest for name, checked in before["files"].items() if not checked.problem}
+    names = before["test"]
+    if not names:
+        labels = np.asarray(list(before["train"].values()), dtype=np.int64)
+        files = ImageFiles(Path(before["root"]), tuple(before["train"]), labels, tuple(digests.get(name, "") for name in before["train"]))
+        test = split(Dataset("", files, None, tuple(before["classes"]), side=1, channels=3), DataSettings()).test
+        assert isinstance(test, ImageFiles)
+        names = test.names
+    return frozenset(digests.values()), frozenset(digests[name] for name in names if name in digests)
+
+
+def fingerprint(digests: Iterable[str]) -> str:
+    """64 bits that tell whether two folders hold the same images, whatever their names and order; nothing where there are none."""
+    known = sorted(set(digests))
+    return digest_of("\n".join(known).encode()) if known else ""
+
+
 def _without_validation(found: Listing) -> Listing:
     name = found.part_names["validation"]
     parts: dict[Role, list[Member]] = {role: members for role, members in found.parts.items() if role != "validation"}
     return replace(found, parts=parts, notes=(*found.notes, f"{name} is not used: this was begun before it would have been"))
 
 
+def _kept(root: Path) -> dict[str, CheckedFile]:
+    """What an earlier start found of the files; nothing where another version wrote it."""
+    try:
+        return {name: CheckedFile(*values) for name, values in kept.known_files(root).items()}
+    except TypeError:
+        return {}
+
+
 def _check_all(found: Listing, known: Mapping[str, CheckedFile], progress: Progress | None) -> dict[str, CheckedFile]:
     """Every image by its name. Threads decode: Pillow lets go of the GIL."""
     names = list(dict.fromkeys(name for members in found.parts.values() for name, _ in members))
     files: dict[str, CheckedFile] = {}
+    chunks = [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        for name, checked in zip(names, pool.map(lambda name: _check(found, name, known.get(name)), names), strict=True):
+        checks = pool.map(lambda chunk: [_check(found, name, known.get(name)) for name in chunk], chunks)
+        for name, checked in zip(names, chain.from_iterable(checks), strict=True):
             files[name] = checked
             if progress is not None and len(files) % 500 == 0:
                 progress(len(files), len(names))
@@ -200,7 +237,7 @@ def _document(schema: str, root: str, dataset: Dataset, files: Mapping[str, Chec
         "root": root,
         "classes": list(dataset.class_names),
         **parts,
-        "files": {name: list(asdict(checked).values()) for name, checked in files.items()},
+        "files": {name: astuple(checked) for name, checked in files.items()},
     }
 
 
@@ -221,7 +258,7 @@ def _read(path: Path) -> dict[str, Any]:
             for name, label in part:
                 if type(label) is not int or not 0 <= label < len(classes):
                     raise ValueError("a label is out of range")
-                if Path(name).is_absolute() or ".." in Path(name).parts:
+                if os.path.isabs(name) or (".." in name and ".." in Path(name).parts):  # noqa: PTH117 - for every file of large sets
                     raise ValueError("a file lies outside the folder")
         files = {str(name): CheckedFile(*values) for name, values in document.get("files", {}).items()}
         root = str(document["root"])

@@ -39,11 +39,12 @@ Loader = Callable[[DataSettings, Path | None, Progress | None], Dataset]
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A row: how the data set is loaded, what it is, and its shape where that is known beforehand."""
+    """A row: how the data set is loaded, what it is, its shape where that is known beforehand, its address on the Hugging Face hub."""
 
     load: Loader
     text: str
     shape: Shape | None = None
+    hub: str = ""
 
 
 def _cifar(settings: DataSettings, index_file: Path | None, progress: Progress | None) -> Dataset:
@@ -73,8 +74,12 @@ DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     "nas.datasets",
     {
-        "cifar10": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10)),
-        "cifar100": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100)),
+        "cifar10": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10"
+        ),
+        "cifar100": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100"
+        ),
         "digits": DatasetEntry(lambda *_: load_digits(), "1,797 handwritten digits of 8×8 pixels, in scikit-learn", Shape(1_437, 8, 1, 10)),
         "synthetic": DatasetEntry(lambda *_: make_synthetic(), "5,000 generated gratings of 16×16 pixels", Shape(4_000, 16, 3, 10)),
         "folder": DatasetEntry(

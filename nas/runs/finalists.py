@@ -130,7 +130,9 @@ def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, sto
     from nas.training.session import Watcher as TrainingWatcher
     from nas.training.session import train_network
 
-    genotype = found_genotype(folder.space(folder.config()), folder.state().trials[winner.trial], folder.path.name)
+    searched = folder.config()
+    trial, controller = folder.state().trials[winner.trial], searched.controller.name
+    genotype = found_genotype(folder.space(searched), trial, folder.path.name, controller)
     place = folder.path / FOLDER / "winner"
     train_network(genotype, winner_config(genotype, config), place, TrainingWatcher(stop=stop))
 

@@ -53,6 +53,8 @@ class Wish:
     assignments: Sequence[str] | Overrides = ()
     settings: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
+    imagenet: bool = False
+    """Whether the data are ImageNet's, however many of them there are."""
 
 
 def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Choice, ...]]:
@@ -67,7 +69,7 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Ch
     target = read_target(wish.macs, wish.params)
     name = ALIASES.get(wish.skeleton or "", wish.skeleton)
     threads = wish.settings.get("threads") or max(1, detect().cores // wish.workers)
-    few = amount_of(data_settings(None, wish.data, assigned_data(wish.assignments))).train < MANY
+    few = not wish.imagenet and amount_of(data_settings(None, wish.data, assigned_data(wish.assignments))).train < MANY
     request = Request(
         genotype=wish.genotype,
         skeleton=name,

@@ -64,8 +64,11 @@ class Convolution(Conv2d):
 
 
 def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's SAME padding of a side: pixels before and after, the odd one after."""
-    total = max((-(-side // stride) - 1) * stride + dilation * (kernel - 1) + 1 - side, 0)
+    """TensorFlow's SAME padding of a side: pixels before and after, the odd one after.
+
+    Written by the remainder, so that it is plain numbers where an exporter knows of a free side only that.
+    """
+    total = max(dilation * (kernel - 1) + 1 - (side % stride or stride), 0)
     return total // 2, total - total // 2
 
 
