@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -84,8 +85,17 @@ def refuse_cut(image: ImageFile.ImageFile, content: bytes) -> None:
     """Raise ImageError where parts of an opened file are missing that its decoder would not miss."""
     if image.format == "JPEG2000" and b"\xff\xd9" not in content:  # the end's marker, which no compressed data can hold
         raise ImageError("image file is truncated")
+    if image.format != "TIFF":
+        return
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+    place, pointer, counter, entry = (8, 8, 8, 20) if 43 in content[2:4] else (4, 4, 2, 12)  # BigTIFF's widths, and TIFF's
+    start = int.from_bytes(content[place : place + pointer], order)
+    if start + counter + entry * int.from_bytes(content[start : start + counter], order) > len(
+        content
+    ):  # what the numbers mean stands there
+        raise ImageError("image file is truncated")
     extents = [tile[1] for tile in image.tile if tile[1] is not None]
-    if image.format == "TIFF" and extents:
+    if extents:
         columns, rows = (max(extent[i] for extent in extents) for i in (2, 3))
         if columns * rows < image.width * image.height:  # as a product: the size is that of the turned image
             raise ImageError(f"its strips or tiles cover {columns}×{rows} pixels of {image.width}×{image.height}")

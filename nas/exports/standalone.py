@@ -197,6 +197,7 @@ def read_image(path: str) -> Tensor:
     from contextlib import contextmanager, suppress
     from io import BytesIO
     from pathlib import Path
+    from typing import Literal
 
     import numpy as np
     from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError

@@ -322,6 +322,19 @@ def test_a_cut_file_is_refused_and_not_half_grey(kind):
             np.testing.assert_array_equal(found, whole)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "big TIFF"])
+def test_a_tiff_file_whose_directory_is_cut_is_refused(kind):
+    """Its last entries say that the numbers are fractions, and how the image is turned."""
+    content = saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF", compression="tiff_adobe_deflate", big_tiff=kind == "big TIFF")
+    np.testing.assert_allclose(seen(content, 1)[..., 0], RAMP * 255, atol=1)
+    for missing in range(1, 60):
+        try:
+            found = seen(content[:-missing], 1)[..., 0]
+        except ImageError:
+            continue
+        np.testing.assert_allclose(found, RAMP * 255, atol=1)
+
+
 @pytest.mark.parametrize("pixels", [MOST_PIXELS + 1, 2 * MOST_PIXELS + 1])
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(pixels):
     def chunk(kind: bytes, data: bytes) -> bytes:
