@@ -6,9 +6,9 @@ They are optional: where there is no C compiler, or not GCC or Clang, the packag
 from setuptools import Extension, setup
 
 KERNELS = Extension(  # ctypes loads it: it needs neither Python's headers nor torch's
-    "search_spaces.native._kernels",
-    sources=["search_spaces/native/kernels.c"],
-    depends=["search_spaces/native/body.h", "search_spaces/native/pooling.h"],
+    "search_spaces.networks.native._kernels",
+    sources=["search_spaces/networks/native/kernels.c"],
+    depends=["search_spaces/networks/native/body.h", "search_spaces/networks/native/pooling.h"],
     extra_compile_args=["-O3", "-fno-tree-loop-distribute-patterns", "-Wno-psabi", "-pthread"],
     optional=True,
 )

@@ -167,7 +167,7 @@ class Way:
 
 def ways_of(number: int, size: Size, filters: int, arguments: argparse.Namespace, threads: int) -> list[Way]:
     """The first one is what the others are compared with."""
-    from search_spaces.native import library
+    from search_spaces.networks.native import library
 
     genotype = cell(number)[1]
     ways = [
@@ -279,7 +279,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16, help="of the profile")
     arguments = parser.parse_args()
 
-    from search_spaces.native import library
+    from search_spaces.networks.native import library
 
     torch.set_flush_denormal(True)
     print(f"native kernels: {library.describe()}; torch {torch.__version__}; {torch.backends.cpu.get_cpu_capability()}")

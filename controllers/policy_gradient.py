@@ -221,6 +221,8 @@ class PolicyGradientController:
         self.history = deque(history, maxlen=HISTORY)
         self.baseline = None if baseline is None else float(baseline)
         self._pools.clear()
+
+
 def _pack(trajectories: Sequence[Trajectory]) -> list[dict[str, Any]]:
     return [{"actions": list(t.actions), "log_probs": list(t.log_probs), "version": t.version, "reward": t.reward} for t in trajectories]
 

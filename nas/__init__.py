@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.api.checking import check_data
     from nas.api.listing import available
     from nas.api.networks import cost, draw, export
     from nas.api.predicting import load_network, predict
@@ -31,12 +32,14 @@ _HOMES = {
     "draw": "networks",
     "export": "networks",
     "available": "listing",
+    "check_data": "checking",
 }
 """Every public function, and the module of ``nas.api`` that has it."""
 
 __all__ = [
     "__version__",
     "available",
+    "check_data",
     "compare",
     "cost",
     "draw",

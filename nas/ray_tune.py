@@ -171,9 +171,7 @@ class ControllerSearcher(Searcher):
         """Write the whole state as one safetensors file (no pickle), atomically."""
         state = {
             "asked": self.asked,
-            "pending": {
-                trial_id: [p.trial, list(p.actions), list(p.log_probs), p.policy_version] for trial_id, p in self.pending.items()
-            },
+            "pending": {trial_id: [p.trial, list(p.actions), list(p.log_probs), p.policy_version] for trial_id, p in self.pending.items()},
             "passed_on": self._passed_on,
             "controller": self.controller.state_dict(),
         }

@@ -44,10 +44,7 @@ def _refine(cell: CellGenotype, live: tuple[int, ...], colours: dict[int, str]) 
             operands = tuple(sorted((_operation(e), colours.get(e.source, f"i{e.source}")) for e in node.edges))
             consumers = tuple(
                 sorted(
-                    (colours[other], _operation(e))
-                    for other in live
-                    for e in cell.nodes[other - cell.inputs].edges
-                    if e.source == state
+                    (colours[other], _operation(e)) for other in live for e in cell.nodes[other - cell.inputs].edges if e.source == state
                 )
             )
             signatures[state] = (colours[state], node.combine, operands, consumers, state in cell.outputs)

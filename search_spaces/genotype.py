@@ -58,11 +58,15 @@ class CellGenotype:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a found genotype comes from. ``reward`` is the validation accuracy in [0, 1] of the trial that trained it."""
+    """Where a found genotype comes from. ``reward`` is the validation accuracy in [0, 1] of the trial that trained it.
+
+    ``controller`` is the name of the one that proposed it; empty where that is not known.
+    """
 
     run: str
     trial: int
     reward: float | None = None
+    controller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ def to_document(genotype: Genotype) -> dict[str, Any]:
         document["provenance"] = {"run": origin.run, "trial": origin.trial}
         if origin.reward is not None:
             document["provenance"]["reward"] = origin.reward
+        if origin.controller:
+            document["provenance"]["controller"] = origin.controller
     return document
 
 
@@ -257,13 +263,18 @@ def _read_options(value: object, operation: str, rules: Mapping[str, Option], wh
 
 def _read_provenance(value: object) -> Provenance:
     origin = _mapping(value, "`provenance`")
-    _only_keys(origin, ("run", "trial", "reward"), "`provenance`")
+    _only_keys(origin, ("run", "trial", "reward", "controller"), "`provenance`")
     trial, reward = origin.get("trial"), origin.get("reward")
     if not isinstance(trial, int) or isinstance(trial, bool) or trial < 0:
         raise GenotypeError(f"`provenance`: `trial` must be an integer of at least 0, but got {_short(trial)}")
     if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < 1e300):
         raise GenotypeError(f"`provenance`: `reward` must be a finite number, but got {_short(reward)}")
-    return Provenance(run=_text(origin.get("run"), "`provenance`: `run`"), trial=trial, reward=None if reward is None else float(reward))
+    return Provenance(
+        run=_text(origin.get("run"), "`provenance`: `run`"),
+        trial=trial,
+        reward=None if reward is None else float(reward),
+        controller=_text(origin.get("controller", ""), "`provenance`: `controller`"),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- small rules

@@ -358,9 +358,7 @@ FAMILIES: Registry[Family] = Registry(
     "skeleton family",
     "nas.skeletons",
     {
-        "nasnet": Family(
-            NASNetSkeleton, _CELL_SKELETONS, name=_cells_name, shape=_cells_shape, plane=_cells_plane, image=_published_image
-        ),
+        "nasnet": Family(NASNetSkeleton, _CELL_SKELETONS, name=_cells_name, shape=_cells_shape, plane=_cells_plane, image=_published_image),
         "nasbench201": Family(
             NASBench201Skeleton, {"nasbench201": NASBench201Skeleton()}, name=_nasbench201_name, shape=_cells_shape, plane=_cells_plane
         ),
@@ -398,7 +396,6 @@ class _Named(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
 
 
 SKELETONS: Mapping[str, Any] = _Named()

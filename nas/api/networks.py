@@ -281,7 +281,7 @@ def export(
 
     chosen = format_named(format)
     if output is None and not chosen.text:
-        raise ConfigError(f"--format {format} writes a file; name it with --output, such as network{chosen.suffix}")
+        raise ConfigError(f"--format {format} writes a file; name it with --output, such as {chosen.example}")
     place = source.path if isinstance(source, Training) else source
     genotype, file = None, None if weights is None else Path(weights)
     if weights is None and _is_path(place) and is_trained(Path(place)):

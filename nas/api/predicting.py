@@ -1,7 +1,7 @@
 """``nas.load_network`` and ``nas.predict``: trained networks put to use. Torch is loaded when they are called."""
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -15,10 +15,9 @@ from nas.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from PIL.Image import Image
     from torch import nn
 
-    from nas.networks.description import NetworkDescription
+    from nas.training.prediction import Picture, Predictor
 
 LIKELIEST = 5
 """Classes that a prediction names."""
@@ -26,19 +25,27 @@ LIKELIEST = 5
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network sees in one image: the likeliest class, its probability, and the likeliest classes with theirs."""
+    """What a network sees in one image: the likeliest class, its probability, and the likeliest classes with theirs.
+
+    ``file`` is where the image was read; empty where it was given as pixels.
+    """
 
     label: str
     probability: float
     likeliest: tuple[tuple[str, float], ...] = field(default=(), repr=False)
+    file: str = ""
 
 
 @dataclass(frozen=True)
 class Predictions(Sequence[Prediction]):
-    """What a network sees in several images, in their order. ``probabilities`` is (images, classes), each row adding up to 1."""
+    """What a network sees in several images, in their order. ``probabilities`` is (images, classes), each row adding up to 1.
+
+    ``files`` says where each image was read; an empty text where it was given as pixels.
+    """
 
     class_names: tuple[str, ...]
     probabilities: "npt.NDArray[np.float32]" = field(repr=False)
+    files: tuple[str, ...] = field(repr=False)
 
     @property
     def labels(self) -> list[str]:
@@ -51,9 +58,8 @@ class Predictions(Sequence[Prediction]):
     def __getitem__(self, index: Any) -> Any:  # noqa: ANN401 - a number gives a Prediction, a slice a list of them
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        row = self.probabilities[index]
-        likeliest = tuple((self.class_names[i], float(row[i])) for i in row.argsort()[::-1][:LIKELIEST])
-        return Prediction(*likeliest[0], likeliest)
+        ranked = likeliest(self.class_names, self.probabilities[index], LIKELIEST)
+        return Prediction(*ranked[0], ranked, self.files[index])
 
     def __iter__(self) -> Iterator[Prediction]:
         return (self[i] for i in range(len(self)))
@@ -62,8 +68,13 @@ class Predictions(Sequence[Prediction]):
         return f"Predictions({', '.join(f'{p.label} {p.probability:.1%}' for p in self[:10])}{', …' if len(self) > 10 else ''})"
 
     def _repr_html_(self) -> str:
-        rows = [(i, *(f"{name} {share:.1%}" for name, share in one.likeliest)) for i, one in enumerate(self)]
+        rows = [(one.file or i, *(f"{name} {share:.1%}" for name, share in one.likeliest)) for i, one in enumerate(self)]
         return html_table(("image", *("" for _ in range(min(LIKELIEST, len(self.class_names))))), rows) if rows else html.escape(repr(self))
+
+
+def likeliest(class_names: Sequence[str], probabilities: "npt.NDArray[np.float32]", count: int) -> tuple[tuple[str, float], ...]:
+    """The likeliest classes with their probabilities, the first one first."""
+    return tuple((class_names[i], float(probabilities[i])) for i in (-probabilities).argsort(kind="stable")[:count])
 
 
 def load_network(source: "Place | Training", *, which: str = "best") -> "nn.Module":
@@ -75,7 +86,7 @@ def load_network(source: "Place | Training", *, which: str = "best") -> "nn.Modu
         network.description.class_names
 
     Args:
-        source: a training, its folder, or a ``.safetensors`` file that says which network it is of.
+        source: a training, its folder, ``last``, or a ``.safetensors`` file that says which network it is of.
         which: best or last weights of a folder.
 
     Returns:
@@ -93,25 +104,17 @@ def load_network(source: "Place | Training", *, which: str = "best") -> "nn.Modu
 
 def weights_file(source: "Place | Training", which: str = "best") -> Path:
     """The file of weights that a training, its folder or a path means. Raises UserError where there is none."""
-    from nas.networks.weights.files import WeightsError
-    from nas.training.folder import TrainFolder
+    from nas.training.folder import find_weights
 
-    path = source.path if isinstance(source, Training) else Path(source)
-    if which not in ("best", "last"):
-        raise ConfigError(f"which must be one of best, last, but got {which!r}")
-    if path.is_dir():
-        place = TrainFolder(path)
-        place.config()  # a message of its own where this is no such folder
-        path = place.best_file if which == "best" else place.last_file
-    if not path.is_file():
-        raise WeightsError(f"{path}: there are no such weights; name a training's folder or a file of weights")
-    return path
+    return find_weights(source.path if isinstance(source, Training) else Path(source), which)[0]
 
 
 def predict(
     source: "Place | Training | nn.Module",
     images: Any,  # noqa: ANN401 - one or many of: path, PIL image, array
     *,
+    which: str = "best",
+    flip: bool = False,
     batch_size: int = 64,
     device: str = "auto",
 ) -> Predictions:
@@ -120,10 +123,14 @@ def predict(
     Example::
 
         nas.predict("trained/mine", ["cat.jpg", "dog.jpg"]).labels
+        nas.predict("last", "photos/").files
 
     Args:
-        source: a training, its folder, a file of weights, or what ``load_network`` returned.
-        images: one image or several: paths, PIL images, or uint8 arrays (height, width) or (height, width, channels).
+        source: a training, its folder, ``last``, a file of weights, or what ``load_network`` returned.
+        images: one image or several (a list, or anything that yields them): files, folders (gone through at every depth) and globs,
+            PIL images, or uint8 arrays (height, width) or (height, width, channels).
+        which: best or last weights of a folder.
+        flip: whether every answer is the mean of the image's and its mirror image's.
         batch_size: images of one pass.
         device: auto, cpu, cuda or cuda:N; the network of a ``load_network`` stays where it is.
 
@@ -131,62 +138,61 @@ def predict(
         UserError: the weights or an image cannot be used.
     """
     import numpy as np
+
+    looking = predictor(source, which=which, flip=flip, device=device)
+    files: list[str] = []
+    rows: list[npt.NDArray[np.float32]] = []
+    for seen in looking.see(pictures(images), checked_batch_size(batch_size)):
+        if seen.probabilities is None:
+            raise DataError(f"{seen.name[-200:] or f'image {len(rows)}'}: cannot be used as an image: {seen.problem}")
+        files.append(seen.name)
+        rows.append(seen.probabilities)
+    found = np.stack(rows) if rows else np.zeros((0, len(looking.class_names)), dtype=np.float32)
+    return Predictions(looking.class_names, found, tuple(files))
+
+
+def checked_batch_size(count: int) -> int:
+    """The number of images of one pass. Raises ConfigError where it is none."""
+    if count < 1:
+        raise ConfigError(f"batch_size must be at least 1, but got {count}")
+    return count
+
+
+def predictor(source: "Place | Training | nn.Module", *, which: str = "best", flip: bool = False, device: str = "auto") -> "Predictor":
+    """What looks at images with a trained network, as many as one likes; ``predict`` and ``nas predict`` are made of it.
+
+    Raises:
+        UserError: there is no such network or device, or it has no classes.
+    """
     import torch
 
-    from nas.data.augmentation import normalise
+    from nas.training.prediction import Predictor
     from nas.training.session import choose_device
-    from search_spaces.networks.cost import evaluation_mode
 
-    network = source if isinstance(source, torch.nn.Module) else load_network(source).to(choose_device(device))
-    place = next(network.parameters()).device
-    description: NetworkDescription | None = getattr(network, "description", None)
+    if isinstance(source, torch.nn.Module):
+        network = source
+    else:
+        network = load_network(source, which=which)
+        network = network.to(device=choose_device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    description = getattr(network, "description", None)
     if description is None:
         raise ConfigError("this network does not say what it takes and knows: predict needs one of nas.load_network")
-    names = description.class_names or tuple(map(str, range(description.architecture.classes)))
-    mean, std = torch.tensor(description.mean), torch.tensor(description.std)
-    probabilities = [np.zeros((0, len(names)), dtype=np.float32)]
-    found = as_images(images)
-    with evaluation_mode(network), torch.inference_mode():
-        for start in range(0, len(found), batch_size):
-            pixels = np.stack([prepared(image, description) for image in found[start : start + batch_size]])
-            logits = network(normalise(torch.from_numpy(pixels), mean, std).to(place))
-            probabilities.append(logits.float().softmax(dim=1).cpu().numpy())
-    return Predictions(names, np.concatenate(probabilities))
+    return Predictor(network, description, flip=flip)
 
 
-def as_images(images: Any) -> "list[Image]":  # noqa: ANN401 - see ``predict``
-    """The images that a person gave in one of several ways. Raises DataError for one that is none."""
+def pictures(images: Any) -> "Iterator[Picture]":  # noqa: ANN401 - see ``predict``
+    """The pictures that a person gave in one of several ways, one after the other."""
     import numpy as np
     from PIL import Image
+
+    from nas.data.inputs import named_images
 
     single = isinstance(images, str | PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 2)
     single = single or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[-1] in (1, 3, 4))
-    return [_as_image(image) for image in ([images] if single else images)]
-
-
-def _as_image(image: Any) -> "Image":  # noqa: ANN401 - see ``predict``
-    import numpy as np
-    from PIL import Image
-
-    from nas.data.pixels import READING_ERRORS, from_array, read_image
-
-    if isinstance(image, Image.Image):
-        return image
-    try:
+    if not single and not isinstance(images, Iterable):
+        raise DataError(f"images must be files, folders, PIL images or arrays, one or several, but got {type(images).__name__}")
+    for image in [images] if single else images:
         if isinstance(image, str | PathLike):
-            return read_image(Path(image))
-        array = np.asarray(image)
-        if array.dtype != np.uint8:
-            raise TypeError(f"an array of pixels must be uint8, 0..255, but got {array.dtype}")
-        return from_array(array) if array.ndim == 3 else Image.fromarray(array)
-    except (*READING_ERRORS, TypeError) as problem:
-        what = str(image) if isinstance(image, str | PathLike) else type(image).__name__
-        raise DataError(f"{what[:200]}: cannot be used as an image: {problem}") from None
-
-
-def prepared(image: "Image", description: "NetworkDescription") -> "npt.NDArray[np.uint8]":
-    """(side, side, channels): the pixels that scoring would show the network, before they are normalised."""
-    from nas.data.pixels import fit
-
-    expected = description.architecture
-    return fit(image, expected.channels, expected.image_size, description.crop_fraction, description.interpolation)
+            yield from named_images([image])
+        else:
+            yield image

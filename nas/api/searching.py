@@ -8,7 +8,7 @@ from typing import Any, cast
 from controllers.controller import Controller
 from controllers.function import Choice, FunctionController
 from nas.api.run import Run
-from nas.api.wishes import Assignments, Place, absolute, own_search_config, search_config
+from nas.api.wishes import Assignments, Place, absolute, own_search_config, search_wish
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.runs import folder as run_folder
@@ -92,7 +92,7 @@ def search(
     given = {**locals(), "space": None if space is None else str(space)}  # the arguments, by their names
     given["controller"] = controller if isinstance(controller, str | None) else GIVEN
     if isinstance(evaluator, str | None):
-        scorer, config = None, search_config(preset, settings, given)
+        scorer, config = None, search_wish(preset, settings, given)[0]
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
     from nas.runs import session as engine

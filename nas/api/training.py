@@ -13,10 +13,13 @@ from nas.errors import ConfigError, RunError
 from search_spaces.genotype import Genotype
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from nas.comparisons.networks import Row
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
-    from nas.training.measure import Measured
+    from nas.training.measured import ClassAccuracy, Measured
     from nas.training.session import TrainResult, Watcher
 
 
@@ -109,7 +112,7 @@ def train(
     Raises:
         UserError: something cannot be used as asked; or the training diverged.
     """
-    genotype, config, folder = training_wish(None if source is None else named(source), locals())  # the arguments, by their names
+    genotype, config, folder, _ = training_wish(None if source is None else named(source), locals())  # the arguments, by their names
     return _training(carry_out(genotype, config, folder, watcher))
 
 
@@ -181,7 +184,7 @@ def transfer(
     Raises:
         UserError: something cannot be used as asked; or the training diverged.
     """
-    genotype, config, folder, _, group = transfer_wish(named(source), locals())  # the arguments, by their names
+    genotype, config, folder, *_, group = transfer_wish(named(source), locals())  # the arguments, by their names
     return _training(carry_out(genotype, config, folder, watcher, group))
 
 
@@ -233,29 +236,51 @@ def _training(result: "TrainResult") -> Training:
 
 @dataclass(frozen=True, repr=False)
 class Accuracy(Shown):
-    """How good weights are on a part of a data set. ``top1`` and ``top5`` are in [0, 1]; ``loss`` is the mean cross-entropy."""
+    """How good weights are on some images. ``top1`` and ``top5`` are in [0, 1]; ``loss`` is the mean cross-entropy.
+
+    ``interval`` is the one in which the top-1 accuracy on further images of the kind lies with 95 % confidence (Wilson); ``top5``
+    is None where there are five classes or fewer; ``classes`` has the accuracy of every class, the worst first.
+    """
 
     name: str
     weights: Path
     data: str
     part: str
     top1: float
-    top5: float
+    interval: tuple[float, float]
+    top5: float | None
     loss: float
     images: int
     images_per_second: float
-    said: tuple[str, ...] = ()
+    classes: "tuple[ClassAccuracy, ...]"
+    measured: "Measured"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The network's classes: of the rows and columns of ``confusion``."""
+        return self.measured.answers.names
+
+    @property
+    def confusion(self) -> "npt.NDArray[np.int64]":
+        """(classes, classes): how many images of the row's class were taken for the column's."""
+        return self.measured.answers.confusion()
+
+    def save_confusion(self, path: Place) -> None:
+        """Write the confusion matrix as a picture (.png) or as numbers (.csv). Raises ConfigError for another name."""
+        from nas.training.confusion import save_confusion
+
+        save_confusion(self.measured.answers, Path(path))
 
     def lines(self) -> list[str]:
         """As ``nas evaluate`` says it."""
-        return list(self.said)
+        return self.measured.lines()
 
 
 def evaluate(
     source: "Place | Training",
     *,
     which: str = "best",
-    part: str = "test",
+    part: str | None = None,
     data: Place | None = None,
     data_dir: Place | None = None,
     genotype: str | None = None,
@@ -263,20 +288,22 @@ def evaluate(
     cells: int | None = None,
     filters: int | None = None,
     image_size: int | None = None,
+    flip: bool = False,
     device: str = "auto",
     threads: int | None = None,
     loader_workers: int = 0,
 ) -> Accuracy:
-    """Measure top-1 and top-5 accuracy of trained weights on a part of a data set, and the throughput.
+    """Measure how good trained weights are on images they have not learned from: in all, by class, and the throughput.
 
     Example::
 
         nas.evaluate("trained/mine").top1
+        nas.evaluate("trained/mine", data="photos/").save_confusion("confusion.png")
 
     Args:
-        source: a training, its folder, or a file of weights.
+        source: a training, its folder, ``last``, or a file of weights.
         which: best or last weights of a folder.
-        part: test, validation or train.
+        part: test, validation, train or all; None: the test part where the data have one or were trained on, else the whole folder.
         data: cifar10, cifar100, digits, synthetic, or a folder of images; a training's folder knows its own.
         data_dir: folder that holds the named data set.
         genotype: of weights that do not say it: a reference genotype, file or run.
@@ -284,12 +311,13 @@ def evaluate(
         cells: see ``genotype``.
         filters: see ``genotype``.
         image_size: side in pixels.
+        flip: whether every answer is the mean of the image's and its mirror image's.
         device: auto, cpu, cuda or cuda:N.
         threads: on a CPU; None takes all cores.
         loader_workers: processes that read images from files.
 
     Raises:
-        UserError: something cannot be used as asked, or network and data have not the same classes.
+        UserError: something cannot be used as asked, or the network does not know the data's classes.
     """
     from nas.runs.genotypes import resolve_genotype
     from nas.training.measure import evaluate_weights
@@ -305,6 +333,7 @@ def evaluate(
             cells=cells,
             filters=filters,
             image_size=image_size,
+            flip=flip,
             device=device,
             threads=threads,
             loader_workers=loader_workers,
@@ -320,11 +349,13 @@ def _accuracy(found: "Measured") -> Accuracy:
         data=found.data,
         part=found.part,
         top1=scores.top1,
-        top5=scores.top5,
+        interval=found.interval,
+        top5=found.top5,
         loss=scores.loss,
         images=scores.images,
         images_per_second=scores.images_per_second,
-        said=tuple(found.lines()),
+        classes=found.answers.by_class(),
+        measured=found,
     )
 
 
@@ -403,7 +434,7 @@ def compare(
     from nas.comparisons.networks import Plan, choose_members, run_comparison
     from nas.networks.scaling import read_target
     from nas.training.config import TrainConfig
-    from nas.training.setup import Request, recipe_and_data
+    from nas.training.setup import Request, fit_request
 
     target = read_target(macs, params)
     if target is None:
@@ -411,8 +442,8 @@ def compare(
     members = choose_members([named(source) for source in sources], random, space, seed=0)
     images = data_settings(data or "cifar10", data_dir)
     wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
-    chosen, trained_on = recipe_and_data(wanted)
-    base = TrainConfig(skeleton={}, data=trained_on, recipe=chosen, threads=threads, device=device)
+    fitted = fit_request(wanted)
+    base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
     rows, whole = run_comparison(members, Plan(target, base, seeds, folder), tell, stop)
     return Comparison(folder, tuple(rows), whole)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
-from nas.runs.config import GIVEN, SearchConfig, build_config
+from nas.runs.config import GIVEN, SearchConfig, fitted_config
 from nas.runs.genotypes import data_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
+from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import is_code, trust
 
 if TYPE_CHECKING:
+    from nas.data.settings import DataSettings
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
 
@@ -63,16 +65,26 @@ def absolute(folder: Place | None) -> str | None:
 
 
 def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
-    """``data``, a name or a folder of images, and ``data_dir`` as dotted settings; None where nothing was said. Raises ConfigError."""
+    """``data``, a name, a folder of images or a file of them, and ``data_dir`` as dotted settings; None where nothing was said.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    from nas.data.layouts import FILES, is_data_file
+    from nas.data.names import printable
     from nas.data.registry import DATASETS  # here: it loads numpy
 
     trust([data])  # the user's own word
     named = [name for name in DATASETS if name != "folder"]
     if data is None or data in named or is_code(str(data)):
         return {"data.name": data, "data.root": absolute(data_dir)}
-    if Path(data).expanduser().is_dir():
+    place = Path(data).expanduser()
+    if place.is_dir() or is_data_file(place):
         return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
-    raise ConfigError(f"--data must be one of {', '.join(named)}, or an existing folder of images, but got {str(data)!r}")
+    raise ConfigError(
+        f"--data must be one of {', '.join(named)}, or an existing folder of images, or a file of them ({', '.join(FILES)}), "
+        f"but got {printable(data)!r}"
+    )
 
 
 def choose_preset(preset: str) -> tuple[str, str | None]:
@@ -80,14 +92,16 @@ def choose_preset(preset: str) -> tuple[str, str | None]:
     return auto_preset(detect()) if preset == "auto" else (preset, None)
 
 
-def search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
-    """The configuration of a search. ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
+def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) -> tuple[SearchConfig, tuple[Choice, ...]]:
+    """The configuration of a search, and what of it was chosen to suit the images.
+
+    ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
 
     Raises:
         UserError: a name or a value breaks a rule.
     """
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
-    return build_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+    return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
 
 
 def own_search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
@@ -100,11 +114,11 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
         raise ConfigError(
             f"an evaluator that is an object or a function scores in this process: leave the runner out, but got {given['runner']!r}"
         )
-    return search_config(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})
+    return search_wish(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})[0]
 
 
-def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
-    """What is trained, how, and in which folder.
+def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
+    """What is trained, how, in which folder, and what was chosen to suit the images.
 
     Args:
         source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` names a folder.
@@ -119,7 +133,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         return _resumed_training(source, given)
     if source is None:
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
-    genotype, config = configure(
+    genotype, config, choices = configure(
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
             own_data=data_of(source),
@@ -134,10 +148,10 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         )
     )
     output = given.get("output")
-    return genotype, config, Path(output) if output is not None else default_folder(genotype, config)
+    return genotype, config, Path(output) if output is not None else default_folder(genotype, config), choices
 
 
-def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path]":
+def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
     from nas.training.folder import TrainFolder
 
     if source is not None:
@@ -152,21 +166,27 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
         )
     place = TrainFolder(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
-    return place.genotype(), _with_images_at(config, given), place.path
+    return place.genotype(), _with_images_at(config, given), place.path, ()
 
 
 def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":
-    """The training with its images in another place. That they are the same ones is checked when they are read."""
+    return config.model_copy(update={"data": data_at(config.data, given)})
+
+
+def data_at(data: "DataSettings", given: Mapping[str, Any]) -> "DataSettings":
+    """The data set in another place, by ``data`` and ``data_dir``. That it holds the same images is checked when they are read."""
     where = data_settings(given.get("data"), given.get("data_dir"))
-    if (where["data.name"] or config.data.name) != config.data.name:
-        raise ConfigError(f"--resume: this training's data set is {config.data.name}, but --data names {where['data.name']}")
-    if where["data.root"] is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": where["data.root"]})})
+    if (where["data.name"] or data.name) != data.name:
+        raise ConfigError(f"--resume: the data set that this began with is {data.name}, but --data names {where['data.name']}")
+    return data if where["data.root"] is None else data.model_copy(update={"root": where["data.root"]})
 
 
-def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, str, Group | None]":
-    """What is trained on another data set, how, in which folder; which network that is in words; and the workers, where there are many.
+def transfer_wish(
+    source: str | Genotype, given: Mapping[str, Any]
+) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...], str, Group | None]":
+    """What is trained on another data set, how, and in which folder.
+
+    Beside them: what was chosen to suit the images; which network that is, in words; and the workers, where there are many.
 
     Raises:
         UserError: a name or a value breaks a rule.
@@ -177,11 +197,13 @@ def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Ge
     workers, least, address = given.get("workers"), given.get("least_workers"), given.get("address")
     if least is not None and least > (workers or 1):
         raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")
+    to = str(given.get("to") or "imagenet")
     count, gpu = default_workers(workers, given.get("device"), address)
-    genotype, config, choice = configure_transfer(
+    genotype, config, network, choices = configure_transfer(
         Wish(
             genotype=resolve_genotype(source, given.get("rank") or 1),
-            data=target_data(str(given.get("to") or "imagenet"), absolute(given.get("data_dir"))),
+            data=target_data(to, absolute(given.get("data_dir"))),
+            imagenet=to == "imagenet",
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),
@@ -196,10 +218,10 @@ def transfer_wish(source: str | Genotype, given: Mapping[str, Any]) -> "tuple[Ge
     )
     folder = Path(given["output"]) if given.get("output") is not None else default_folder(genotype, config)
     if count == 1 and address is None:
-        return genotype, config, folder, choice, None
+        return genotype, config, folder, choices, network, None
     from nas.runners.distributed import Group
 
-    return genotype, config, folder, choice, Group(count, least, gpu, address)
+    return genotype, config, folder, choices, network, Group(count, least, gpu, address)
 
 
 def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:

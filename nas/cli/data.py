@@ -1,34 +1,29 @@
 """``nas data``."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas.cli.options import say
-from nas.errors import DataError
+from nas.cli.options import console, say
 
 
 def data(
-    name: Annotated[str, typer.Argument(help="A data set (`nas list datasets`), or a folder of images.")] = "cifar10",
+    name: Annotated[str, typer.Argument(help="A data set (`nas list datasets`), a folder of images, or a file of them.")] = "cifar10",
     data_dir: Annotated[Path | None, typer.Option(help="Folder to keep the data in; default $NAS_DATA or ~/.cache/nas/data.")] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw some images of every class as a network sees them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Fetch a data set where it is missing, verify it, and say what it holds."""
-    from nas.api.wishes import data_settings
-    from nas.data.cifar import SPECS, unofficial_files
-    from nas.data.registry import load_dataset
-    from nas.data.settings import DataSettings
-    from nas.data.split import split
+    """Check a data set before training: what it holds, broken files, copies, imbalance. A named one is fetched where it is missing."""
+    from nas.api.checking import check_data
 
-    settings = DataSettings(**{key.removeprefix("data."): value for key, value in data_settings(name, data_dir).items()})
-    dataset = load_dataset(settings)
-    if name in SPECS and (altered := unofficial_files(SPECS[name], str(data_dir) if data_dir else None)):
-        raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")
-    parts = split(dataset, settings)
-    for note in (*dataset.notes, *parts.notes):
-        say(f"note: {note}")
-    say(
-        f"{dataset.name}: {len(parts.train) + len(parts.validation):,} training and {len(parts.test):,} test images, "
-        f"{dataset.side}×{dataset.side}×{dataset.channels}, {dataset.classes} classes: {', '.join(dataset.class_names[:10])}"
-        f"{', …' if dataset.classes > 10 else ''}"
-    )
+    found = check_data(name, data_dir=data_dir, sheet=sheet)
+    if as_json:
+        typer.echo(json.dumps(found.document(), ensure_ascii=False, indent=2))
+        return
+    from nas.cli.views.survey import print_survey
+
+    print_survey(console, found)
+    if sheet is not None:
+        say(f"wrote {sheet}")

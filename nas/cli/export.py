@@ -8,7 +8,7 @@ import typer
 
 from nas.cli.options import CellsOption, ChannelsOption, ClassesOption, FiltersOption, RankOption, SizeOption, SkeletonOption, say
 
-FORMATS_HELP = "yaml, json, dot, svg; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm or python."
+FORMATS_HELP = "yaml, json, dot, svg; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm, python or hf."
 
 
 def export(
@@ -17,7 +17,7 @@ def export(
         typer.Argument(metavar="RUN|GENOTYPE|TRAINED", help="Run, reference genotype, genotype file; or a training's folder or weights."),
     ],
     format_: Annotated[str, typer.Option("--format", "-f", help=FORMATS_HELP)] = "yaml",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default prints it, where it is text.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File (hf: folder); default prints it, where it is text.")] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE|FOLDER", help="Trained weights, or the folder of a training; default: untrained.")
     ] = None,

@@ -1,6 +1,7 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -11,12 +12,14 @@ from nas.cli.architecture import cost, draw
 from nas.cli.bench import bench
 from nas.cli.compare import compare
 from nas.cli.data import data
+from nas.cli.evaluate import evaluate
 from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, escape
+from nas.cli.predict import predict
 from nas.cli.search import resume, search
 from nas.cli.show import list_, show
-from nas.cli.train import evaluate, train
+from nas.cli.train import train
 from nas.cli.transfer import transfer
 from nas.cli.views.transfer_progress import bar
 from nas.errors import UserError
@@ -29,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, compare, export, cost, draw, data, bench):
+for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
 
@@ -45,10 +48,13 @@ def main() -> None:
     """Run the command line.
 
     Exit codes: 0 when all went well; 1 for a training that diverged; 2 for bad input, a full disk, and a search that gave up; 3 for
-    a search of whose children fewer than half survived; 130 when interrupted.
+    a search of whose children fewer than half survived, and images of which some cannot be read; 130 when interrupted.
     """
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the console cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     SHOWN.set(bar)
     chosen = logging.getLogger("nas.runs.genotypes")
     chosen.addHandler(_Notes(logging.INFO))

@@ -37,7 +37,7 @@ MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve fo
 ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
 
 # data
-DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder of images.")]
+DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder or file of images.")]
 DataDirOption = Annotated[Path | None, typer.Option(help="Folder that holds the named data set.")]
 SideOption = Annotated[int | None, typer.Option(help="Side of the images in pixels; default small images' own, else the recipe's.")]
 LoadersOption = Annotated[int | None, typer.Option(help="Processes that read and augment images; the result does not depend on it.")]
@@ -54,6 +54,17 @@ SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
+
+# trained networks
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="NET", help="A training's folder, `last` (the newest), or a file of weights (.safetensors).")
+]
+WhichOption = Annotated[str, typer.Option("--which", help="best or last weights of a folder.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", "-f", help="table, csv or json; default by the ending of --output, else a table.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+TableFileOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default prints it.")]
 
 # where children are trained
 WorkersOption = Annotated[int | None, typer.Option(help="Children trained at once; default fills the machine or the cluster.")]

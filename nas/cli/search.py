@@ -1,5 +1,6 @@
 """``nas search`` and ``nas resume``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,17 +39,17 @@ def search(
     given = dict(locals())
     if resume is not None:
         _check_resume(given)
-        _resume(resume, budget, {})
+        _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
         return
-    from nas.api.wishes import choose_preset, search_config
+    from nas.api.wishes import choose_preset, search_wish
     from nas.runs.plan import describe_plan
     from nas.tools.hardware import detect
 
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
-    config = search_config(name, assign or (), given)
-    for line in describe_plan(config, detect()):
+    config, choices = search_wish(name, assign or (), given)
+    for line in describe_plan(config, detect(), choices):
         say(line)
     if dry_run:
         return
@@ -59,15 +60,15 @@ def search(
 
 
 def _check_resume(given: dict[str, Any]) -> None:
-    """Raise ConfigError where more is given with --resume than --budget."""
-    from nas.api.wishes import SEARCH_SETTINGS, data_settings
+    """Raise ConfigError where more is given with --resume than --budget and where the images are now."""
+    from nas.api.wishes import SEARCH_SETTINGS
 
     flags = {SEARCH_SETTINGS[name]: given[name] for name in SEARCH_SETTINGS if name in given and name != "budget"}
-    flags |= data_settings(given["data"], given["data_dir"])
     names = [name for name, value in flags.items() if value is not None]
     if names or given["assign"] or given["run"] or given["preset"] != "auto":
         raise ConfigError(
-            f"--resume goes on with the run's own settings: only --budget may be given with it, but got {', '.join(names) or 'others'}"
+            "--resume goes on with the run's own settings: only --budget and where its images are now (--data, --data-dir) may be given "
+            f"with it, but got {', '.join(names) or 'others'}"
         )
 
 
@@ -86,13 +87,18 @@ def resume(
     _resume(run, None, places, into)
 
 
-def _resume(name: str, budget: int | None, places: dict[str, Any], into: Path | None = None) -> None:
+def _resume(
+    name: str, budget: int | None, places: dict[str, Any], into: Path | None = None, moved: Mapping[str, Path | str | None] | None = None
+) -> None:
     from nas.api.searching import find_or_fetch
+    from nas.api.wishes import data_at
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
     folder, mirror = find_or_fetch(name, into)
     places = places | {"runner.sync": places.get("runner.sync") or mirror}
+    if moved is not None:
+        places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False)
     _conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
 

@@ -33,7 +33,7 @@ def show(
     known = best_known(folder, state)
     if known.trials:
         console.print(f"\nbest known ({known.how(1)}):")
-        best = run_folder.found_genotype(space, known.trials[0], folder.path.name)
+        best = run_folder.found_genotype(space, known.trials[0], folder.path.name, config.controller.name)
         console.print(to_yaml(best), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""``nas train`` and ``nas evaluate``: a network to convergence, and how good a network with weights is."""
+"""``nas train``: a network to convergence."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +25,6 @@ from nas.cli.options import (
     SkeletonOption,
     ThreadsOption,
     WeightsOption,
-    say,
 )
 
 
@@ -60,28 +59,5 @@ def train(
     from nas.api.wishes import training_wish
     from nas.cli.views.training import announce_and_train
 
-    genotype, config, folder = training_wish(source, {**given, "settings": assign})
-    announce_and_train(genotype, config, folder, dry_run)
-
-
-def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="FOLDER|WEIGHTS", help="Folder of a training, or a file of weights.")],
-    which: Annotated[str, typer.Option("--which", help="best or last weights of a folder.")] = "best",
-    part: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    data: DataOption = None,
-    data_dir: DataDirOption = None,
-    genotype: Annotated[str | None, typer.Option(help="Of weights that do not say it: a reference genotype, file or run.")] = None,
-    skeleton: SkeletonOption = None,
-    cells: CellsOption = None,
-    filters: FiltersOption = None,
-    image_size: SideOption = None,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    loader_workers: LoadersOption = None,
-) -> None:
-    """Measure top-1 and top-5 accuracy of trained weights on a test set, and the throughput."""
-    given = dict(locals())
-    import nas
-
-    for line in nas.evaluate(**{**given, "device": device or "auto", "loader_workers": loader_workers or 0}).lines():
-        say(line)
+    genotype, config, folder, choices = training_wish(source, {**given, "settings": assign})
+    announce_and_train(genotype, config, folder, choices, dry_run)

@@ -69,6 +69,6 @@ def transfer(
     from nas.api.wishes import transfer_wish
     from nas.cli.views.training import announce_and_train
 
-    genotype, config, folder, choice, group = transfer_wish(source, {**given, "settings": assign})
-    say(f"network: {choice}")
-    announce_and_train(genotype, config, folder, dry_run, group)
+    genotype, config, folder, choices, network, group = transfer_wish(source, {**given, "settings": assign})
+    say(f"network: {network}")
+    announce_and_train(genotype, config, folder, choices, dry_run, group)

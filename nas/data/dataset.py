@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas.data.pixels import read_image
+from nas.data.pixels import decode
+from nas.data.stores import DISK, Store
 
 Images = npt.NDArray[np.uint8]
 """(number, height, width, channels), 0..255."""
@@ -36,15 +37,17 @@ class ArrayPart:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Files of one part, with their labels: all were readable when they were checked.
+    """Encoded images of one part, with their labels: all were readable when they were checked.
 
-    ``names`` are relative to ``root``; ``digests`` are of the files' bytes: equal ones are copies of one image.
+    ``names`` are files relative to ``root``, or what the ``store`` calls the images that it has there; ``digests`` are of their
+    bytes: equal ones are copies of one image.
     """
 
     root: Path
     names: tuple[str, ...]
     labels: Labels
     digests: tuple[str, ...]
+    store: Store = DISK
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,11 +56,11 @@ class ImageFiles:
         """Some of the files."""
         chosen = np.asarray(indices, dtype=np.int64)
         names, digests = (tuple(values[i] for i in chosen) for values in (self.names, self.digests))
-        return ImageFiles(self.root, names, self.labels[chosen], digests)
+        return ImageFiles(self.root, names, self.labels[chosen], digests, self.store)
 
     def open(self, index: int) -> Image.Image:
         """The decoded image, upright. Raises one of ``READING_ERRORS`` where the file has changed since it was checked."""
-        return read_image(self.root / self.names[index])
+        return decode(self.store.read(self.root, self.names[index]))
 
 
 Part = ArrayPart | ImageFiles
@@ -65,11 +68,13 @@ Part = ArrayPart | ImageFiles
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a loader returns. ``test`` is None where the data set brings no test part; ``nas.data.split`` then makes one.
+    """What a loader returns.
 
+    ``test`` is None where the data set brings no test part, and ``validation`` where it brings none to choose by; ``nas.data.split``
+    then makes them.
     ``side`` is that of the images in pixels, of files the median of the shorter sides; ``channels`` is 1 for greyscale, 3 for
-    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not; ``notes`` tell a person what
-    was skipped or converted.
+    colour; ``mirrors`` says whether a mirror image keeps its class: photographs do, digits do not, None has the images looked at;
+    ``notes`` tell a person what was skipped or converted; ``layout`` is how a place with images was understood, in a sentence.
     """
 
     name: str
@@ -78,8 +83,10 @@ class Dataset:
     class_names: tuple[str, ...]
     side: int
     channels: int
-    mirrors: bool = True
+    mirrors: bool | None = True
     notes: tuple[str, ...] = ()
+    validation: Part | None = None
+    layout: str = ""
 
     @property
     def classes(self) -> int:
@@ -132,4 +139,4 @@ def facts_of(part: Part) -> list[Any]:
     if isinstance(part, ArrayPart):
         return [array for values in (part.images, part.labels) for array in (str(values.shape).encode(), np.ascontiguousarray(values).data)]
     lines = (f"{name}\0{label}\0{digest}\n" for name, label, digest in zip(part.names, part.labels.tolist(), part.digests, strict=True))
-    return ["".join(lines).encode()]
+    return ["".join(lines).encode(errors="surrogateescape")]

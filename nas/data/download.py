@@ -107,7 +107,7 @@ def unpack(archive: Path, base: Path, folder: str) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=base, prefix=".unpack-") as scratch:
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")
+                tar.extractall(scratch, filter=_without_mode)  # noqa: S202 - it is the safe filter
             unpacked = Path(scratch) / folder
             if not unpacked.is_dir():
                 raise DataError(f"{archive} holds no folder {folder}.")
@@ -116,6 +116,11 @@ def unpack(archive: Path, base: Path, folder: str) -> None:
         raise DataError(f"{archive} cannot be unpacked: {problem}.") from None
     except OSError as problem:
         raise DataError(f"{archive} cannot be unpacked to {base}: {problem.strerror or problem}.") from None
+
+
+def _without_mode(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo:
+    """A safe member; who may read it is for the user's umask to say, not for the archive."""
+    return tarfile.data_filter(member, place).replace(mode=None)  # type: ignore[arg-type]  # None is documented: "will be ignored"
 
 
 def _reason(problem: requests.RequestException) -> str:

@@ -3,12 +3,15 @@
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Part, balanced_choice, facts_of, stratified_choice
+from nas.data import kept
+from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Images, Part, balanced_choice, facts_of, stratified_choice
+from nas.data.mirrors import judge_mirrors
 from nas.data.pixels import channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings, Normalisation, Preparation
@@ -98,6 +101,8 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
     needed = [train, validation, *([parts.test] if wanted.test else [])]
     stream = not wanted.whole_batches or sum(map(len, needed)) * side * side * dataset.channels > IN_MEMORY_SHARE * total_memory()
     held = [part if stream and isinstance(part, ImageFiles) else _hold(part, dataset.channels, side, wanted) for part in needed]
+    understood = (f"understood as {dataset.layout}",) if dataset.layout else ()
+    mirrors, why = _mirrors(dataset, settings, parts.train)
     mean, std = _statistics(held[0], dataset.channels, side, wanted.normalisation, settings.split_seed)
     return PreparedData(
         name=dataset.name,
@@ -109,11 +114,52 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
         image_size=side,
         mean=mean,
         std=std,
-        mirrors=dataset.mirrors,
+        mirrors=mirrors,
         crop_fraction=wanted.crop_fraction,
         interpolation=interpolation,
-        notes=(*dataset.notes, *parts.notes),
+        notes=(*understood, *dataset.notes, *parts.notes, *why),
     )
+
+
+def prepare_part(
+    dataset: Dataset, part: Part, wanted: Preparation, channels: int, statistics: tuple[tuple[float, ...], tuple[float, ...]]
+) -> PreparedData:
+    """One part alone, as ``test``, for scoring: arrays at one side; files as they are, since each is read once.
+
+    Args:
+        dataset: the data set that the part is of.
+        part: what is scored.
+        wanted: how its images are prepared.
+        channels: 1 or 3: files are converted to greyscale or RGB.
+        statistics: mean and deviation of every channel, as the network was trained with.
+    """
+    side = wanted.image_size or own_side(dataset, wanted.large_side)
+    held = part if isinstance(part, ImageFiles) else _hold(part, channels, side, wanted)
+    nothing = held.take([])
+    return PreparedData(
+        name=dataset.name,
+        train=nothing,
+        validation=nothing,
+        test=held,
+        class_names=dataset.class_names,
+        channels=channels if isinstance(part, ImageFiles) else dataset.channels,
+        image_size=side,
+        mean=statistics[0],
+        std=statistics[1],
+        mirrors=dataset.mirrors is not False,
+        crop_fraction=wanted.crop_fraction,
+        interpolation=wanted.interpolation,
+        notes=dataset.notes,
+    )
+
+
+def _mirrors(dataset: Dataset, settings: DataSettings, train: Part) -> tuple[bool, list[str]]:
+    """Whether training images may be mirrored: as the settings say, else the data set, else by looking at them; and a note."""
+    known = dataset.mirrors if settings.mirrors is None else settings.mirrors
+    if known is not None or isinstance(train, ArrayPart):
+        return known is not False, []
+    mirrors, why = judge_mirrors(dataset.class_names, train.labels, train.open)
+    return mirrors, [] if mirrors else [f"training images are not mirrored: {why}; data.mirrors=true does it all the same"]
 
 
 def own_side(dataset: Dataset, large: int) -> int:
@@ -150,13 +196,25 @@ def _hold(part: Part, channels: int, side: int, wanted: Preparation) -> ArrayPar
     if isinstance(part, ArrayPart):
         images = resize_all(part.images, side)
     else:
-        images = np.empty((len(part), side, side, channels), dtype=np.uint8)
-        for i in range(len(part)):
-            images[i] = fit(part.open(i), channels, side, wanted.crop_fraction, wanted.interpolation)
+        how = (side, channels, wanted.crop_fraction, wanted.interpolation)
+        images = kept.pixels(part.digests, how, (len(part), side, side, channels), lambda: _decode(part, channels, side, wanted))
     labels = part.labels
     for array in (images, labels):
         array.setflags(write=False)
     return ArrayPart(images, labels)
+
+
+def _decode(part: ImageFiles, channels: int, side: int, wanted: Preparation) -> Images:
+    """(images, side, side, channels). Threads decode: Pillow lets go of the GIL."""
+    images = np.empty((len(part), side, side, channels), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(decode, range(len(part)), chunksize=1):
+            pass
+    return images
 
 
 def _statistics(

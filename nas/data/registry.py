@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
-
 from nas.data.cifar import SPECS, load_cifar
 from nas.data.dataset import Dataset
 from nas.data.embedded import load_digits, make_synthetic
-from nas.data.folder import find_files
 from nas.data.image_index import Progress, load_folder
-from nas.data.pixels import READING_ERRORS
+from nas.data.layouts import find_images
+from nas.data.pixels import READING_ERRORS, stated_size
 from nas.data.settings import DataSettings
 from nas.errors import DataError
 from search_spaces.plugins import Registry
@@ -23,12 +21,17 @@ PEEKED = 50
 
 @dataclass(frozen=True)
 class Shape:
-    """What is known of a data set without reading it: training images, their side in pixels, channels, classes."""
+    """What is known of a data set without reading it: training images, their side in pixels, channels, classes.
+
+    Without ``own_test`` the test part is taken from those images; ``validation`` is the number of images in its own part to choose by.
+    """
 
     images: int
     side: int
     channels: int
     classes: int
+    own_test: bool = True
+    validation: int = 0
 
 
 Loader = Callable[[DataSettings, Path | None, Progress | None], Dataset]
@@ -36,11 +39,12 @@ Loader = Callable[[DataSettings, Path | None, Progress | None], Dataset]
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A row: how the data set is loaded, what it is, and its shape where that is known beforehand."""
+    """A row: how the data set is loaded, what it is, its shape where that is known beforehand, its address on the Hugging Face hub."""
 
     load: Loader
     text: str
     shape: Shape | None = None
+    hub: str = ""
 
 
 def _cifar(settings: DataSettings, index_file: Path | None, progress: Progress | None) -> Dataset:
@@ -53,7 +57,7 @@ def _folder(settings: DataSettings, index_file: Path | None, progress: Progress 
 
 def _root(settings: DataSettings) -> str:
     if settings.root is None:
-        raise DataError("the data set 'folder' needs the folder of its images: --data FOLDER")
+        raise DataError("the data set 'folder' needs the folder of its images, or a file that lists or holds them: --data FOLDER")
     return settings.root
 
 
@@ -70,15 +74,22 @@ DATASETS: Registry[DatasetEntry] = Registry(
     "data set",
     "nas.datasets",
     {
-        "cifar10": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10)),
-        "cifar100": DatasetEntry(_cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100)),
+        "cifar10": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10"
+        ),
+        "cifar100": DatasetEntry(
+            _cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100"
+        ),
         "digits": DatasetEntry(lambda *_: load_digits(), "1,797 handwritten digits of 8×8 pixels, in scikit-learn", Shape(1_437, 8, 1, 10)),
         "synthetic": DatasetEntry(lambda *_: make_synthetic(), "5,000 generated gratings of 16×16 pixels", Shape(4_000, 16, 3, 10)),
-        "folder": DatasetEntry(_folder, "your images: one sub-folder for every class, optionally under train/ and test/"),
+        "folder": DatasetEntry(
+            _folder,
+            "your images: class folders (also under train/, val/, test/), a CSV, parquet files, webdataset shards, a saved data set",
+        ),
     },
     row=as_entry,
     error=DataError,
-    hint="or an existing folder of images",
+    hint="or an existing folder or file of images",
 )
 
 
@@ -92,7 +103,7 @@ def load_dataset(settings: DataSettings, index_file: Path | None = None, progres
 
 
 def peek(settings: DataSettings) -> Shape:
-    """A data set's shape; of a folder from its list of files and the sizes that a few of them state, without decoding any.
+    """A data set's shape; of a place with images from its list of them and the sizes that a few of them state, without decoding any.
 
     Raises:
         DataError: the data set cannot be used.
@@ -102,15 +113,16 @@ def peek(settings: DataSettings) -> Shape:
         return entry.shape
     if settings.name != "folder":
         dataset = load_dataset(settings)
-        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes)
-    found = find_files(_root(settings))
-    sides = []
-    for path, _ in found.train[:: max(1, len(found.train) // PEEKED)]:
+        own_test, validation = dataset.test is not None, len(dataset.validation or ())
+        return Shape(len(dataset.train), dataset.side, dataset.channels, dataset.classes, own_test, validation)
+    found = find_images(_root(settings))
+    train, sides = found.parts["train"], []
+    for name, _ in train[:: max(1, len(train) // PEEKED)]:
         try:
-            with Image.open(path) as image:
-                sides.append(min(image.size))
+            sides.append(min(stated_size(found.store.read(found.root, name))))
         except READING_ERRORS:
             continue
     if not sides:
         raise DataError(f"{settings.root}: none of the images that were tried can be read")
-    return Shape(len(found.train), int(median(sides)), 3, len(found.class_names))
+    validation = len(found.parts.get("validation", ()))
+    return Shape(len(train), int(median(sides)), 3, len(found.class_names), "test" in found.parts, validation)

@@ -25,6 +25,7 @@ class DataSettings(Settings):
         None, ge=8, le=4096, description="side to which a folder's images are resized; null: fidelity.image_size, else 64"
     )
     split_seed: int = Field(0, ge=0, description="of the validation split and of subsets; a test part does not depend on it")
+    mirrors: bool | None = Field(None, description="whether mirror images keep their class; null: the data set says, a folder is looked at")
     download: bool = Field(True, description="fetch a missing data set from its official address")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -119,13 +120,13 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
         raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
 
 
-def prepare_data(config: EvaluationConfig) -> PreparedData | None:
-    """The data of a search, where its evaluator needs them. Raises UserError."""
+def prepare_data(config: EvaluationConfig, index_file: Path | None = None) -> PreparedData | None:
+    """The data of a search, where its evaluator needs them; ``index_file`` as in ``nas.data.prepared.prepare``. Raises UserError."""
     if not EVALUATORS[config.evaluator].needs_data:
         return None
     from nas.data.prepared import prepare
 
-    return prepare(config.data, config.preparation())
+    return prepare(config.data, config.preparation(), index_file=index_file)
 
 
 def prepare_shared(config: EvaluationConfig, data: PreparedData | None) -> object:

@@ -5,15 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from xml.etree import ElementTree
 
 from nas.errors import ConfigError
+from nas.exports import loading
 from nas.exports.handover import ExportError, Handover
+from nas.exports.loading import Loader
+from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from search_spaces.networks.network import Network
 
 
 @dataclass(frozen=True)
@@ -22,10 +30,12 @@ class Format:
 
     Attributes:
         takes: what is handed over: the genotype alone, or a network with its weights.
-        suffix: what the file's name must end in.
-        write: writes the file (and others beside it, of the same stem), reads it back and says how well that went.
+        suffix: what the file's name must end in; nothing for a format that is a folder.
+        write: writes the file (and others beside it, of the same stem) or makes the folder, reads it back and says how well that went.
         text: whether it may also be printed.
         about: what it is, for help and messages.
+        library: as the Hugging Face hub calls the library that loads it.
+        load: lines of Python that do, for the model card of a network.
     """
 
     takes: Literal["genotype", "network"]
@@ -33,6 +43,13 @@ class Format:
     write: Callable[[Handover, Path], str]
     about: str
     text: bool = True
+    library: str = "nas-engine"
+    load: Loader = lambda handover, path: ""
+
+    @property
+    def example(self) -> str:
+        """A name that an output of this format may have."""
+        return f"network{self.suffix}"
 
 
 def format_named(name: str) -> Format:
@@ -43,25 +60,53 @@ def format_named(name: str) -> Format:
 def export_files(handover: Handover, format_: Format, output: str | Path) -> tuple[list[Path], str]:
     """Write a handover in a format; nothing appears under its name before it was read back and compared.
 
+    A network comes with a model card; see ``nas.networks.card.write_card`` for its name.
+
     Returns:
-        The files written, the one asked for first, and what reading back found.
+        The files written, the one asked for first and the card last, and what reading back found.
 
     Raises:
         UserError: the name ends otherwise, a package is missing, the network does not fit the format, or the file cannot be written.
     """
     output = Path(output)
-    if output.suffix.lower() != format_.suffix:
+    if format_.suffix and output.suffix.lower() != format_.suffix:
         raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
+    if output.name in ("", ".."):  # a folder's other name, such as "."
+        output = output.resolve()
+    if not format_.suffix:
+        _check_folder(output)
+    target = output.parent if format_.suffix else output
     try:
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
             scratch = Path(folder) / output.name
+            made = scratch.parent if format_.suffix else scratch
             found = format_.write(handover, scratch)
-            names = sorted((path.name for path in Path(folder).iterdir() if path.is_file()), key=lambda name: name != output.name)
-            for name in names:
-                (Path(folder) / name).replace(output.parent / name)
+            names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: (name != output.name, name))
+            if format_.takes == "network":
+                how = Loading(output.name, format_.library, format_.load(handover, output))
+                names.append(write_card(made, handover, how, beside=target).name)
+            _move(made, names, target)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
-    return [output.parent / name for name in names], found
+    return [target / name for name in names], found
+
+
+def _check_folder(output: Path) -> None:
+    """Raise ConfigError where something that is no earlier export would be mixed with a new one."""
+    there = [path.name for path in output.iterdir()] if output.is_dir() else [output.name] if output.exists() else []
+    others = [name for name in there if not name.startswith(".")]
+    if others and not is_card_of(output / README, output.name):
+        rule = "must be a new or an empty folder, or an earlier export of this format"
+        raise ConfigError(f"--output {output} {rule}, but there is {others[0]}")
+
+
+def _move(made: Path, names: list[str], target: Path) -> None:
+    """Bring what was written to its place: a new folder at once, else file by file."""
+    if not target.exists():
+        made.rename(target)
+        return
+    for name in names:
+        (made / name).replace(target / name)
 
 
 def export_text(handover: Handover, format_: Format) -> str:
@@ -198,31 +243,76 @@ def _timm(handover: Handover, path: Path) -> str:
 def _torch_export(handover: Handover, path: Path) -> str:
     import torch
 
-    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
+    from nas.exports.free_sides import free_shapes, traced_images
+    from nas.exports.verify import SAME_LIBRARY, logits
 
     network = handover.network()
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (example_images(handover),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path, extra_files={"network.json": handover.metadata_text()})
-    again = torch.export.load(path).module()
-    images = example_images(handover, batch=3)
-    return compare(logits(network, images), logits(again, images), SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
+
+    def write(step: int | None) -> "Callable[[Tensor], Tensor]":
+        program = torch.export.export(network, (traced_images(handover, step),), dynamic_shapes=(free_shapes(handover, step),))
+        torch.export.save(program, path, extra_files={"network.json": handover.metadata_text()})
+        again = torch.export.load(path).module()
+        return lambda images: logits(again, images)
+
+    return _freed(handover, network, write, SAME_LIBRARY, path.name) + "; load .pt2 files of people you trust only"
 
 
 def _onnx(handover: Handover, path: Path) -> str:
     import torch
 
     from nas.exports.onnx_file import onnx_logits, write_onnx
-    from nas.exports.verify import OTHER_LIBRARY, compare, example_images, logits
+    from nas.exports.verify import OTHER_LIBRARY
 
     require_packages("onnx", "onnxscript", "onnxruntime", extra="export")
     network = handover.network()
-    write_onnx(handover, network, path)
-    sentence = ""
-    for size in (1, 3):  # another than the one exported with: the batch is free
-        images = example_images(handover, batch=size)
-        sentence = compare(logits(network, images), torch.from_numpy(onnx_logits(path, images.numpy())), OTHER_LIBRARY, path.name)
-    return sentence + ", by onnxruntime, for 1 and 3 images"
+
+    def write(step: int | None) -> "Callable[[Tensor], Tensor]":
+        write_onnx(handover, network, path, step)
+        return lambda images: torch.from_numpy(onnx_logits(path, images.numpy()))
+
+    return _freed(handover, network, write, OTHER_LIBRARY, path.name) + ", by onnxruntime"
+
+
+def _freed(
+    handover: Handover, network: "Network", write: "Callable[[int | None], Callable[[Tensor], Tensor]]", tolerance: float, name: str
+) -> str:
+    """Write a program that takes batches, heights and widths as free as it can be, and say which, and how well that went.
+
+    Args:
+        handover: what is handed over.
+        network: built of it.
+        write: writes the program for a step of ``nas.exports.free_sides``, and returns what computes logits by the file.
+        tolerance: of ``compare``.
+        name: of the file.
+    """
+    from nas.exports.free_sides import checked_sides, side_step, sides_in_words
+    from nas.exports.verify import compare, example_images, logits
+
+    def tried(step: int | None) -> str:
+        produced, sentence = write(step), ""
+        for batch, *sides in checked_sides(handover, step):
+            images = example_images(handover, batch, (sides[0], sides[1]))
+            sentence = compare(logits(network, images), produced(images), tolerance, name)
+        return f"{sentence}, for {sides_in_words(handover, step)}"
+
+    try:
+        return tried(side_step(network))
+    except (RuntimeError, AssertionError, ExportError) as problem:  # whatever an exporter's tracing may end in, and a wrong result
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]
+        return f"{tried(None)} (its sides could not be freed: {reason})"
+
+
+def _hf(handover: Handover, folder: Path) -> str:
+    from nas.exports.hub_folder import write_hub_folder
+    from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits, run_elsewhere
+
+    if handover.weights is None:
+        raise ConfigError("--format hf hands weights over; name them with --weights")
+    module, images = write_hub_folder(handover, folder), example_images(handover)
+    expected, found = logits(handover.network(), images), run_elsewhere("hub_folder", [folder, module or ""], images, folder.name)
+    sentences = [compare(expected, produced, SAME_LIBRARY, f"{folder.name}, {way}") for way, produced in sorted(found.items())]
+    way = f"after `import {module}`, and Network.from_pretrained" if module else "which has the network itself"
+    return f"{sentences[-1]}, in a process without this package; timm.create_model('local-dir:{folder.name}'), {way}"
 
 
 def require_packages(*names: str, extra: str) -> None:
@@ -242,19 +332,45 @@ FORMATS: Registry[Format] = Registry(
         "json": Format("genotype", ".json", _json, "the same as JSON"),
         "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
         "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
-        "safetensors": Format("network", ".safetensors", _safetensors, "weights that say their network, input and classes", text=False),
+        "safetensors": Format(
+            "network",
+            ".safetensors",
+            _safetensors,
+            "weights that say their network, input and classes",
+            False,
+            load=loading.by_this_package,
+        ),
         **{
-            f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, text=False)
-            for library, about in {
-                "timm": "weights by timm's own names, for timm's ResNet, ResNeXt, ConvNeXt, NASNet-A and PNASNet-5",
-                "torchvision": "weights by torchvision's own names, for its ResNet, ResNeXt and ConvNeXt",
-                "facebook": "weights by the names of the code released with ConvNeXt",
-            }.items()
+            f"{library}-weights": Format("network", ".safetensors", partial(_named_weights, library), about, False, library, load)
+            for library, about, load in (
+                ("timm", "weights by timm's own names, for timm's ResNet, ResNeXt, ConvNeXt, NASNet-A and PNASNet-5", loading.timm_weights),
+                ("torchvision", "weights by torchvision's own names, for its ResNet, ResNeXt and ConvNeXt", loading.torchvision_weights),
+                ("facebook", "weights by the names of the code released with ConvNeXt", loading.by_this_package),
+            )
         },
-        "torch-export": Format("network", ".pt2", _torch_export, "a program of torch.export, any batch size", text=False),
-        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch size", text=False),
-        "python": Format("network", ".py", _python, "one readable PyTorch file, and its weights beside it"),
-        "timm": Format("network", ".py", _timm, "a file that registers the network with timm, and its weights beside it"),
+        "torch-export": Format(
+            "network",
+            ".pt2",
+            _torch_export,
+            "a program of torch.export, any batch and, in steps, any size",
+            False,
+            "pytorch",
+            loading.torch_program,
+        ),
+        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch and, in steps, any size", False, "onnx", loading.onnx_model),
+        "python": Format(
+            "network", ".py", _python, "one readable PyTorch file, and its weights beside it", True, "pytorch", loading.python_module
+        ),
+        "timm": Format(
+            "network",
+            ".py",
+            _timm,
+            "a file that registers the network with timm, and its weights beside it",
+            True,
+            "timm",
+            loading.timm_module,
+        ),
+        "hf": Format("network", "", _hf, "a folder for the Hugging Face hub, loaded by timm", False, "timm", loading.hub_folder),
     },
     instance_of(Format),
     ConfigError,

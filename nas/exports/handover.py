@@ -1,7 +1,7 @@
 """Gathers what is handed over: a genotype, the network around it, its weights, input and classes. No torch at import."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,6 @@ from nas.errors import ConfigError, RunError
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.networks.description import NetworkDescription, describe_untrained, from_metadata, to_metadata
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import adapted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,20 +88,19 @@ def is_trained(path: str | Path) -> bool:
 
 def _of_training(folder: Path) -> tuple[Path, dict[str, str | int | float]]:
     """The best weights of a training's folder, and its reading of the test set. Raises RunError."""
-    from nas.training.folder import TrainFolder
+    from nas.training.folder import TrainFolder, test_facts
 
     place = TrainFolder(folder)
     place.config()  # a message of its own where this is no such folder
     if not place.best_file.is_file():
         raise RunError(f"{folder}: a training's folder has best.safetensors after its first epoch, but this has none yet")
     result = place.result() or {}
-    test = result.get("test")
-    top1 = test.get("top1") if isinstance(test, dict) else None
-    return place.best_file, {"test_top1": top1} if isinstance(top1, float) else {}
+    return place.best_file, dict(test_facts(result.get("test")))
 
 
 def _described(path: Path, genotype: Genotype | None, chosen: Mapping[str, int | str | None]) -> NetworkDescription:
     """What the weights file says of its network, or what the person says, where they agree."""
+    from nas.networks.weights.described import without_auxiliary
     from nas.networks.weights.files import read_metadata, read_weights
     from nas.networks.weights.layouts import describe_weights
 
@@ -111,12 +109,10 @@ def _described(path: Path, genotype: Genotype | None, chosen: Mapping[str, int |
         if genotype is None:
             raise ConfigError(f"{path}: these weights do not say which network they belong to; name its genotype")
         return describe_weights(read_weights(path), genotype, chosen)
-    architecture = described.architecture
-    if genotype is not None and genotype != architecture.genotype:
-        name = architecture.genotype.name or "unnamed"
+    if genotype is not None and genotype != described.architecture.genotype:
+        name = described.architecture.genotype.name or "unnamed"
         raise ConfigError(f"{path}: these weights belong to another genotype ({name}) than {genotype.name or 'the one named'}")
-    skeleton = adapted(architecture.skeleton, auxiliary=False)  # the auxiliary head is not handed over
-    return replace(described, architecture=replace(architecture, skeleton=skeleton))
+    return without_auxiliary(described)
 
 
 def _fitting(path: Path, architecture: Architecture) -> "dict[str, Tensor]":

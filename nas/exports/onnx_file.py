@@ -12,25 +12,29 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from nas.exports.free_sides import free_shapes, traced_images
 from nas.exports.handover import Handover
-from nas.exports.verify import example_images
 from nas.networks.description import METADATA_KEY
 
 
-def write_onnx(handover: Handover, network: nn.Module, path: str | Path) -> None:
-    """Write the network in evaluation mode: ``images`` (batch, channels, size, size) to ``logits`` (batch, classes), one file."""
+def write_onnx(handover: Handover, network: nn.Module, path: str | Path, step: int | None) -> None:
+    """Write the network in evaluation mode: ``images`` (batch, channels, height, width) to ``logits`` (batch, classes), one file.
+
+    ``step`` says which heights and widths may come (``nas.exports.free_sides``); None fixes them.
+
+    Raises:
+        RuntimeError: the network cannot be written so.
+    """
     import onnx
 
-
-    batch = torch.export.Dim("batch", min=1)
     with _quiet():
         torch.onnx.export(
             network,
-            (example_images(handover),),
+            (traced_images(handover, step),),
             path,
             dynamo=True,
             external_data=False,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=(free_shapes(handover, step),),
             input_names=["images"],
             output_names=["logits"],
             verbose=False,

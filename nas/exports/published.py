@@ -29,30 +29,42 @@ def published_name(name: str) -> str | None:
     return f"convnext_{_SIZES[convnext[1]]}" if convnext is not None else None
 
 
+def published_in(library: str, architecture: Architecture) -> str | None:
+    """The name by which timm or torchvision has the network; None where it is not installed or has none."""
+    name = published_name(architecture.name)
+    if name is None or find_spec(library) is None:
+        return None
+    if library == "timm":
+        import timm
+
+        return name if timm.is_model(name) else None
+    from torchvision import models
+
+    return name if name in models.list_models() and architecture.channels == 3 else None
+
+
 def load_published(architecture: Architecture, library: str, state: "Mapping[str, Tensor]") -> "tuple[str, nn.Module | None]":
     """The library's own network with the weights, loaded strictly, and the call that makes it; or why there is none, and None.
 
     Raises:
         RuntimeError: the library has the network, and the weights do not fit it.
     """
-    name = published_name(architecture.name)
     if library == "facebook":
         return "read back here alone: the released code is no package", None
     if find_spec(library) is None:
         return f"not loaded by {library}, which is not installed", None
+    name = published_in(library, architecture)
+    if name is None:
+        return f"not loaded by {library}, which has no network {architecture.name} for {architecture.channels} channels", None
     options: dict[str, int] = {"num_classes": architecture.classes}
     if library == "timm":
         import timm
 
-        if name is None or not timm.is_model(name):
-            return f"not loaded by timm, which has no network {architecture.name} by name", None
         network = timm.create_model(name, **options, in_chans=architecture.channels)
         call = f"timm.create_model({name!r})"
     else:
         from torchvision import models
 
-        if name not in models.list_models() or architecture.channels != 3:
-            return f"not loaded by torchvision, which has no network {architecture.name} for {architecture.channels} channels", None
         network, call = models.get_model(name, **options), f"torchvision.models.{name}()"
     network.load_state_dict(dict(state), strict=True)
     return call, network.eval()

@@ -2,6 +2,7 @@
 
 import inspect
 import textwrap
+from typing import Any
 
 from nas.data import pixels
 from nas.exports.code import network_code
@@ -26,11 +27,29 @@ def python_source(handover: Handover) -> str:
     return "\n\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
+COPIED: tuple[Any, ...] = (
+    *(pixels.ImageError, pixels.decode, pixels.decode_once, pixels.refuse_cut, pixels.image_formats, pixels.reasons),
+    *(
+        pixels.without_metadata,
+        pixels.to_rgb,
+        pixels.to_eight_bits,
+        pixels.contrast,
+        pixels.on_white,
+        pixels.to_channels,
+        pixels.cut_to_ratio,
+        pixels.middle,
+    ),
+)
+CONSTANTS = ("MOST_PIXELS", "NO_PICTURES", "FULL_SCALES", "VISIBLE_LEVELS", "LONGEST")
+
+
 def definition_lines() -> tuple[str, ...]:
-    """The functions that bring an image to the network, as ``nas.data.pixels`` has them: what is handed over sees the same pixels."""
-    functions = (inspect.getsource(function) for function in (pixels.to_rgb, pixels.to_channels, pixels.middle))
+    """What brings a file to the network, as ``nas.data.pixels`` has it: what is handed over sees the same pixels."""
+    values = {name: getattr(pixels, name) for name in CONSTANTS}
+    constants = [f"{name} = {sorted(value) if isinstance(value, frozenset) else value!r}" for name, value in values.items()]
     resampling = ", ".join(f'"{name}": Image.Resampling.{method.name}' for name, method in pixels.RESAMPLING.items())
-    return tuple(f"RESAMPLING = {{{resampling}}}\n\n{chr(10).join(functions)}".splitlines())
+    definitions = "\n".join(inspect.getsource(copied) for copied in COPIED)
+    return tuple("\n".join([*constants, f"RESAMPLING = {{{resampling}}}\n", definitions]).splitlines())
 
 
 def header(handover: Handover, title: str, use: str) -> str:
@@ -174,12 +193,17 @@ def normalise(pixels: Tensor) -> Tensor:
 def read_image(path: str) -> Tensor:
     """The middle of an image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255, prepared as for training's tests."""
     import math
+    from collections.abc import Iterator
+    from contextlib import contextmanager, suppress
+    from io import BytesIO
+    from pathlib import Path
+    from typing import Literal
 
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 PIXELS
-    image = to_channels(ImageOps.exif_transpose(Image.open(path)), CHANNELS)
+    image = to_channels(decode(Path(path).read_bytes()), CHANNELS)
     image = middle(image, IMAGE_SIZE, CROP_FRACTION, INTERPOLATION.lower())
     return torch.from_numpy(np.array(image)).view(1, IMAGE_SIZE, IMAGE_SIZE, CHANNELS).permute(0, 3, 1, 2)
 

@@ -7,31 +7,39 @@ from nas.exports.handover import Handover
 from nas.exports.network_code import NetworkCode
 from nas.exports.standalone import class_names, header, indented, layer_sections, normalisation
 
+LOADABLE_CHANNELS = (1, 3)
+"""Channels for which timm may know the first convolution: for others it drops its weights when it loads them."""
+
 
 def model_name(handover: Handover) -> str:
-    """The name to give to ``timm.create_model``: the genotype's, in letters timm allows."""
+    """The name to give to ``timm.create_model``: the genotype's, in letters timm allows, but no name that timm has itself."""
+    import timm
+
     plain = re.sub(r"[^a-z0-9]+", "_", (handover.architecture.genotype.name or "found cell").lower()).strip("_")
-    return plain if plain and not plain[0].isdigit() else f"nas_{plain}"
+    taken = timm.is_model(plain) and timm.model_entrypoint(plain).__module__.startswith("timm.")
+    return plain if plain and not plain[0].isdigit() and not taken else f"nas_{plain}"
 
 
-def timm_source(handover: Handover) -> str:
-    """The text of the file.
+def timm_source(handover: Handover, hub: bool = False) -> str:
+    """The text of the file; for a folder of the hub, whose weights have another name and whose class can load them, where ``hub``.
 
     Raises:
         UserError: the genotype does not fit the skeleton.
     """
     code, name = network_code(handover.architecture), model_name(handover)
+    use = (_USE_FOLDER if hub else _USE).format(name=name)
     sections = [
-        header(handover, " for timm: importing this file registers it.", _USE.format(name=name)) + "\n\n" + _constants(handover, code),
+        header(handover, " for timm: importing this file registers it.", use) + "\n\n" + _constants(handover, code, hub),
         *layer_sections(code),
         _INDICES,
-        _network(handover, code),
+        _network(handover, code, "nn.Module, PyTorchModelHubMixin" if hub else "nn.Module"),
         _registration(handover, code, name),
     ]
     return "\n\n\n".join(section.strip("\n") for section in sections if section) + "\n"
 
 
-def _constants(handover: Handover, code: NetworkCode) -> str:
+def _constants(handover: Handover, code: NetworkCode, hub: bool) -> str:
+    weights = 'with_name("model.safetensors")' if hub else 'with_suffix(".safetensors")'
     ordered = ["from collections import OrderedDict"] if any("OrderedDict" in line for line in code.init) else []
     return "\n".join(
         [
@@ -41,18 +49,24 @@ def _constants(handover: Handover, code: NetworkCode) -> str:
             "",
             "import torch",
             "import torch.nn.functional as F",
+            *(["from huggingface_hub import PyTorchModelHubMixin"] if hub else []),
             "from timm.models import build_model_with_cfg, generate_default_cfgs, register_model",
             "from torch import Tensor, nn",
             "",
             normalisation(handover),
             class_names(handover),
-            'WEIGHTS = Path(__file__).with_suffix(".safetensors")',
+            f"WEIGHTS = Path(__file__).{weights}",
             *([f"NORM_EPS = {code.norm_eps:g}"] if code.norm_eps is not None else []),
         ]
     )
 
 
-def _network(handover: Handover, code: NetworkCode) -> str:
+def classifier_name(code: NetworkCode) -> str:
+    """The classifier's place in the network, as timm's settings have it."""
+    return "head.classifier" if "head" in code.classifier else "classifier"
+
+
+def _network(handover: Handover, code: NetworkCode, bases: str) -> str:
     chosen = handover.architecture
     dropout = getattr(chosen.skeleton, "dropout", 0.0)
     pooled = ["x = F.dropout(x, self.drop_rate, self.training)" if "F.dropout" in line else line for line in code.head[1:]]
@@ -65,7 +79,7 @@ def _network(handover: Handover, code: NetworkCode) -> str:
     init = [line.replace("channels", "in_chans") if "in_chans" not in line else line for line in code.init]
     head_init = [line.format(classifier=_LINEAR) for line in code.head_init]
     return f'''
-class Network(nn.Module):
+class Network({bases}):
     """The network as timm knows networks; `features_only=True` gives the last map of every resolution."""
 
     def __init__(
@@ -158,7 +172,7 @@ _LINEAR = "nn.Linear(self.num_features, num_classes) if num_classes else nn.Iden
 
 def _registration(handover: Handover, code: NetworkCode, name: str) -> str:
     chosen = handover.architecture
-    classifier = "head.classifier" if "head" in code.classifier else "classifier"
+    first_conv = f'"{code.first_conv}"' if chosen.channels in LOADABLE_CHANNELS else None
     return f'''
 default_cfgs = generate_default_cfgs(
     {{
@@ -173,8 +187,8 @@ default_cfgs = generate_default_cfgs(
             mean=MEAN,
             std=STD,
             label_names=tuple(CLASS_NAMES),
-            first_conv="{code.first_conv}",
-            classifier="{classifier}",
+            first_conv={first_conv},
+            classifier="{classifier_name(code)}",
         )
     }}
 )
@@ -187,6 +201,16 @@ def {name}(pretrained: bool = False, **kwargs: Any) -> Network:
     return build_model_with_cfg(Network, "{name}", pretrained, feature_cfg=features, **kwargs)
 '''
 
+
+_USE_FOLDER = """
+    import timm
+    import FILE                                                             # this file, without .py
+    timm.create_model("local-dir:FOLDER", pretrained=True)                  # FOLDER has config.json and model.safetensors
+    timm.create_model("{name}", pretrained=True, features_only=True)        # the last map of every resolution
+    FILE.Network.from_pretrained("FOLDER")                                  # the same by huggingface_hub alone
+
+What only training uses (drop path, the auxiliary head) is left out.
+"""
 
 _USE = """
     import timm

@@ -19,10 +19,11 @@ OTHER_LIBRARY = 1e-3
 """The same where another library does, whose convolutions add up in another order."""
 
 
-def example_images(handover: Handover, batch: int = 2) -> Tensor:
-    """Normalised images (batch, channels, size, size) of noise, the same every time."""
+def example_images(handover: Handover, batch: int = 2, sides: tuple[int, int] | None = None) -> Tensor:
+    """Normalised images (batch, channels, height, width) of noise, the same every time; of the network's own size where none is said."""
     chosen = handover.architecture
-    return torch.randn(batch, chosen.channels, chosen.image_size, chosen.image_size, generator=torch.Generator().manual_seed(batch))
+    height, width = sides or (chosen.image_size, chosen.image_size)
+    return torch.randn(batch, chosen.channels, height, width, generator=torch.Generator().manual_seed(batch))
 
 
 def logits(network: nn.Module, images: Tensor) -> Tensor:

@@ -54,17 +54,13 @@ class Architecture:
         """The network, initialised at random. Raises UserError where the genotype does not fit the skeleton."""
         from search_spaces.networks.build import build_network
 
-        return build_network(
-            self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size
-        )
+        return build_network(self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size)
 
     def cost(self) -> "Cost":
         """Parameters and MACs. Raises UserError where the genotype does not fit the skeleton."""
         from search_spaces.networks.cost import network_cost
 
-        return network_cost(
-            self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size
-        )
+        return network_cost(self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size)
 
 
 def default_skeleton(genotype: Genotype) -> str:

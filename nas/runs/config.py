@@ -7,6 +7,7 @@ from pydantic import Field
 
 from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
+from nas.evaluators.fitting import fit_children
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
 from nas.settings.base import Settings
@@ -20,6 +21,8 @@ from nas.settings.reading import (
     parse_assignments,
     validated,
 )
+from nas.tools.hardware import detect
+from nas.training.fitting import Choice, amount_of
 from search_spaces.plugins import Registry, trust
 
 GIVEN = "given"
@@ -49,6 +52,7 @@ class SearchConfig(EvaluationConfig):
     """The effective configuration of a search; a run folder keeps it as config.yaml."""
 
     preset: str = "custom"
+    fit_images: bool = Field(False, description="images other than the preset's own get settings that suit them")
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
@@ -70,10 +74,39 @@ def build_config(preset: str, assignments: Sequence[str] | Overrides = (), flags
     Raises:
         UserError: a name or a value breaks a rule; the message states the rule, the value and the valid choices.
     """
+    return fitted_config(preset, assignments, flags)[0]
+
+
+def fitted_config(
+    preset: str, assignments: Sequence[str] | Overrides = (), flags: Overrides | None = None
+) -> tuple[SearchConfig, tuple[Choice, ...]]:
+    """As ``build_config``, and what of it was chosen to suit images that are not the preset's own; what a person says stands.
+
+    What a preset says of its own data set is left out where another is named. Raises UserError.
+    """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
-    config = config_from_document(
-        apply_overrides({"preset": preset, **named_document(PRESETS, preset)}, {**parse_assignments(assignments), **given})
-    )
+    said = {**parse_assignments(assignments), **given}
+    document = {"preset": preset, **named_document(PRESETS, preset)}
+    others = _other_images(document, said)
+    if others:
+        document.pop("data", None)
+    config = _checked(apply_overrides(document, said))
+    if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
+        return config, ()
+    choices = fit_children(amount_of(config.data), detect(), said)
+    return _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said})), choices
+
+
+def _other_images(document: Document, said: Overrides) -> bool:
+    """Whether a person names another data set than the preset."""
+    own = document.get("data", {})
+    name, root = (said.get(f"data.{key}", own.get(key)) for key in ("name", "root"))
+    return bool(name != own.get("name") or (name == "folder" and root != own.get("root")))
+
+
+def _checked(document: Document) -> SearchConfig:
+    """A configuration as a person asks for it. Raises UserError."""
+    config = config_from_document(document)
     trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
     if config.controller.name != GIVEN:
         check_options(config.controller.name, config.controller.options)

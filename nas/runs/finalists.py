@@ -69,7 +69,7 @@ def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watche
     data = prepare_data(config)
     with Ledger(stage.ledger_file) as ledger:
         fingerprint = engine.check_data(ledger.state, data)
-        ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint))
+        ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint, engine.measured_on(data)))
         if ledger.state.spent < config.budget:
             limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
             roll: Any = _Roll(lineup, state)
@@ -130,7 +130,9 @@ def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, sto
     from nas.training.session import Watcher as TrainingWatcher
     from nas.training.session import train_network
 
-    genotype = found_genotype(folder.space(folder.config()), folder.state().trials[winner.trial], folder.path.name)
+    searched = folder.config()
+    trial, controller = folder.state().trials[winner.trial], searched.controller.name
+    genotype = found_genotype(folder.space(searched), trial, folder.path.name, controller)
     place = folder.path / FOLDER / "winner"
     train_network(genotype, winner_config(genotype, config), place, TrainingWatcher(stop=stop))
 

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "space.yaml"
 
     @property
+    def images_file(self) -> Path:
+        """The list of the images that the search began with, where they are a folder's."""
+        return self.path / "images.json"
+
+    @property
     def log_file(self) -> Path:
         """What happened, for people."""
         return self.path / "log.txt"
@@ -92,17 +97,17 @@ class RunFolder:
     def write_best(self, space: SearchSpace, ranked: list[Trial]) -> list[Path]:
         """Write the genotypes of these trials, best first, as best/1.yaml, best/2.yaml and so on."""
         self.best_folder.mkdir(exist_ok=True)
-        paths = []
+        paths, controller = [], self.config().controller.name
         for rank, trial in enumerate(ranked, start=1):
             path = self.best_folder / f"{rank}.yaml"
-            write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name)))
+            write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name, controller)))
             paths.append(path)
         return paths
 
 
-def found_genotype(space: SearchSpace, trial: Trial, run: str) -> Genotype:
+def found_genotype(space: SearchSpace, trial: Trial, run: str, controller: str = "") -> Genotype:
     """The genotype of a trial, labelled with where it comes from."""
-    origin = Provenance(run=run, trial=trial.number, reward=trial.reward)
+    origin = Provenance(run=run, trial=trial.number, reward=trial.reward, controller=controller)
     return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 

@@ -57,7 +57,8 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
-    return run_folder.found_genotype(folder.space(folder.config()), ranked[rank - 1], folder.path.name)
+    config = folder.config()
+    return run_folder.found_genotype(folder.space(config), ranked[rank - 1], folder.path.name, config.controller.name)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

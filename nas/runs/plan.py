@@ -2,15 +2,21 @@
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from controllers.controller import random_for
-from nas.data.registry import DATASETS, peek
+from nas.data.prepared import training_side
+from nas.data.registry import peek
+from nas.data.split import planned_parts
 from nas.evaluators.registry import EVALUATORS
+from nas.evaluators.settings import FOLDER_SIDE
 from nas.runs.config import SearchConfig
 from nas.tools.hardware import Hardware
-from nas.tools.words import duration
+from nas.tools.words import duration, megabytes
+from nas.training.fitting import Choice
+from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions, size
 
@@ -18,8 +24,8 @@ TIMED_GENOTYPES = 4
 TIMED_BATCHES = 3
 
 
-def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
-    """What the search will do, one line a topic, and last how long it may take."""
+def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
+    """What the search will do, one line a topic, with what was chosen to suit the images; and last how long it may take."""
     space = load_space(config.space)
     fidelity = config.fidelity
     workers = expected_workers(config, hardware)
@@ -27,6 +33,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
         f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
         f"proposed by {config.controller.name}, seed {config.seed}",
     ]
+    lines += [f"fitted: {choice}" for choice in choices]
     if EVALUATORS[config.evaluator].needs_data:
         images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
@@ -34,6 +41,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
             f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
+        lines += _about_images(config)
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
@@ -45,8 +53,30 @@ def describe_plan(config: SearchConfig, hardware: Hardware) -> list[str]:
         else "Ray on this machine"
     )
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
+    if config.evaluator == "train" and not hardware.gpus:
+        lines.append(f"native kernels: {describe_kernels()}")
     lines.append(f"time:   {_time(config, workers)}")
     return lines
+
+
+def _about_images(config: SearchConfig) -> list[str]:
+    """How sure one reward is, and the memory that the images take."""
+    shape, side = peek(config.data), _side(config)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
+    scored = min(config.fidelity.validation_examples or validation, validation)
+    kept = scored + min(config.fidelity.train_examples or train, train)
+    error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
+    return [
+        f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / shape.classes:.3g} %",
+        f"memory: the images take {megabytes(kept * side**2 * shape.channels)}, once for all workers",
+    ]
+
+
+def _side(config: SearchConfig) -> int:
+    """The side in pixels at which children are trained."""
+    own = peek(config.data).side
+    usual = training_side(own, FOLDER_SIDE) if config.data.name == "folder" else own
+    return config.fidelity.image_size or config.data.image_size or usual
 
 
 def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
@@ -65,7 +95,7 @@ def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
 
 
 def _time(config: SearchConfig, workers: int | None) -> str:
-    if config.evaluator != "train" or workers is None or DATASETS[config.data.name].shape is None:
+    if config.evaluator != "train" or workers is None:
         return "shown once the first children have ended"
     started = time.monotonic()
     seconds = estimate_child_seconds(config)
@@ -82,14 +112,13 @@ def estimate_child_seconds(config: SearchConfig) -> float:
 
     from nas.data.dataset import ArrayPart
     from nas.data.prepared import PreparedData
-    from nas.data.split import validation_count
     from nas.evaluators.registry import build_evaluator
 
     shape = peek(config.data)
-    held_out = validation_count(shape.images, shape.classes, config.data)
-    train_images = min(config.fidelity.train_examples or shape.images, shape.images - held_out)
+    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
+    train_images = min(config.fidelity.train_examples or trained_on, trained_on)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
-    side = config.fidelity.image_size or shape.side
+    side = _side(config)
     batch = min(config.training.batch_size, train_images)
     noise = np.random.default_rng(0)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report, finite
+from nas.runs.noise import Yardstick
 
 SCHEMA = "nas.ledger/1"
 
@@ -37,13 +38,25 @@ def decode_line(line: str, number: int) -> Record:
     return record
 
 
-def opened(time: float, budget: int, rungs: Sequence[int] = (), reduction: int = 0, data: str | None = None) -> Record:
-    """A driver starts or resumes. ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum."""
+def opened(
+    time: float,
+    budget: int,
+    rungs: Sequence[int] = (),
+    reduction: int = 0,
+    data: str | None = None,
+    yardstick: Yardstick | None = None,
+) -> Record:
+    """A driver starts or resumes.
+
+    ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardstick`` what rewards are measured on.
+    """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
         record |= {"rungs": list(rungs), "reduction": reduction}
     if data is not None:
         record["data"] = data
+    if yardstick is not None:
+        record["yardstick"] = yardstick.document()
     return record
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +23,10 @@ from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.standings import best_known
 from nas.runs.state import RunState, Trial
+from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -73,9 +76,14 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     """
     check_parts(config, parts)
     space = load_space(config.space)
-    data = prepare_data(config)
-    _check_table(config)
-    return _session(create(config, path), config, space, data, watcher, parts)
+    with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
+        listed = Path(scratch) / "images.json"
+        data = prepare_data(config, listed)
+        _check_table(config)
+        folder = create(config, path)
+        if listed.is_file():
+            write_atomically(folder.images_file, listed.read_bytes())
+    return _session(folder, config, space, data, watcher, parts)
 
 
 def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
@@ -103,7 +111,7 @@ def resume(
     config, spent = _extended(folder, budget, places or {})
     check_parts(config, parts)
     space = folder.space(config)
-    data = prepare_data(config) if spent < config.budget else None
+    data = prepare_data(config, folder.images_file) if spent < config.budget else None
     if spent < config.budget:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
@@ -204,7 +212,7 @@ def _opened(
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint))
+        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data)))
         yield _Run(folder, config, space, ledger, controller, mirror)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
@@ -277,6 +285,11 @@ def check_data(state: RunState, data: "PreparedData | None") -> str | None:
             "rewards on different data cannot be compared"
         )
     return found
+
+
+def measured_on(data: "PreparedData | None") -> Yardstick | None:
+    """What the rewards of children are measured on, where they are trained on data."""
+    return None if data is None else yardstick_of(data.validation.labels)
 
 
 @contextmanager

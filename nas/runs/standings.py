@@ -10,6 +10,7 @@ from typing import Any
 from nas.errors import RunError
 from nas.runs.config import FinalistSettings
 from nas.runs.folder import RunFolder
+from nas.runs.noise import Yardstick, verdict
 from nas.runs.state import RunState, Trial
 from nas.settings.reading import validated
 
@@ -59,11 +60,18 @@ class Standings:
     ranked: tuple[Standing, ...]
     spent: int
     test: dict[str, Any] | None
+    yardstick: Yardstick | None = None
 
     @property
     def trainings(self) -> int:
         """How many trainings the stage has, done or not."""
         return len(self.ranked) * self.settings.seeds
+
+    def verdict(self) -> str | None:
+        """What must be known before trusting the order; see ``nas.runs.noise.verdict``."""
+        done = [standing for standing in self.ranked if standing.rewards]
+        spread = [(standing.deviation or 0.0) / math.sqrt(len(standing.rewards)) for standing in done]
+        return verdict([standing.mean for standing in done], self.yardstick, spread) if self.yardstick else None
 
     @property
     def tau(self) -> tuple[float, float] | None:
@@ -105,7 +113,7 @@ def read_standings(folder: RunFolder) -> Standings | None:
         raise RunError(f"{place}: the lineup names trial {missing[0]}, which the run has not completed")
     standings = [Standing(n, state.trials[n].reward or 0.0, ranks[n], tuple(rewards[n])) for n in lineup.trials]
     standings.sort(key=lambda standing: (-standing.mean, standing.proxy_rank))
-    return Standings(place, settings, tuple(standings), stage.spent, _test_reading(place))
+    return Standings(place, settings, tuple(standings), stage.spent, _test_reading(place), stage.yardstick)
 
 
 def _test_reading(place: Path) -> dict[str, Any] | None:

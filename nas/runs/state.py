@@ -9,6 +9,7 @@ from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, 
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.runs.halving import Halving
+from nas.runs.noise import Yardstick
 from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome
 
 
@@ -66,6 +67,8 @@ class RunState:
     halving: Halving = field(default_factory=Halving)
     data: str | None = None
     """Checksum of what the children are trained on, where it was recorded."""
+    yardstick: Yardstick | None = None
+    """What the rewards are measured on, where it was recorded."""
     budget: int = 0
     spent: int = 0
     """How much of the budget is used up."""
@@ -117,6 +120,8 @@ def _apply_opened(state: RunState, record: Record) -> None:
         raise ValueError(f"the reduction must be at least 2, but is {record['reduction']!r}")
     state.halving.open(rungs, record.get("reduction", 0))
     state.data = str(record["data"]) if "data" in record else state.data
+    if found := record.get("yardstick"):
+        state.yardstick = Yardstick(_count(found["images"]), _finite(found["chance"]))
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None

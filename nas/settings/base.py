@@ -14,6 +14,7 @@ def _number(value: object) -> object:
             return value
     return value
 
+
 Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 

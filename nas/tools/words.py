@@ -1,4 +1,4 @@
-"""Durations as a person says them."""
+"""Durations and sizes as a person says them."""
 
 
 def duration(seconds: float) -> str:
@@ -9,3 +9,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def megabytes(count: int) -> str:
+    """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

@@ -74,6 +74,11 @@ class TrainFolder:
         return self.path / "result.json"
 
     @property
+    def card_file(self) -> Path:
+        """What the trained network is, for people and for the Hugging Face hub."""
+        return self.path / "README.md"
+
+    @property
     def lock_file(self) -> Path:
         """Held while a process trains here."""
         return self.path / "train.lock"
@@ -140,6 +145,60 @@ class TrainFolder:
         """Add a line to the log."""
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
+
+
+WHICH = ("best", "last")
+"""Weights that a training keeps."""
+
+
+def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFolder | None]:
+    """The file of weights that is meant, and the training whose folder it lies in, where it does.
+
+    Args:
+        source: a training's folder, its name under trained/, ``last`` for the newest training, or a file of weights.
+        which: ``best`` or ``last`` weights of a folder.
+
+    Raises:
+        ConfigError: ``which`` is neither.
+        RunError: there is no such training or file, or the training has no weights yet.
+    """
+    if which not in WHICH:
+        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}")
+    path = Path(source)
+    if path.is_file():
+        around = TrainFolder(path.parent)
+        return path, around if around.exists() and path in (around.best_file, around.last_file) else None
+    place = _find_training(path)
+    file = place.best_file if which == "best" else place.last_file
+    if not file.is_file():
+        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
+    return file, place
+
+
+def _find_training(path: Path) -> TrainFolder:
+    trained = [TrainFolder(file.parent) for file in sorted(DEFAULT_ROOT.glob("*/best.safetensors"))]
+    if str(path) == "last" and not path.exists():
+        if not trained:
+            raise RunError(f"there is no training in {DEFAULT_ROOT}/ yet: `nas train` begins one; others are named by their folder")
+        return max(trained, key=lambda place: place.best_file.stat().st_mtime_ns)
+    for place in (TrainFolder(path), TrainFolder(DEFAULT_ROOT / path)):
+        if place.exists():
+            if (place.path / "ledger.jsonl").exists():
+                raise RunError(f"{path}: this is a search, whose children's weights are not kept: train its best cell, `nas train {path}`")
+            place.config()  # a message of its own where this is no such folder
+            return place
+    known = ", ".join(str(place.path) for place in trained[-5:]) or "none"
+    raise RunError(
+        f"{path}: there is no such trained network; name the folder of a training, `last`, or a file of weights "
+        f"(.safetensors); the latest in {DEFAULT_ROOT}/: {known}"
+    )
+
+
+def test_facts(test: object) -> dict[str, int | float]:
+    """What a result says of its reading of the test set, as facts of a network's description; none where it has not been read."""
+    numbers = test if isinstance(test, dict) else {}
+    kept = {"top1": float, "top5": float, "images": int}
+    return {f"test_{key}": numbers[key] for key, type_ in kept.items() if isinstance(numbers.get(key), type_)}
 
 
 def config_yaml(config: TrainConfig) -> str:

@@ -1,11 +1,13 @@
 """Says what a training will do, about how long it takes, and how it ended, in lines for a person."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
 from nas.tools.words import duration
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
+from nas.training.fitting import Choice
 from nas.training.recipe import Recipe
 from nas.training.session import TrainResult, build_for_training, make_trainer, train_steps_seconds
 from nas.training.trainer import Trainer, image_side
@@ -17,8 +19,10 @@ SCORING_SHARE = 0.35
 """Time of scoring an image as a share of training on it."""
 
 
-def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, timed: bool) -> list[str]:
-    """What will be trained, how, where and (where ``timed``: the data are loaded for that) how long it takes.
+def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, choices: Sequence[Choice], timed: bool) -> list[str]:
+    """What will be trained, how, where, what of it was chosen to suit the images; and how long it takes, where ``timed``.
+
+    The data are loaded for that.
 
     Raises:
         UserError: something cannot be used as asked.
@@ -28,6 +32,7 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, tim
         f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
+        *(f"fitted: {choice}" for choice in choices),
     ]
     if config.weights is not None:
         lines.append(f"start:  {_starting_weights(Path(config.weights))}")

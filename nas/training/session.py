@@ -4,24 +4,27 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
+from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
+from nas.data.registry import DATASETS
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
+from nas.networks.card import Loading, write_card
 from nas.networks.description import NetworkDescription
-from nas.networks.weights.described import load_into, write_described
+from nas.networks.weights.described import load_into, without_auxiliary, write_described
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import in_our_names
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
-from nas.training.folder import TrainFolder, config_yaml, differences
+from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
 from nas.training.scoring import Scores
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
@@ -33,6 +36,13 @@ TIMED_SECONDS = 5.0
 """Longest that an estimate times steps before it makes do with those it has."""
 CURVES_EVERY = 60.0
 """Seconds between two drawings of the curves while a training goes on."""
+LOADING = """
+import nas
+
+network = nas.load_network(".")  # the folder of this file; a torch.nn.Module in evaluation mode
+print(nas.predict(network, ["image.jpg"]).labels)
+""".strip()
+"""How a trained network is loaded, for its card."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +237,7 @@ class _Session:
     ) -> None:
         self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
         self.data = data or prepare(config.data, preparation(config), index_file=place.images_file, progress=watcher.on_files)
+        self.images = fingerprint(listed_digests(place.images_file)[0]) if place.images_file.is_file() else ""
         known = place.config()
         if workers.rank == 0 and known.data != config.data:  # the images are elsewhere now, and are the same: that has just been checked
             write_atomically(place.config_file, config_yaml(known.model_copy(update={"data": config.data})))
@@ -254,6 +265,8 @@ class _Session:
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
             self._draw()
+            if test is not None:
+                self._write_card(test)
             write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
@@ -282,6 +295,11 @@ class _Session:
         assert self.data.test is not None
         return trainer.score(self.data.test)
 
+    def _write_card(self, test: Scores) -> None:
+        described = without_auxiliary(self._description(self.trainer.position.best_epoch))
+        described = replace(described, facts={**described.facts, **test_facts(asdict(test))})
+        write_card(self.place.path, described, Loading("this training", "nas-engine", LOADING))
+
     def _description(self, epoch: int) -> NetworkDescription:
         recipe, data, record = self.config.recipe, self.data, self.trainer.position.history[epoch - 1]
         skeleton = trained_skeleton(skeleton_of(self.config), recipe)
@@ -290,12 +308,18 @@ class _Session:
         facts: dict[str, str | int | float] = {
             "recipe": recipe.name,
             "data": data.name,
+            "train_images": len(data.train),
+            "validation_images": len(data.validation),
             "epoch": epoch,
             "validation_top1": record.validation_top1,
             # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
             "crop_fraction": data.crop_fraction,
             "interpolation": data.interpolation,
+            **({"images": self.images} if self.images else {}),  # so that `nas evaluate` knows them again
         }
+        address = DATASETS[self.config.data.name].hub
+        if address:
+            facts["hub_dataset"] = address
         return NetworkDescription(architecture, data.mean, data.std, data.class_names, facts)
 
     def _result(self, ending: Ending, test: Scores | None, detail: str) -> TrainResult:

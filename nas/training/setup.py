@@ -1,8 +1,9 @@
 """From what a person asks for (a genotype, a data set, a recipe, sizes) to what is trained, and where. No torch, no ray."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from nas.data.prepared import training_side
 from nas.data.registry import DATASETS, peek
 from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
-from nas.networks.architecture import default_skeleton, with_size
+from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
+from nas.training.fitting import FITTED_RECIPE, Amount, Choice, amount_of, fit_network, fit_recipe, fit_side, own_images
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
@@ -36,6 +38,8 @@ class Request:
     skeleton: str | None = None
     cells: int | None = None
     filters: int | None = None
+    sized: bool = False
+    """Whether the caller solves for the network's size: then it is not cut down to the images."""
     data: dict[str, Any] | None = None
     recipe: str = "fast"
     recipe_flags: dict[str, Any] | None = None
@@ -43,8 +47,22 @@ class Request:
     settings: dict[str, Any] | None = None
 
 
-def configure(request: Request) -> tuple[Genotype, TrainConfig]:
-    """The genotype and the effective configuration.
+@dataclass(frozen=True)
+class Fitted:
+    """How is trained and on what, with what was chosen to suit the images (``nas.training.fitting``).
+
+    ``image_size`` is as asked or as fitted; None leaves it to the images and the recipe.
+    """
+
+    recipe: Recipe
+    data: DataSettings
+    image_size: int | None
+    amount: Callable[[], Amount]
+    choices: tuple[Choice, ...]
+
+
+def configure(request: Request) -> tuple[Genotype, TrainConfig, tuple[Choice, ...]]:
+    """The genotype, the effective configuration, and what of it was chosen to suit the images.
 
     ``--set`` names a setting of the recipe (``optimizer.learning_rate``) or, with ``data.`` in front, of the data.
 
@@ -53,26 +71,59 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig]:
     """
     genotype = request.genotype
     assert genotype is not None
-    recipe, data = recipe_and_data(request)
-    settings = _given(request.settings)
-    name, skeleton = choose_skeleton(genotype, request, lambda: settings.get("image_size") or planned_side(data, recipe))
+    fitted = fit_request(request)
+    name, skeleton, choices = _fit_skeleton(genotype, request, fitted)
     document = {
         "skeleton": skeleton_document(skeleton, name),
-        "data": data.model_dump(),
-        "recipe": recipe.model_dump(),
+        "data": fitted.data.model_dump(),
+        "recipe": fitted.recipe.model_dump(),
         "threads": detect().cores,
-        **settings,
+        **_given(request.settings),
+        "image_size": fitted.image_size,
     }
-    return genotype, validated(TrainConfig, document)
+    return genotype, validated(TrainConfig, document), fitted.choices + choices
 
 
-def recipe_and_data(request: Request) -> tuple[Recipe, DataSettings]:
-    """How is trained and on what: flags and ``--set`` assignments each in their place. Raises UserError."""
+def fit_request(request: Request) -> Fitted:
+    """Recipe, data and resolution: flags and ``--set`` assignments each in their place, and what nobody said as suits the images.
+
+    Raises:
+        UserError: a name or a value breaks a rule, or the data set cannot be used.
+    """
     assigned = parse_assignments(request.assignments)
-    for_data = {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
     for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
-    recipe = load_recipe(request.recipe, {**for_recipe, **_given(request.recipe_flags)})
-    return recipe, data_settings(request.own_data, request.data, for_data)
+    said = {**for_recipe, **_given(request.recipe_flags)}
+    recipe, data = load_recipe(request.recipe, said), data_settings(request.own_data, request.data, assigned_data(assigned))
+    amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
+    choices: tuple[Choice, ...] = ()
+    if request.recipe == FITTED_RECIPE:
+        choices = fit_recipe(recipe, amount(), said)
+        recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in choices}, **said})
+    if side is None and own_images(data) and (fitted := fit_side(amount(), recipe, detect())):
+        side, choices = fitted.value, (*choices, fitted)
+    return Fitted(recipe, data, side, amount, choices)
+
+
+def _fit_skeleton(genotype: Genotype, request: Request, fitted: Fitted) -> tuple[str, Skeleton, tuple[Choice, ...]]:
+    """The skeleton with its name; of a size that suits own images where nobody says one."""
+    data, recipe, amount = fitted.data, fitted.recipe, fitted.amount
+
+    def side() -> int:
+        return fitted.image_size or planned_side(data, recipe)
+
+    name, skeleton = choose_skeleton(genotype, request, side)
+    sized = request.sized or request.skeleton or request.cells or request.filters
+    if sized or request.recipe != FITTED_RECIPE or not own_images(data):
+        return name, skeleton, ()
+    whole = Architecture(genotype, skeleton, name, amount().classes, 3, side())
+    chosen, choice = fit_network(whole, recipe, amount(), detect())
+    return name, chosen.skeleton, (choice,) if choice else ()
+
+
+def assigned_data(assignments: Sequence[str] | Overrides) -> dict[str, Any]:
+    """What ``--set`` says of the data. Raises ConfigError."""
+    assigned = parse_assignments(assignments)
+    return {name.removeprefix("data."): value for name, value in assigned.items() if name.startswith("data.")}
 
 
 def data_settings(own: DataSettings | None, flags: dict[str, Any] | None, assigned: dict[str, Any]) -> DataSettings:

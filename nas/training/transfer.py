@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.data.layouts import is_data_file
 from nas.data.registry import DATASETS, peek
 from nas.errors import ConfigError, DataError
 from nas.networks.architecture import Architecture
@@ -13,7 +14,8 @@ from nas.networks.scaling import describe_shape, read_target, scale_to
 from nas.settings.reading import Overrides, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
-from nas.training.setup import Request, configure, planned_side
+from nas.training.fitting import MANY, Choice, amount_of
+from nas.training.setup import Request, assigned_data, configure, data_settings, planned_side
 from search_spaces.genotype import Genotype
 
 ALIASES = {"mobile": "nasnet-mobile", "large": "nasnet-large", "cifar": "nasnet-cifar"}
@@ -51,12 +53,15 @@ class Wish:
     assignments: Sequence[str] | Overrides = ()
     settings: dict[str, Any] = field(default_factory=dict)
     workers: int = 1
+    imagenet: bool = False
+    """Whether the data are ImageNet's, however many of them there are."""
 
 
-def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
-    """The genotype, the configuration, and in words which network was chosen.
+def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Choice, ...]]:
+    """The genotype, the configuration, in words which network was chosen, and what was chosen to suit the images.
 
-    With a target (``--macs``, ``--params``) N and F are solved for, those given kept.
+    With a target (``--macs``, ``--params``) N and F are solved for, those given kept. Where no recipe is named, many images are
+    trained on by the one that the skeleton was published with, few by one whose length follows their number.
 
     Raises:
         UserError: a name or a value breaks a rule.
@@ -64,6 +69,7 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
     target = read_target(wish.macs, wish.params)
     name = ALIASES.get(wish.skeleton or "", wish.skeleton)
     threads = wish.settings.get("threads") or max(1, detect().cores // wish.workers)
+    few = not wish.imagenet and amount_of(data_settings(None, wish.data, assigned_data(wish.assignments))).train < MANY
     request = Request(
         genotype=wish.genotype,
         skeleton=name,
@@ -72,19 +78,20 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str]:
         data=wish.data,
         recipe=wish.recipe or "fast",
         recipe_flags=wish.recipe_flags,
-        assignments=wish.assignments if wish.recipe else (),
+        assignments=wish.assignments if wish.recipe or few else (),
+        sized=target is not None,
         settings={**wish.settings, "threads": threads},
     )
-    genotype, config = configure(request)
-    if wish.recipe is None:
+    genotype, config, choices = configure(request)
+    if wish.recipe is None and not few:
         published = default_recipe(config.skeleton["name"])
-        genotype, config = configure(replace(request, recipe=published, assignments=wish.assignments))
+        genotype, config, choices = configure(replace(request, recipe=published, assignments=wish.assignments))
     architecture = planned_architecture(genotype, config)
     if target is None:
-        return genotype, config, f"{architecture.name}: {describe_shape(architecture)}"
+        return genotype, config, f"{architecture.name}: {describe_shape(architecture)}", choices
     scaled = scale_to(architecture, target, cells=wish.cells, filters=wish.filters)
     skeleton = skeleton_document(scaled.architecture.skeleton, config.skeleton["name"])
-    return genotype, validated(TrainConfig, {**config.model_dump(), "skeleton": skeleton}), str(scaled)
+    return genotype, validated(TrainConfig, {**config.model_dump(), "skeleton": skeleton}), str(scaled), choices
 
 
 def planned_architecture(genotype: Genotype, config: TrainConfig) -> Architecture:
@@ -114,8 +121,10 @@ def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(data_dir))}
     if Path(to).expanduser().is_dir():
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(to).expanduser().resolve())}
+    if is_data_file(Path(to).expanduser()):
+        return {"data.name": "folder", "data.root": str(Path(to).expanduser().resolve())}
     names = ", ".join(name for name in DATASETS if name != "folder")
-    raise ConfigError(f"--to must be imagenet, {names} or an existing folder of images, but got {to!r}")
+    raise ConfigError(f"--to must be imagenet, {names} or an existing folder or file of images, but got {to!r}")
 
 
 def find_ilsvrc(root: Path) -> str:

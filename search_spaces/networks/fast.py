@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from search_spaces.native import library
-from search_spaces.native.operators import Chain, Unit, Window, run_chain
+from search_spaces.networks.native import library
+from search_spaces.networks.native.operators import Chain, Unit, Window, run_chain
 
 RELU = nn.ReLU()
 """Stands for a ReLU among layers that have no module for theirs."""

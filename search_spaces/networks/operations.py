@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from search_spaces import vocabulary
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Edge
-from search_spaces.native.operators import Window, run_pool, same_padding
 from search_spaces.networks import fast
 from search_spaces.networks.blocks import BLOCKS, build_block
 from search_spaces.networks.convolution import Conv2d
+from search_spaces.networks.native.operators import Window, run_pool, same_padding
 from search_spaces.skeletons import Conventions
 
 
@@ -316,9 +316,7 @@ def _dilated(kernel: int, channels_in: int, channels_out: int, stride: int, laye
 
 def _relu_last(kernel: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
     """NAS-Bench-101's order: convolution, batch norm, ReLU (Ying et al. 2019, arXiv 1902.09635, section 2.1)."""
-    return Sequential(
-        layers.conv(channels_in, channels_out, kernel, stride), layers.norm(channels_out), FreshReLU(), activated=False
-    )
+    return Sequential(layers.conv(channels_in, channels_out, kernel, stride), layers.norm(channels_out), FreshReLU(), activated=False)
 
 
 def _zero(channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:

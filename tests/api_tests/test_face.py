@@ -114,7 +114,7 @@ def test_a_search_works_in_a_thread_and_beside_an_event_loop(tmp_path: Path, cap
         (lambda: nas.train("nasnet-a", resume="x"), "no genotype"),
         (lambda: nas.train(resume="x", epochs=3, settings={"epochs": 2}), "got --epochs, --set"),
         (lambda: nas.evaluate("nowhere"), "no such"),
-        (lambda: nas.predict("nowhere", []), "no such weights"),
+        (lambda: nas.predict("nowhere", []), "no such trained network"),
         (lambda: nas.compare(["nasnet-a", "darts-v1"]), "size"),
         (lambda: nas.transfer("nasnet-a", "nowhere"), "existing folder"),
         (lambda: nas.export("nasnet-a", "onyx"), "onnx"),

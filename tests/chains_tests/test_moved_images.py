@@ -9,6 +9,7 @@ from support.image_trees import CLASSES, make_tree, picture
 
 from nas.data.prepared import prepare
 from nas.errors import ConfigError, DataError
+from nas.runs.folder import RunFolder
 from nas.training.config import preparation
 from nas.training.folder import TrainFolder
 from nas.training.session import Watcher, train_network
@@ -33,7 +34,7 @@ def planned(folder: Path):
     from nas.api.wishes import training_wish
 
     given = {"data": folder / "images", "epochs": 2, "batch_size": 16, "image_size": 16, "threads": 1, "cells": 1, "filters": 2}
-    genotype, config, _ = training_wish("nasnet-a", {**given, "output": folder / "net"})
+    genotype, config, *_ = training_wish("nasnet-a", {**given, "output": folder / "net"})
     return genotype, config
 
 
@@ -95,7 +96,7 @@ def test_a_search_refuses_other_images_and_finds_moved_ones(tmp_path, monkeypatc
     nas(["resume", "run", "--data-dir", "elsewhere"], tmp_path, monkeypatch)
     picture(1, 77).save(tmp_path / "elsewhere" / "train" / CLASSES[0] / "000.jpg")
     (tmp_path / "run" / "config.yaml").write_text((tmp_path / "run" / "config.yaml").read_text().replace("budget: 3", "budget: 4"))
-    with pytest.raises(DataError, match="a run must go on with the images it began with"):
+    with pytest.raises(DataError, match="a search or a training must go on with the images it began with"):
         nas(["resume", "run"], tmp_path, monkeypatch)
 
 
@@ -108,3 +109,37 @@ def test_the_fingerprint_knows_files_from_pixels(tmp_path):
     assert first == prepare(config.data, wanted).fingerprint()
     picture(1, 77).save(tmp_path / "images" / "train" / CLASSES[0] / "000.jpg")
     assert first != prepare(config.data, wanted).fingerprint()
+
+
+SEARCH = ["search", "--preset", "cpu", "--runner", "local", "--budget", "1", "--epochs", "1", "--cells", "1", "--filters", "2"]
+
+
+def test_a_search_goes_on_with_the_images_it_began_with(tmp_path, monkeypatch):
+    make_tree(tmp_path / "images", train=8, damaged=False)
+    small = ["--set", "fidelity.image_size=8", "--set", "finalists=null", "--controller", "random"]
+    nas([*SEARCH, "--data", str(tmp_path / "images"), *small, "--run", "found"], tmp_path, monkeypatch)
+    listed = json.loads((tmp_path / "found" / "images.json").read_text())
+    assert len(listed["files"]) == 3 * (8 + 6)
+    resumed = ["search", "--resume", "found", "--budget", "2"]
+    with pytest.raises(ConfigError, match="the data set that this began with is folder, but --data names digits"):
+        nas([*resumed, "--data", "digits"], tmp_path, monkeypatch)
+
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"must exist, but .*images does not"):
+        nas(resumed, tmp_path, monkeypatch)
+    file = tmp_path / "elsewhere" / "train" / CLASSES[0] / "000.jpg"
+    kept = file.read_bytes()
+    picture(1, 77).save(file)
+    with pytest.raises(DataError, match=r"a search or a training must go on with the images.* 1 changed \(train/n01/000.jpg\)"):
+        nas([*resumed, "--data", "elsewhere"], tmp_path, monkeypatch)
+    file.write_bytes(kept)
+    nas([*resumed, "--data", "elsewhere"], tmp_path, monkeypatch)
+    assert RunFolder(tmp_path / "found").state().spent == 2
+    assert RunFolder(tmp_path / "found").config().data.root == str(tmp_path / "elsewhere")
+
+
+def test_a_search_that_is_refused_leaves_no_folder(tmp_path, monkeypatch):
+    make_tree(tmp_path / "images", train=1, val=1, damaged=False)
+    with pytest.raises(DataError):
+        nas([*SEARCH, "--data", str(tmp_path / "images"), "--run", "found"], tmp_path, monkeypatch)
+    assert not (tmp_path / "found").exists()

@@ -15,9 +15,7 @@ SEARCH = ["search", "--preset", "laptop", "--runner", "local", "--controller", "
 @pytest.mark.parametrize(
     ("failures", "code"), [("{}", 0), ("{diverged: 0.3}", 0), ("{diverged: 0.7}", 3), ("{diverged: 0.4, exception: 0.4}", 3)]
 )
-def test_a_search_most_of_whose_children_failed_says_so(
-    failures: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_most_of_whose_children_failed_says_so(failures: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(main.app, [*SEARCH, "--budget", "12", "--set", f"synthetic.failures={failures}"])
     assert ended.exit_code == code, ended.output

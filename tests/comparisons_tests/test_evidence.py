@@ -4,7 +4,6 @@ Seeds are fixed, so a result can only change with the code (or with a machine's 
 standard errors away from none.
 """
 
-
 import numpy as np
 import pytest
 from support.paths import SHARED_DATA

@@ -18,6 +18,8 @@ from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.data.split import split
 from nas.errors import DataError
 from nas.networks.description import skeleton_document
+from nas.tools.hardware import Hardware
+from nas.training import setup
 from nas.training.config import TrainConfig
 from nas.training.recipe import Recipe, load_recipe, recipe_names
 from nas.training.session import train_network
@@ -132,11 +134,12 @@ def test_training_on_a_damaged_folder_runs_to_its_end_and_resumes_from_its_index
     result = train_network(load_reference("convnext"), settings, tmp_path / "run")
     assert result.ending is Ending.FINISHED and result.test is not None and result.test.images == 18
     listed = json.loads((tmp_path / "run/images.json").read_text())
-    assert sum(bool(file[-1]) for file in listed["files"].values()) == 4
+    assert sum(bool(file[5]) for file in listed["files"].values()) == 4
     assert len(load_folder(str(tree), tmp_path / "run/images.json").train) == 64
 
 
-def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
+def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "detect", lambda: Hardware(8, 64, ("a GPU",)))
     large = make_tree(tmp_path / "large", train=4, val=1, side=200, damaged=False)
     found = {}
     for name, root in (("small", tree), ("large", large)):
@@ -152,6 +155,10 @@ def test_the_skeleton_follows_the_images(tree: Path, tmp_path: Path) -> None:
         ("large", "resnext-32x4d"): "resnet-50",
     }
     assert training_side(peek(DataSettings(name="folder", root=str(large))).side, LARGE_SIDE) == 224
+    monkeypatch.setattr(setup, "detect", lambda: Hardware(2, 16, ()))
+    _, config, choices = configure(Request(load_reference("nasnet-a"), data={"data.name": "folder", "data.root": str(large)}))
+    assert (config.image_size, config.skeleton["name"]) == (48, "nasnet-cifar")
+    assert {"image_size", "network"} <= {choice.setting for choice in choices}
 
 
 def test_a_val_folder_without_classes_is_explained(tmp_path: Path) -> None:

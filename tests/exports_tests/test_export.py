@@ -10,12 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.paths import ROOT
 from typer.testing import CliRunner
 
 from nas.cli.main import app
+from nas.data.pixels import fit, read_image
 from nas.errors import ConfigError, UserError
 from nas.exports import formats, verify
 from nas.exports.formats import FORMATS, export_files, export_text, format_named
@@ -151,6 +154,32 @@ def test_other_spaces_operations_at_any_stride_and_width(name: str, conventions:
     agree(handover(Genotype(cell, cell), NASNetSkeleton(1, 5, conventions=conventions)), tmp_path / "net.py")
 
 
+def test_an_exported_file_reads_every_kind_of_image_as_training_does(tmp_path: Path) -> None:
+    given = small()
+    (tmp_path / "net.py").write_text(python_source(given))
+    spec = importlib.util.spec_from_file_location("net", tmp_path / "net.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    rng = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    colours = Image.fromarray(rng.integers(256, size=(20, 30, 3), dtype=np.uint8))
+    white = Image.merge("LA", [Image.new("L", (30, 20), 255), colours.split()[0]])
+    colours.save(tmp_path / "turned.png", exif=turned)
+    colours.convert("CMYK").save(tmp_path / "cmyk.tiff")
+    white.save(tmp_path / "white.png")
+    for name, top in (("fractions", 1), ("kelvins", 300), ("negative", -3)):
+        Image.fromarray((top - rng.random((20, 30))).astype(np.float32)).save(tmp_path / f"{name}.tiff")
+    Image.fromarray(rng.integers(4096, size=(1, 900), dtype=np.uint16)).save(tmp_path / "long.png")
+    for file in sorted({*tmp_path.glob("*.png"), *tmp_path.glob("*.tiff")}):
+        expected = fit(read_image(file), 3, 16, given.crop_fraction, given.interpolation)
+        np.testing.assert_array_equal(module.read_image(str(file))[0].permute(1, 2, 0).numpy(), expected, err_msg=file.name)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "turned.png").read_bytes()[:900])
+    with pytest.raises(ValueError, match="truncated"):
+        module.read_image(str(tmp_path / "cut.png"))
+
+
 def test_only_what_is_used_stands_in_the_file(tmp_path: Path) -> None:
     source = python_source(handover(load_reference("convnext"), SMALL_CONVNEXT))
     assert "SeparableConvolution" not in source
@@ -186,7 +215,7 @@ def test_the_file_classifies_images_on_the_command_line(tmp_path: Path) -> None:
 
     given = trained(small(class_names=("ant", "bee", "cat", "dog", "eel")))
     files, found = export_files(given, format_named("python"), tmp_path / "net.py")
-    assert [path.name for path in files] == ["net.py", "net.safetensors"]
+    assert [path.name for path in files] == ["net.py", "net.safetensors", "README.md"]
     assert "in a process without this package" in found
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     run = subprocess.run(
@@ -222,7 +251,7 @@ def test_a_file_that_needs_this_package_does_not_pass(tmp_path: Path, monkeypatc
 def test_timm_makes_the_model_with_features_and_other_classes(genotype: str, skeleton: Skeleton, tmp_path: Path) -> None:
     given = trained(handover(load_reference(genotype), skeleton))
     files, found = export_files(given, format_named("timm"), tmp_path / "found_net.py")
-    assert [path.name for path in files] == ["found_net.py", "found_net.safetensors"]
+    assert [path.name for path in files] == ["found_net.py", "found_net.safetensors", "README.md"]
     assert "feature maps" in found  # logits and maps were compared in a process without this package
     name = genotype.replace("-", "_")
     script = f"""
@@ -256,39 +285,64 @@ def test_timms_file_must_be_importable(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- programs
 
 
-def test_torch_export_takes_any_batch(tmp_path: Path) -> None:
+def test_torch_export_takes_any_batch_and_size(tmp_path: Path) -> None:
     given = trained(handover(load_reference("resnext-2x64d"), SMALL_RESIDUAL))
     files, found = export_files(given, format_named("torch-export"), tmp_path / "net.pt2")
     assert "people you trust only" in found
     extra = {"network.json": ""}
     program = torch.export.load(files[0], extra_files=extra).module()
-    images = torch.randn(5, 3, 16, 16)
-    torch.testing.assert_close(program(images), given.network()(images), rtol=1e-5, atol=1e-5)
+    for images in (torch.randn(5, 3, 16, 16), torch.randn(1, 3, 23, 40)):
+        torch.testing.assert_close(program(images), given.network()(images), rtol=1e-5, atol=1e-5)
     assert json.loads(extra["network.json"])["classes"] == 5
 
 
 @pytest.mark.parametrize("given", [handover(load_reference("convnext"), SMALL_CONVNEXT, class_names=tuple("abcde"))], ids=["convnext"])
 def test_onnxruntime_computes_the_same(given: Handover, tmp_path: Path) -> None:
-    check_onnx(given, tmp_path)
+    check_onnx(given, tmp_path, "any batch, height and width, by onnxruntime", (23, 40))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("genotype", ["nasnet-a", "amoebanet-a", "darts-v2"])
-def test_onnxruntime_computes_the_same_for_cells(genotype: str, tmp_path: Path) -> None:
-    check_onnx(small(genotype), tmp_path)
+@pytest.mark.parametrize(("genotype", "side"), [("nasnet-a", 16), ("nasnet-a", 19), ("amoebanet-a", 16), ("darts-v2", 16)])
+def test_onnxruntime_computes_the_same_for_cells(genotype: str, side: int, tmp_path: Path) -> None:
+    given = handover(load_reference(genotype), NASNetSkeleton(1, 4), side)
+    said = f"heights and widths of {side} pixels and multiples of 4 more or less, by onnxruntime"
+    check_onnx(given, tmp_path, said, (side + 20, side - 4))
 
 
-def check_onnx(given: Handover, folder: Path) -> None:
+def test_a_cells_program_takes_the_sides_that_leave_as_much_over(tmp_path: Path) -> None:
+    cell = CellGenotype((Node((Edge(1, "max_pool_3x3"), Edge(0, "sep_conv_3x3"))),), (2,))
+    given = trained(handover(Genotype(cell), NASNetSkeleton(1, 3), 15))
+    files, found = export_files(given, format_named("torch-export"), tmp_path / "net.pt2")
+    assert "heights and widths of 15 pixels and multiples of 4 more or less" in found
+    program, images = torch.export.load(files[0]).module(), torch.randn(3, 3, 23, 35)
+    torch.testing.assert_close(program(images), given.network()(images), rtol=1e-5, atol=1e-5)
+
+
+def test_where_sides_cannot_be_freed_they_are_fixed_and_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = trained(handover(load_reference("resnext-2x64d"), SMALL_RESIDUAL))
+    forward = type(given.network()).forward
+
+    def numbers(self: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        return forward(self, images) + float(images.shape[2] - 16)  # a Python number: the size becomes a constant
+
+    monkeypatch.setattr(type(given.network()), "forward", numbers)
+    files, found = export_files(given, format_named("torch-export"), tmp_path / "net.pt2")
+    assert "for any batch of 16×16 pixels (its sides could not be freed: " in found
+    assert torch.export.load(files[0]).module()(torch.zeros(3, 3, 16, 16)).shape == (3, 5)
+
+
+def check_onnx(given: Handover, folder: Path, said: str, sides: tuple[int, int]) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     path = folder / "net.onnx"
     _, found = export_files(given, format_named("onnx"), path)
-    assert "by onnxruntime, for 1 and 3 images" in found
-    assert [p.name for p in folder.iterdir()] == ["net.onnx"]  # weights inside
+    assert said in found
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "net.onnx"]  # weights inside
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    images = torch.randn(4, 3, 16, 16)
-    with torch.inference_mode():
-        expected = given.network()(images)
-    torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), expected, rtol=1e-3, atol=1e-3)
+    side = given.architecture.image_size
+    for images in (torch.randn(4, 3, side, side), torch.randn(1, 3, *sides)):
+        with torch.inference_mode():
+            expected = given.network()(images)
+        torch.testing.assert_close(torch.from_numpy(session.run(None, {"images": images.numpy()})[0]), expected, rtol=1e-3, atol=1e-3)
     described = json.loads(onnx.load(path).metadata_props[0].value)
     assert described["mean"] == [0.5, 0.4, 0.3]
     assert described["class_names"] == list(given.class_names)

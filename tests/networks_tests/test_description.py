@@ -28,7 +28,7 @@ def described(genotype: str = "nasnet-a", skeleton: str = "nasnet-cifar") -> Net
 
 @pytest.mark.parametrize(
     ("genotype", "skeleton"),
-    [("nasnet-a", "nasnet-mobile"), ("darts-v2", "darts-cifar"), ("convnext", "convnext-t"), ("resnext-8x64d", "resnet-50")]
+    [("nasnet-a", "nasnet-mobile"), ("darts-v2", "darts-cifar"), ("convnext", "convnext-t"), ("resnext-8x64d", "resnet-50")],
 )
 def test_a_weights_file_keeps_the_description(genotype: str, skeleton: str, tmp_path: Path) -> None:
     description = described(genotype, skeleton)

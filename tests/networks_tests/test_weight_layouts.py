@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from nas.cli.main import app
 from nas.data.batches import Resident, scoring_batches
 from nas.data.prepared import prepare
+from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError
 from nas.networks.description import skeleton_document
@@ -115,8 +116,10 @@ def test_evaluate_scores_a_timm_file_as_timm_would(place: Path) -> None:
     )
     weights = read_weights(place / "timm.safetensors")
     description = describe_weights(weights, load_reference("convnext"), {"skeleton": "convnext-t", "image_size": 32})
-    loaded = _prepared(DataSettings(**data), description, 32, None)  # type: ignore[arg-type]
-    assert loaded.mean == (0.485, 0.456, 0.406)
+    dataset = load_dataset(DataSettings(**data))  # type: ignore[arg-type]
+    assert dataset.test is not None
+    loaded = _prepared(dataset, dataset.test, description, 32)
+    assert loaded.mean == (0.485, 0.456, 0.406) and loaded.test is not None
     theirs = timm.create_model("convnext_tiny", num_classes=3).eval()
     theirs.load_state_dict(weights, strict=True)
     expected = score(theirs, scoring_batches(loaded, loaded.test, Resident(torch.device("cpu"))))
@@ -192,7 +195,7 @@ def test_a_training_starts_from_a_timm_file_of_other_classes(place: Path) -> Non
         image_size=32,
         weights=str(place / "other.safetensors"),
     )
-    said = "\n".join(describe_training(genotype, config, place / "trained", timed=False))
+    said = "\n".join(describe_training(genotype, config, place / "trained", (), timed=False))
     assert "other.safetensors (weights of ConvNeXt as timm names it, converted)" in said
     network = build_for_training(genotype, config, prepare(config.data, recipe.preparation(image_size=32)))
     theirs = read_weights(place / "other.safetensors")

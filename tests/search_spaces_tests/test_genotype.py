@@ -60,9 +60,10 @@ def test_random_genotypes_survive_yaml_and_json(seed: int) -> None:
 
 def test_labels_survive_and_do_not_make_genotypes_different() -> None:
     plain = random_genotype(0)
-    labelled = Genotype(plain.normal, plain.reduction, name="été", space="nasnet", provenance=Provenance("run-1", 7, 0.5))
+    origin = Provenance("run-1", 7, 0.5, "local-search")
+    labelled = Genotype(plain.normal, plain.reduction, name="été", space="nasnet", provenance=origin)
     again = parse(to_yaml(labelled))
-    assert (again.name, again.space, again.provenance) == ("été", "nasnet", Provenance("run-1", 7, 0.5))
+    assert (again.name, again.space, again.provenance) == ("été", "nasnet", origin)
     assert again == plain and hash(again) == hash(plain)
     assert parse(to_json(Genotype(plain.normal, provenance=Provenance("r", 0)))).provenance == Provenance("r", 0, None)
 

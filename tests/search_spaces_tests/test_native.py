@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from search_spaces.genotype import Edge
-from search_spaces.native import library
+from search_spaces.networks.native import library
 from search_spaces.networks import fast
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cell import State

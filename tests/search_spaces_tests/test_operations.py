@@ -104,9 +104,7 @@ def test_pooling_pads_as_tensorflow_and_leaves_the_padding_out(kernel: int, stri
 @pytest.mark.parametrize("sides", [(8, 8), (7, 7), (9, 6), (2, 3), (1, 1)])
 def test_an_even_window_pads_as_tensorflow_in_every_tradition(stride: int, sides: tuple[int, int], layers: Layers) -> None:
     x = state(4, *sides)
-    torch.testing.assert_close(
-        Pooling("max", 2, 4, 4, stride, layers)(x), F.max_pool2d(padded(x, 2, stride, 1, -torch.inf), 2, stride)
-    )
+    torch.testing.assert_close(Pooling("max", 2, 4, 4, stride, layers)(x), F.max_pool2d(padded(x, 2, stride, 1, -torch.inf), 2, stride))
 
 
 def test_the_average_of_ones_is_one_except_under_timms_convention() -> None:

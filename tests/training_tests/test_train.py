@@ -234,12 +234,12 @@ def test_weights_and_genotype_given_apart(uninterrupted: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"part": "exam"}, ConfigError, "--part must be one of test, validation, train"),
+        ({"part": "exam"}, ConfigError, "--part must be one of test, validation, train, all"),
         ({"which": "worst"}, ConfigError, "--which must be one of best, last"),
         ({"data": {"data.name": "synthetic"}}, ConfigError, "takes images of 1 channels, but those of synthetic have 3"),
         ({"data": {"data.root": "."}, "source": "best.safetensors"}, ConfigError, "name it with --data"),
         ({"source": "best.safetensors"}, ConfigError, "needs the data"),
-        ({"source": "nowhere"}, WeightsError, "no such folder or file"),
+        ({"source": "nowhere"}, RunError, "no such trained network"),
         ({"cells": 3}, ConfigError, "go with --genotype"),
         ({"device": "cuda:99"}, ConfigError, "--device must be"),
     ],

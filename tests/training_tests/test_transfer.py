@@ -1,6 +1,7 @@
 """Transfer: stacked to a size, with the published recipe; on two workers the same as on one, also when one is killed."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from nas.errors import ConfigError, DataError, UserError
 from nas.networks.description import skeleton_document
 from nas.training.checkpoint import read_checkpoint
 from nas.training.config import TrainConfig
+from nas.training.fitting import amount_of
 from nas.training.recipe import load_recipe
 from nas.training.session import train_network
 from nas.training.transfer import Wish, configure_transfer, default_recipe, default_workers, target_data
@@ -34,7 +36,8 @@ def ilsvrc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_564_million_macs_of_nasnet_a_in_the_mobile_skeleton_are_4_at_1056(ilsvrc: Path) -> None:
     data = target_data("imagenet", str(ilsvrc))
-    genotype, config, choice = configure_transfer(Wish(load_reference("nasnet-a"), data, skeleton="mobile", macs="564M"))
+    wish = Wish(load_reference("nasnet-a"), data, skeleton="mobile", macs="564M", imagenet=True)
+    genotype, config, choice, _ = configure_transfer(wish)
     assert genotype.name == "NASNet-A" and choice.startswith("NASNet-A (4 @ 1056): N=4")
     assert (config.skeleton["cells"], config.skeleton["filters"], config.skeleton["stem"]) == (4, 44, "imagenet")
     assert config.recipe.name == "nasnet-mobile" and config.data.root == str(ilsvrc / "ILSVRC/Data/CLS-LOC")
@@ -42,9 +45,16 @@ def test_564_million_macs_of_nasnet_a_in_the_mobile_skeleton_are_4_at_1056(ilsvr
 
 def test_a_target_keeps_what_is_given_and_the_recipe_can_be_chosen(ilsvrc: Path) -> None:
     wish = Wish(load_reference("nasnet-a"), target_data(str(ilsvrc), None), cells=2, params="2M", recipe="fast", recipe_flags={"epochs": 3})
-    _, config, choice = configure_transfer(wish)
+    _, config, choice, _ = configure_transfer(wish)
     assert config.skeleton["cells"] == 2 and "the 2M parameters asked for" in choice
     assert (config.recipe.name, config.recipe.epochs) == ("fast", 3)
+
+
+def test_a_few_pictures_are_not_trained_on_for_hundreds_of_published_epochs(ilsvrc: Path) -> None:
+    _, config, _, choices = configure_transfer(Wish(load_reference("nasnet-a"), target_data(str(ilsvrc), None)))
+    images = amount_of(config.data).train
+    steps = config.recipe.epochs * math.ceil(images / config.recipe.batch_size)
+    assert config.recipe.name == "fast" and 600 <= steps < 700 and {"epochs", "batch_size"} <= {choice.setting for choice in choices}
 
 
 @pytest.mark.parametrize(

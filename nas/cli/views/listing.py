@@ -237,6 +237,6 @@ def _datasets() -> Table:
 
 def _exports() -> Table:
     def cells(name: str, row: Format) -> tuple[object, ...]:
-        return row.takes, row.suffix, row.about
+        return row.takes, row.suffix or "folder", row.about
 
     return _registered("export formats", FORMATS, ("takes", "file", "what it is"), cells)

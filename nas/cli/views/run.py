@@ -10,6 +10,7 @@ from rich.table import Table
 from controllers.controller import Failed, Stopped
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
+from nas.runs.noise import Yardstick, verdict
 from nas.runs.state import RunState
 from nas.tools.words import duration
 from search_spaces.genotype import CellGenotype
@@ -33,8 +34,8 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, 
         table.add_row(
             str(rank),
             str(trial.number),
-            f"{trial.reward:.4f}",
-            *((_retrained(again.get(trial.number)),) if again else ()),
+            shown_accuracy(trial.reward, state.yardstick),
+            *((_retrained(again.get(trial.number), standings),) if again else ()),
             _count(metrics.get("params")),
             _count(metrics.get("macs")),
             _seconds(metrics.get("train_seconds")),
@@ -51,9 +52,11 @@ def print_standings(console: Console, standings: "Standings", top: int = 10) -> 
     for name in ("rank", "trial", "retrained", "seeds", "proxy rank", "proxy reward"):
         table.add_column(name, justify="right", no_wrap=True)
     for rank, standing in enumerate(standings.ranked[:top], start=1):
-        seeds, proxy = str(len(standing.rewards)), f"{standing.proxy:.4f}"
-        table.add_row(str(rank), str(standing.trial), _retrained(standing), seeds, str(standing.proxy_rank), proxy)
+        seeds, proxy = str(len(standing.rewards)), shown_accuracy(standing.proxy, standings.yardstick)
+        table.add_row(str(rank), str(standing.trial), _retrained(standing, standings), seeds, str(standing.proxy_rank), proxy)
     console.print(table)
+    if found := standings.verdict():
+        console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
     if standings.tau is not None:
         tau, p = standings.tau
         console.print(
@@ -68,10 +71,16 @@ def print_standings(console: Console, standings: "Standings", top: int = 10) -> 
         console.print(text, highlight=False, soft_wrap=True)
 
 
-def _retrained(standing: "Standing | None") -> str:
-    if standing is None or not standing.rewards:
+def _retrained(standing: "Standing | None", standings: "Standings | None") -> str:
+    if standing is None or standings is None or not standing.rewards:
         return "–"
-    return f"{standing.mean:.4f}" + (f" ± {standing.deviation:.4f}" if standing.deviation is not None else "")
+    spread = f" ± {shown_accuracy(standing.deviation, standings.yardstick)}" if standing.deviation is not None else ""
+    return shown_accuracy(standing.mean, standings.yardstick) + spread
+
+
+def shown_accuracy(value: float | None, yardstick: Yardstick | None) -> str:
+    """An accuracy, with the decimals that say something on so many images."""
+    return "–" if value is None else f"{value:.{yardstick.digits(value) if yardstick else 4}f}"
 
 
 def operations_summary(cell: CellGenotype, most: int = 2) -> str:
@@ -145,6 +154,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         console.print(ranking(state, space, known, top, standings))
     if known.elected:
         console.print(f"ranks 1 to {known.elected} were elected by the finalists stage, the others are by reward", highlight=False)
+    if known.trials and state.yardstick and (found := verdict([trial.reward or 0.0 for trial in state.ranked()], state.yardstick)):
+        console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
     if standings is not None:
         print_standings(console, standings, top)
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)

@@ -1,5 +1,6 @@
 """Trains before a person's eyes, and says how it ended. Loads torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -10,20 +11,23 @@ from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group
 from nas.tools.interrupts import Stopper
 from nas.training.config import TrainConfig
+from nas.training.fitting import Choice
 from nas.training.plan import describe_result, describe_training
 from nas.training.session import TrainResult, Watcher
 from nas.training.trainer import Ending
 from search_spaces.genotype import Genotype
 
 
-def announce_and_train(genotype: Genotype, config: TrainConfig, folder: Path, dry_run: bool, group: Group | None = None) -> None:
+def announce_and_train(
+    genotype: Genotype, config: TrainConfig, folder: Path, choices: Sequence[Choice], dry_run: bool, group: Group | None = None
+) -> None:
     """Say what will be trained, train it in this process or with a group of workers, and say how it ended.
 
     Raises:
         typer.Exit: somebody stopped it (130), or it diverged (1).
         UserError: something cannot be used as asked.
     """
-    for line in describe_training(genotype, config, folder, timed=dry_run):
+    for line in describe_training(genotype, config, folder, choices, timed=dry_run):
         say(line)
     if dry_run:
         return
@@ -37,7 +41,8 @@ def announce_and_train(genotype: Genotype, config: TrainConfig, folder: Path, dr
         errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     console.print("\nnext:")
-    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy and throughput again", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy again, and by class", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]nas predict {escape(str(folder))} IMAGES[/]   what it sees in new ones", highlight=False, soft_wrap=True)
 
 
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """TensorFlow's SAME padding of a side: pixels before and after, the odd one after."""
-    total = max((-(-side // stride) - 1) * stride + dilation * (kernel - 1) + 1 - side, 0)
+    total = max(dilation * (kernel - 1) + 1 - (side % stride or stride), 0)
     return total // 2, total - total // 2
 
 

@@ -24,10 +24,14 @@ def write_described(path: str | Path, weights: Mapping[str, Tensor], description
     Raises:
         WeightsError: the file cannot be written.
     """
-    architecture = description.architecture
-    architecture = replace(architecture, skeleton=adapted(architecture.skeleton, auxiliary=False))
     kept = {name: tensor for name, tensor in weights.items() if not name.startswith(TRAINING_ONLY)}
-    write_weights(path, kept, to_metadata(replace(description, architecture=architecture)))
+    write_weights(path, kept, to_metadata(without_auxiliary(description)))
+
+
+def without_auxiliary(description: NetworkDescription) -> NetworkDescription:
+    """The description of the network as it is handed over: the auxiliary head stays with the training."""
+    architecture = description.architecture
+    return replace(description, architecture=replace(architecture, skeleton=adapted(architecture.skeleton, auxiliary=False)))
 
 
 def read_description(path: str | Path) -> NetworkDescription:

@@ -89,7 +89,10 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}  # safetensors shares no memory
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the user's umask says; safetensors makes files that only their owner can read
         save_file(plain, partial, dict(metadata or {}))
+        partial.chmod(mode)
         partial.replace(path)
     except OSError as problem:
         raise WeightsError(f"{path}: cannot be written: {problem.strerror or problem}") from None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from search_spaces.native import library
+from search_spaces.networks.native import library
 
 _UNIT = struct.Struct("19q2d15q")
 """As ``unit`` in kernels.c."""
@@ -26,8 +26,11 @@ MOST_STRIDE = 2
 
 
 def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's SAME padding of a side: pixels before and after, the odd one after."""
-    total = max((-(-side // stride) - 1) * stride + dilation * (kernel - 1) + 1 - side, 0)
+    """TensorFlow's SAME padding of a side: pixels before and after, the odd one after.
+
+    Written by the remainder, so that it is plain numbers where an exporter knows of a free side only that.
+    """
+    total = max(dilation * (kernel - 1) + 1 - (side % stride or stride), 0)
     return total // 2, total - total // 2
 
 

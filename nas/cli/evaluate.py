@@ -1,0 +1,68 @@
+"""``nas evaluate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import (
+    CellsOption,
+    DataDirOption,
+    DataOption,
+    DeviceOption,
+    FiltersOption,
+    FormatOption,
+    JsonOption,
+    LoadersOption,
+    NetworkArgument,
+    SideOption,
+    SkeletonOption,
+    TableFileOption,
+    ThreadsOption,
+    WhichOption,
+)
+
+
+def evaluate(
+    source: NetworkArgument,
+    which: WhichOption = "best",
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="test, validation, train or all; default the test part where the data have one or were trained on, else all images."
+        ),
+    ] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    genotype: Annotated[str | None, typer.Option(help="Of weights that do not say it: a reference genotype, file or run.")] = None,
+    skeleton: SkeletonOption = None,
+    cells: CellsOption = None,
+    filters: FiltersOption = None,
+    image_size: SideOption = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Look at each image and its mirror image, and score the mean.")] = False,
+    confusion: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write which classes were taken for which: a .png picture, or .csv.")
+    ] = None,
+    format_: FormatOption = None,
+    json: JsonOption = False,
+    output: TableFileOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    loader_workers: LoadersOption = None,
+) -> None:
+    """Measure how good trained weights are on images they have not learned from: in all, by class, and the throughput."""
+    asked = {"which": which, "part": part, "data": data, "data_dir": data_dir, "genotype": genotype, "skeleton": skeleton, "cells": cells}
+    asked |= {"filters": filters, "image_size": image_size, "flip": flip, "threads": threads}
+    import nas
+    from nas.cli.views.accuracy import report
+    from nas.cli.views.writing import chosen_format, writing
+    from nas.training.confusion import check_confusion_file
+
+    form = chosen_format(format_, json, output)
+    if confusion is not None:
+        check_confusion_file(confusion)
+    found = nas.evaluate(source, **asked, device=device or "auto", loader_workers=loader_workers or 0)  # type: ignore[arg-type]
+    if confusion is not None:
+        found.save_confusion(confusion)
+    with writing(output) as target:
+        report(form, found, target)

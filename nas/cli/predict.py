@@ -1,0 +1,48 @@
+"""``nas predict``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nas.cli.options import DeviceOption, FormatOption, JsonOption, NetworkArgument, TableFileOption, WhichOption, errors
+
+UNREADABLE = 3
+"""Exit code where some images cannot be read and the others are predicted."""
+
+
+def predict(
+    network: NetworkArgument,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES…", help="Files, folders (at every depth), quoted globs, or - for a list of names on standard input."
+        ),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Classes named for each image, the likeliest first.")] = 2,
+    flip: Annotated[bool, typer.Option("--flip", help="Look at each image and its mirror image, and give the mean.")] = False,
+    format_: FormatOption = None,
+    json: JsonOption = False,
+    output: TableFileOption = None,
+    which: WhichOption = "best",
+    device: DeviceOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one pass.")] = 64,
+) -> None:
+    """Say what a trained network sees in images: class names with probabilities, in the order given, whatever their number.
+
+    An image that cannot be read has the reason in its row; the exit code is then 3, or 2 where none can be read.
+    """
+    from nas.api.predicting import predictor
+    from nas.cli.views.predictions import report
+    from nas.cli.views.writing import chosen_format, writing
+    from nas.data.inputs import named_images
+
+    form = chosen_format(format_, json, output)
+    looking = predictor(network, which=which, flip=flip, device=device or "auto")
+    with writing(output) as target:
+        read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
+    if output is not None:
+        errors.print(f"{read:,} images → {output}", highlight=False, markup=False)
+    if unread:
+        errors.print(f"{unread:,} of {read + unread:,} images cannot be read", highlight=False)
+        raise typer.Exit(UNREADABLE if read else 2)

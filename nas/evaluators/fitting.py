@@ -1,0 +1,75 @@
+"""What suits a set of images that no preset was made for: the settings of a search's children, each with its reason. No torch.
+
+The figures were chosen by ``benchmarks/small_sets.py``.
+"""
+
+import math
+from collections.abc import Container
+
+from nas.tools.hardware import Hardware
+from nas.training.fitting import Amount, Choice, batch_for, epochs_for
+
+CPU_STEPS, GPU_STEPS = 120, 500
+"""Steps of a child at least: below, its reward is chance."""
+CPU_IMAGES = 8_000
+"""Training images of a child at most, without a GPU."""
+SCORED = 2_000
+"""Validation images scored at most: a reward is then known to a point."""
+_CPU_SIZES = ((12, 8, 8), (47, 16, 8), (10**9, 32, 4))
+"""Without a GPU, for images up to a side: the side in pixels of a child's, and F."""
+GPU_SIDE, GPU_CELLS, GPU_FILTERS = 64, 2, 16
+LEARNING_RATE = 0.1
+OFTEN = 12
+"""Passes over the images from which on a child learns them by heart unless they are varied."""
+FEWEST_CHILDREN, MOST_CHILDREN = 60, 500
+
+
+def fit_children(amount: Amount, hardware: Hardware, said: Container[str]) -> tuple[Choice, ...]:
+    """Settings of a search on these images on this machine; none of those that were ``said``."""
+    on_gpu = bool(hardware.gpus)
+    largest, filters = _size(amount.side, on_gpu)
+    side = max(8, min(largest, amount.side // 4 * 4))
+    seen = amount.train if on_gpu else min(CPU_IMAGES, amount.train)
+    batch = batch_for(amount.train) or (256 if on_gpu else 64)
+    epochs = epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
+    children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation))
+    steps = epochs * math.ceil(seen / batch)
+    told_apart = f"{amount.validation:,} validation images tell no more cells apart" if children < MOST_CHILDREN else "enough to learn from"
+    choices = [
+        Choice("budget", children, told_apart),
+        Choice("fidelity.cells", GPU_CELLS if on_gpu else 1, "shallow: a child takes seconds"),
+        Choice("fidelity.filters", GPU_FILTERS if on_gpu else filters, "narrow, for the same reason"),
+        Choice("fidelity.image_size", side, f"of the images' {amount.side}"),
+        Choice("fidelity.epochs", epochs, f"{steps:,} steps: far fewer leave rewards at chance"),
+        Choice("training.batch_size", batch, f"{amount.train:,} training images"),
+        Choice("training.optimizer.learning_rate", LEARNING_RATE, "as in the presets, for such batches"),
+        *_augmentation(epochs),
+        _at_most("fidelity.train_examples", seen, amount.train, "what there is time for"),
+        _at_most("fidelity.validation_examples", SCORED, amount.validation, "a reward is known to a point"),
+    ]
+    return tuple(choice for choice in choices if not _named(choice.setting, said))
+
+
+def _size(side: int, on_gpu: bool) -> tuple[int, int]:
+    if on_gpu:
+        return GPU_SIDE, GPU_FILTERS
+    return next((child, filters) for up_to, child, filters in _CPU_SIZES if side <= up_to)
+
+
+def _augmentation(epochs: int) -> tuple[Choice, ...]:
+    if epochs < OFTEN:
+        reason = "so short, it costs more than it gives"
+        return Choice("training.augmentation.crop", "none", reason), Choice("training.augmentation.flip", False, reason)
+    reason = f"{epochs} passes over the same images"
+    return Choice("training.augmentation.crop", "shift", reason), Choice("training.augmentation.flip", True, "where the images allow it")
+
+
+def _at_most(setting: str, count: int, there: int, reason: str) -> Choice:
+    return Choice(setting, count, f"of {there:,}: {reason}") if there > count else Choice(setting, None, f"all {there:,} of them")
+
+
+def _named(setting: str, said: Container[str]) -> bool:
+    """Whether a person has said this setting, by its name, a short one, or the group that it is in."""
+    parts = setting.split(".")
+    names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return any(name in said for name in (*names, f"{parts[0]}.{parts[-1]}"))

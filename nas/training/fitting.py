@@ -1,0 +1,111 @@
+"""What suits a set of images: the settings of a training that follow from their number, size and classes and from the machine. No torch.
+
+One place for the rules; each choice carries its reason, for the plan. The figures were chosen by ``benchmarks/small_sets.py``.
+"""
+
+import json
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from nas.data.prepared import training_side
+from nas.data.registry import DATASETS, peek
+from nas.data.settings import LARGE_SIDE, DataSettings
+from nas.data.split import planned_parts
+from nas.networks.architecture import Architecture
+from nas.networks.scaling import Target, scale_to
+from nas.tools.hardware import Hardware
+from nas.training.recipe import Recipe
+
+FITTED_RECIPE = "fast"
+"""The recipe whose length follows the data; the published ones stay as published."""
+LEAST_STEPS = 600
+STEPS_A_THOUSAND = 45
+"""Steps that a training has at least, and how many more for a thousand training images."""
+FEW, MANY = 2_000, 20_000
+"""Training images: below ``FEW`` a step takes 32 of them, below ``MANY`` 64."""
+CPU_SIDE = 48
+"""Side in pixels of large images that are trained on without a GPU, where there are fewer than ``MANY``."""
+MACS_A_CORE, MACS_A_CORE_AN_IMAGE = 2.5e11, 1.6e8
+"""Multiply-accumulates of a training's forward passes together on one core: minutes for few images, an hour for CIFAR-10's many."""
+MACS_A_GPU = 1e15
+DEPTH_OF_SMALL = 2
+"""N of a network of cells that is cut down to these: deeper and narrower ones are slower for the same number of MACs."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What there is to learn from: images trained on and held out for choosing, their own side in pixels, and classes."""
+
+    train: int
+    validation: int
+    side: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A setting, the value that suits the images, and why."""
+
+    setting: str
+    value: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}={json.dumps(self.value)}  {self.reason}"
+
+
+def amount_of(data: DataSettings) -> Amount:
+    """What is known of the images before they are read. Raises DataError."""
+    shape = peek(data)
+    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data, shape.validation)
+    return Amount(train, validation, shape.side, shape.classes)
+
+
+def own_images(data: DataSettings) -> bool:
+    """Whether it is a set that nobody has tuned settings to: a folder, or one from outside."""
+    return data.name == "folder" or data.name not in DATASETS.built_in
+
+
+def batch_for(images: int) -> int | None:
+    """Images of a step that suit so many training images; None: as the recipe says. Steps are what is scarce in small sets."""
+    return 32 if images < FEW else 64 if images < MANY else None
+
+
+def epochs_for(steps: int, batch: int, images: int) -> int:
+    """Passes over the images that make so many steps at least."""
+    return math.ceil(steps / math.ceil(images / batch))
+
+
+def fit_recipe(recipe: Recipe, amount: Amount, said: Container[str]) -> tuple[Choice, ...]:
+    """Batch size and epochs of a training on so many images; none where the recipe's own suit, or where they were ``said``."""
+    batch, choices = batch_for(amount.train), []
+    if batch is None or batch >= recipe.batch_size or "batch_size" in said:
+        batch = recipe.batch_size
+    else:
+        choices.append(Choice("batch_size", batch, f"{amount.train:,} training images: steps are scarce"))
+    steps = LEAST_STEPS + amount.train * STEPS_A_THOUSAND // 1000
+    epochs = epochs_for(steps, batch, amount.train)
+    if epochs > recipe.epochs and "epochs" not in said:
+        choices.append(Choice("epochs", epochs, f"at least {steps:,} steps, in repeated passes"))
+    return tuple(choices)
+
+
+def fit_side(amount: Amount, recipe: Recipe, hardware: Hardware) -> Choice | None:
+    """The side at which large images are trained on without a GPU; None where that of ``nas.data.prepared`` suits."""
+    usual = training_side(amount.side, recipe.image_size or LARGE_SIDE)
+    if hardware.gpus or recipe.image_size is not None or amount.train >= MANY or usual <= CPU_SIDE:
+        return None
+    return Choice("image_size", CPU_SIDE, f"no GPU: {usual} pixels would take {(usual / CPU_SIDE) ** 2:.0f} times as long")
+
+
+def fit_network(architecture: Architecture, recipe: Recipe, amount: Amount, hardware: Hardware) -> tuple[Architecture, Choice | None]:
+    """The architecture, cut down where training it on this machine would take much longer than so few images deserve."""
+    budget = len(hardware.gpus) * MACS_A_GPU or hardware.cores * (MACS_A_CORE + amount.train * MACS_A_CORE_AN_IMAGE)
+    target = int(budget / (recipe.epochs * amount.train))
+    if architecture.cost().macs <= target:
+        return architecture, None
+    of_cells = hasattr(architecture.skeleton, "cells")
+    chosen = scale_to(architecture, Target("macs", target), cells=DEPTH_OF_SMALL if of_cells else None).architecture
+    return chosen, Choice("network", chosen.name, "cut down to what so few images can teach, and this machine train in minutes")

@@ -1,0 +1,138 @@
+"""What is chosen to suit the images: steps before anything else, within what the machine can do; what a person says stands."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.data.mirrors import judge_mirrors
+from nas.evaluators.fitting import CPU_STEPS, fit_children
+from nas.networks.architecture import choose_architecture
+from nas.runs import config as search_config
+from nas.runs.config import build_config, fitted_config
+from nas.tools.hardware import Hardware
+from nas.training import setup
+from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side
+from nas.training.recipe import load_recipe
+from nas.training.setup import Request, configure
+from search_spaces.reference import load_reference
+
+LAPTOP, STATION = Hardware(2, 16, ()), Hardware(16, 128, ("a GPU",))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """30 pictures of 120×100 pixels in two classes, on a laptop."""
+    monkeypatch.setattr(setup, "detect", lambda: LAPTOP)
+    monkeypatch.setattr(search_config, "detect", lambda: LAPTOP)
+    rng = np.random.default_rng(0)
+    for name in ("bright", "dark"):
+        (tmp_path / name).mkdir()
+        for number in range(15):
+            pixels = rng.integers(0, 120, (100, 120, 3)) + (120 if name == "bright" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("train", [20, 160, 1_999, 2_000, 19_999, 20_000, 45_000, 1_000_000])
+def test_a_training_has_hundreds_of_steps_however_few_images_there_are(train: int) -> None:
+    recipe = load_recipe("fast")
+    fitted = {choice.setting: choice.value for choice in fit_recipe(recipe, Amount(train, 50, 32, 10), ())}
+    batch, epochs = fitted.get("batch_size", recipe.batch_size), fitted.get("epochs", recipe.epochs)
+    assert epochs * math.ceil(train / batch) >= LEAST_STEPS and epochs >= recipe.epochs
+    assert (fitted == {}) == (train >= 45_000)  # of CIFAR-10's size and above the recipe is as it was measured
+
+
+def test_what_a_person_says_of_a_recipe_stands() -> None:
+    few = Amount(160, 80, 32, 3)
+    assert not fit_recipe(load_recipe("fast"), few, {"epochs", "batch_size"})
+    assert [choice.setting for choice in fit_recipe(load_recipe("fast"), few, {"batch_size"})] == ["epochs"]
+
+
+def test_large_pictures_are_trained_on_smaller_without_a_gpu() -> None:
+    recipe = load_recipe("fast")
+    side = fit_side(Amount(500, 100, 500, 3), recipe, LAPTOP)
+    assert side is not None and side.value == 48
+    assert fit_side(Amount(500, 100, 500, 3), recipe, STATION) is None
+    assert fit_side(Amount(500, 100, 32, 3), recipe, LAPTOP) is None
+    assert fit_side(Amount(500, 100, 500, 3), load_recipe("nasnet-mobile"), LAPTOP) is None  # it says its own
+
+
+def test_the_network_follows_images_and_machine() -> None:
+    recipe, whole = load_recipe("fast", {"epochs": 100}), choose_architecture(load_reference("nasnet-a"), "nasnet-cifar", image_size=32)
+    small, choice = fit_network(whole, recipe, Amount(160, 80, 32, 3), LAPTOP)
+    assert choice is not None and small.cost().macs < whole.cost().macs / 5
+    assert fit_network(whole, recipe, Amount(160, 80, 32, 3), STATION) == (whole, None)
+
+
+@pytest.mark.parametrize("train", [30, 160, 1_100, 7_000, 45_000])
+@pytest.mark.parametrize("hardware", [LAPTOP, STATION], ids=["laptop", "station"])
+def test_children_have_enough_steps_to_leave_chance(train: int, hardware: Hardware) -> None:
+    fitted = {choice.setting: choice.value for choice in fit_children(Amount(train, 100, 40, 10), hardware, ())}
+    seen = fitted["fidelity.train_examples"] or train
+    assert fitted["fidelity.epochs"] * math.ceil(seen / fitted["training.batch_size"]) >= CPU_STEPS
+    assert seen <= train and 8 <= fitted["fidelity.image_size"] <= 40
+
+
+def test_own_images_get_settings_that_suit_them_and_flags_stand(pictures: Path) -> None:
+    own = {"data.name": "folder", "data.root": str(pictures)}
+    config, choices = fitted_config("cpu", ["training.learning_rate=0.02", "fidelity.filters=5"], {**own, "fidelity.epochs": 3})
+    assert (config.fidelity.epochs, config.fidelity.filters, config.training.optimizer.learning_rate) == (3, 5, 0.02)
+    assert config.fidelity.train_examples is None and config.fidelity.image_size == 32 and config.training.batch_size == 32
+    assert not {"fidelity.epochs", "fidelity.filters", "training.optimizer.learning_rate"} & {choice.setting for choice in choices}
+
+
+def test_a_presets_validation_split_is_of_its_own_data_only(pictures: Path) -> None:
+    assert build_config("laptop").data.validation_examples == 400
+    own = {"data.name": "folder", "data.root": str(pictures)}
+    for preset in ("laptop", "paper"):  # neither asks 30 pictures for the 400, or 5,000, that it holds out of its own
+        assert build_config(preset, (), own).data.validation_examples is None
+    assert build_config("paper", (), own).fidelity == build_config("paper").fidelity  # as published
+    assert fitted_config("laptop")[1] == ()
+
+
+def test_a_training_on_own_images_says_what_it_chose(pictures: Path) -> None:
+    request = Request(load_reference("nasnet-a"), data={"data.name": "folder", "data.root": str(pictures)})
+    _, config, choices = configure(request)
+    assert {choice.setting for choice in choices} == {"batch_size", "epochs", "image_size", "network"}
+    assert config.image_size == 48 and config.recipe.epochs >= 600 and config.skeleton["cells"] == 2
+    _, named, chosen = configure(Request(load_reference("nasnet-a"), data=request.data, filters=8, recipe="resnext-cifar"))
+    assert (named.recipe.epochs, named.skeleton["filters"]) == (300, 8) and [choice.setting for choice in chosen] == ["image_size"]
+
+
+# ---------------------------------------------------------------------------------------------------- mirror images
+
+
+def judged(names: list[str], pictures: list[Image.Image], labels: list[int]) -> tuple[bool, str]:
+    return judge_mirrors(names, np.array(labels), lambda index: pictures[index])
+
+
+def arrows(count: int) -> tuple[list[Image.Image], list[int]]:
+    """Bright on one side, with noise: the class is which."""
+    rng, pictures, labels = np.random.default_rng(1), [], []
+    for number in range(count):
+        pixels = rng.integers(0, 100, (20, 20, 3))
+        pixels[:, slice(0, 8) if number % 2 else slice(12, 20)] += 120
+        pictures.append(Image.fromarray(pixels.astype(np.uint8)))
+        labels.append(number % 2)
+    return pictures, labels
+
+
+def test_mirroring_is_off_where_it_changes_the_class() -> None:
+    pictures, labels = arrows(60)
+    mirrors, why = judged(["this", "that"], pictures, labels)
+    assert not mirrors and "60 images" in why
+
+
+def test_mirroring_is_on_where_the_class_is_elsewhere() -> None:
+    pictures, _ = arrows(60)
+    coloured = [Image.fromarray(np.asarray(p) // 2 + np.uint8(100 * (i % 3 == 0))) for i, p in enumerate(pictures)]
+    assert judged(["pale", "dark"], coloured, [int(i % 3 == 0) for i in range(60)]) == (True, "")
+
+
+@pytest.mark.parametrize("names", [["left", "right"], ["turn_left", "straight"], list("bdpq"), list("0123")])
+def test_names_may_tell_that_a_side_matters(names: list[str]) -> None:
+    pictures = [Image.new("RGB", (8, 8))] * len(names)
+    assert not judged(names, pictures, list(range(len(names))))[0]
