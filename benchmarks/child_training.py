@@ -224,11 +224,19 @@ def peak_gflops() -> float:
 def table(size: Size, threads: int, arguments: argparse.Namespace) -> None:
     """Print the children of one size as a Markdown table."""
     peak = peak_gflops()
-    print(f"\n### {size.name}, batch {size.batch}, {threads} thread{'s' * (threads > 1)} (a product of large matrices: {peak:.0f} GFLOP/s)\n")
+    print(
+        f"\n### {size.name}, batch {size.batch}, {threads} thread{'s' * (threads > 1)} (a product of large matrices: {peak:.0f} GFLOP/s)\n"
+    )
     ratios: dict[str, list[float]] = {}
     for name, filters, work, ways in rows(size, threads, arguments):
         if not ratios:
-            print("| cell | F | loss | " + " | ".join(f"{way.name}, images/s" for way in ways) + " | GFLOP/s | of the peak | " + " | ".join(f"ratio to {way.name}" for way in ways[1:]) + " |")
+            print(
+                "| cell | F | loss | "
+                + " | ".join(f"{way.name}, images/s" for way in ways)
+                + " | GFLOP/s | of the peak | "
+                + " | ".join(f"ratio to {way.name}" for way in ways[1:])
+                + " |"
+            )
             print("|" + "---|" * (5 + len(ways) + len(ways) - 1))
             ratios = {way.name: [] for way in ways[1:]}
         best = {way.name: min(way.seconds) for way in ways}
@@ -236,8 +244,11 @@ def table(size: Size, threads: int, arguments: argparse.Namespace) -> None:
             ratios[way.name].append(best[way.name] / best["kernels"])
         speed = work / best["kernels"]
         print(
-            f"| {name} | {filters} | {ways[0].loss:.4f} | " + " | ".join(f"{size.batch / best[way.name]:.0f}" for way in ways)
-            + f" | {speed:.1f} | {speed / peak:.0%} | " + " | ".join(f"{ratios[way.name][-1]:.2f}" for way in ways[1:]) + " |",
+            f"| {name} | {filters} | {ways[0].loss:.4f} | "
+            + " | ".join(f"{size.batch / best[way.name]:.0f}" for way in ways)
+            + f" | {speed:.1f} | {speed / peak:.0%} | "
+            + " | ".join(f"{ratios[way.name][-1]:.2f}" for way in ways[1:])
+            + " |",
             flush=True,
         )
     for name, found in ratios.items():
@@ -258,16 +269,19 @@ def profile_table(size: Size, arguments: argparse.Namespace) -> None:
             step()
     found = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in found)
-    print(f"\n### {size.name}: {total / len(steps) / 1e3:.0f} ms a step under the profiler\n\n| part | share | calls a step | µs a call |\n|---|---|---|---|")
+    print(f"\n### {size.name}: {total / len(steps) / 1e3:.0f} ms a step under the profiler\n")
+    print("| part | share | calls a step | µs a call |\n|---|---|---|---|")
     for event in found[: arguments.rows]:
-        print(f"| {event.key[:60]} | {event.self_cpu_time_total / total:.1%} | {event.count / len(steps):.0f} | {event.self_cpu_time_total / event.count:.0f} |")
+        share, calls = event.self_cpu_time_total / total, event.count / len(steps)
+        print(f"| {event.key[:60]} | {share:.1%} | {calls:.0f} | {event.self_cpu_time_total / event.count:.0f} |")
 
 
 def main() -> None:
     """Measure what was asked for."""
     if sys.argv[1:2] == ["--serve"]:
         number, name, filters, threads = sys.argv[2:]
-        return serve(int(number), name, int(filters), int(threads))
+        serve(int(number), name, int(filters), int(threads))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=3, help="NASNet-A and so many random cells less one")
     parser.add_argument("--repeats", type=int, default=5)

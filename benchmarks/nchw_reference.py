@@ -97,7 +97,9 @@ def operation(name: str, channels_in: int, channels_out: int, stride: int) -> nn
 class Cell(nn.Module):
     """A cell: its two inputs brought to shape, the sums of pairs of operations, and the concatenation of the outputs."""
 
-    def __init__(self, genotype: CellGenotype, filters: int, stride: int, previous: tuple[int, int] | None, current: tuple[int, int]) -> None:
+    def __init__(
+        self, genotype: CellGenotype, filters: int, stride: int, previous: tuple[int, int] | None, current: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.genotype, self.live = genotype, live_nodes(genotype)
         used = read_inputs(genotype)

@@ -27,7 +27,7 @@ def usable(x: Tensor) -> bool:
         and x.dtype is torch.float32
         and x.is_cpu
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch._C._get_tracing_state()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and x.dim() == 4
@@ -49,7 +49,7 @@ def apply(operation: nn.Module, x: Tensor, activated: Tensor | Callable[[], Tens
 def run_sequence(layers: nn.Sequential, x: Tensor) -> Tensor:
     """Layers applied to x, by kernels where they can."""
     result = run_layers(layers, tuple(layers), x, False, None) if layers.training and usable(x) else None
-    return layers(x) if result is None else result  # type: ignore[no-any-return]
+    return layers(x) if result is None else result
 
 
 def run_layers(owner: nn.Module, layers: tuple[nn.Module, ...], x: Tensor, relu: bool, addend: Tensor | None) -> Tensor | None:

@@ -102,7 +102,7 @@ class Operation(nn.Module):
     activated = True
     droppable = True
 
-    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:  # noqa: ARG002 - for those that override it
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
         """The result for the state itself, plus ``addend``, by native kernels (see ``fast``); None where they cannot."""
         return None
 

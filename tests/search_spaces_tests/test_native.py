@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from search_spaces.genotype import Edge
-from search_spaces.networks.native import library
 from search_spaces.networks import fast
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cell import State
 from search_spaces.networks.cost import count_macs, training_memory
+from search_spaces.networks.native import library
 from search_spaces.networks.operations import OPERATIONS, FactorizedReduction, FreshReLU, Layers, Operation, Sequential, build_operation
 from search_spaces.reference import load_reference
 from search_spaces.skeletons import AMOEBANET_CONVENTIONS, DARTS_CONVENTIONS, NASNET_CONVENTIONS, NASNetSkeleton
@@ -41,9 +41,13 @@ def compare(operation: Operation, x: Tensor, addend: Tensor | None = None) -> No
     operation.train()
     with torch.no_grad():
         for name, parameter in operation.named_parameters():
-            parameter.copy_(torch.randn(parameter.shape) * (0.5 if parameter.dim() > 1 else 0.3) + (1 if "norm" in name and "weight" in name else 0))
+            parameter.copy_(
+                torch.randn(parameter.shape) * (0.5 if parameter.dim() > 1 else 0.3) + (1 if "norm" in name and "weight" in name else 0)
+            )
     exact = copy.deepcopy(operation).double()
-    inputs, exact_inputs = ([None if t is None else t.detach().to(kind).requires_grad_() for t in (x, addend)] for kind in (torch.float32, torch.float64))
+    inputs, exact_inputs = (
+        [None if t is None else t.detach().to(kind).requires_grad_() for t in (x, addend)] for kind in (torch.float32, torch.float64)
+    )
     assert inputs[0] is not None and exact_inputs[0] is not None
     with mock.patch.object(operation, "forward", side_effect=AssertionError("the kernels were not used")):
         y = through(operation, *inputs)  # type: ignore[arg-type]

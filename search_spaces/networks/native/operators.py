@@ -122,7 +122,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A chain for inputs of one shape: its units, the output's shape, the floats of its workspaces, and the fewest pixels that a norm sees."""
+    """A chain for inputs of one shape: its units, the output's shape, its workspaces in floats, the fewest pixels that a norm sees."""
 
     units: tuple[Placed, ...]
     out: tuple[int, int, int, int]
@@ -147,7 +147,13 @@ def _lay_out(chain: Chain, shape: torch.Size) -> Layout:
         norms = made + _aligned(channels_out * area)
         end = norms + _aligned(5 * channels_out)
         placed.append(
-            Placed((*sizes, *window, *flags, *(unit.norm or (0.0, 0.0))), (between, made, norms), grad_end, unit.depthwise, unit.norm is not None)
+            Placed(
+                (*sizes, *window, *flags, *(unit.norm or (0.0, 0.0))),
+                (between, made, norms),
+                grad_end,
+                unit.depthwise,
+                unit.norm is not None,
+            )
         )
         if i < len(chain.units) - 1:  # the gradient that the next unit writes; the first one's is a tensor of its own
             grad_end += _aligned(channels_out * area)
@@ -171,7 +177,7 @@ def run_chain(chain: Chain, x: Tensor, addend: Tensor | None, weights: list[Tens
         weights: for each unit the depthwise kernels, the dense ones, the norm's scale and shift, as far as it has them.
         moving: for each norm the moving mean and variance, and the number of batches.
     """
-    return _Chained.apply(x, addend, chain, moving, *weights)  # type: ignore[no-any-return,no-untyped-call]
+    return _Chained.apply(x, addend, chain, moving, *weights)  # type: ignore[no-any-return]
 
 
 def planes(x: Tensor) -> tuple[Tensor, int]:
@@ -211,7 +217,7 @@ class _Chained(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         kernels = library.load()
         assert kernels is not None
@@ -249,7 +255,7 @@ def _pack(
     goals = iter([grad.data_ptr() for grad in grads])
     target = 0 if grad_in is None else grad_in.data_ptr()
     inner_start = 0 if inner is None else inner.data_ptr()
-    packed = []
+    packed: list[bytes] = []
     for unit in layout.units:
         between, made, norms = unit.places
         packed.append(
@@ -276,7 +282,7 @@ def _pack(
 
 def run_pool(window: Window, x: Tensor, *, maximum: bool, counts_padding: bool = False) -> Tensor:
     """The maximum or the average (of the real pixels, or of the padding's zeros too) over a window of (batch, channels, height, width)."""
-    return _Pooled.apply(x, window, maximum, counts_padding)  # type: ignore[no-any-return,no-untyped-call]
+    return _Pooled.apply(x, window, maximum, counts_padding)  # type: ignore[no-any-return]
 
 
 class _Pooled(torch.autograd.Function):
@@ -285,7 +291,18 @@ class _Pooled(torch.autograd.Function):
         kernels = library.load()
         assert kernels is not None
         top, left, out_height, out_width = window.place(*x.shape[2:])
-        numbers = (*x.shape, out_height, out_width, *window.kernel, *window.stride, window.dilation, top, left, int(maximum), int(counts_padding))
+        numbers = (
+            *x.shape,
+            out_height,
+            out_width,
+            *window.kernel,
+            *window.stride,
+            window.dilation,
+            top,
+            left,
+            int(maximum),
+            int(counts_padding),
+        )
         x, step = planes(x)
         out = torch.empty(*x.shape[:2], out_height, out_width)
         kernels.nas_pool_forward(_POOLING.pack(*numbers, x.data_ptr(), step, out.data_ptr(), 0, 0, 0), torch.get_num_threads())
@@ -294,7 +311,7 @@ class _Pooled(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         kernels = library.load()
         assert kernels is not None
