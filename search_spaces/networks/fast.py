@@ -108,11 +108,10 @@ def _plan(
     owner: nn.Module, layers: tuple[nn.Module, ...], relu: bool, read: Callable[[tuple[nn.Module, ...], bool], _Plan | None]
 ) -> _Plan | None:
     """The owner's plan, made anew where its layers are no longer those that it was made of."""
-    found = owner.__dict__.get("_fast_plan")
-    if found is None or found[0] != layers or (found[1] is not None and found[1].outdated):  # modules are equal where they are the same
-        found = (layers, read(layers, relu))
-        owner.__dict__["_fast_plan"] = found
-    return found[1]  # type: ignore[no-any-return]
+    found: tuple[tuple[nn.Module, ...], bool, _Plan | None] | None = owner.__dict__.get("_fast_plan")
+    if found is None or found[:2] != (layers, relu) or (found[2] is not None and found[2].outdated):  # modules are equal if the same
+        found = owner.__dict__["_fast_plan"] = (layers, relu, read(layers, relu))
+    return found[2]
 
 
 def _read(layers: tuple[nn.Module, ...], relu: bool) -> _Plan | None:

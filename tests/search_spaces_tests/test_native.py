@@ -1,6 +1,8 @@
 """Native kernels against torch's layers in float64: values, gradients, moving statistics; and where networks must not use them."""
 
 import copy
+import random
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from search_spaces.genotype import Edge
+from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.networks import fast
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cell import State
@@ -18,7 +21,8 @@ from search_spaces.networks.cost import count_macs, training_memory
 from search_spaces.networks.native import library
 from search_spaces.networks.operations import OPERATIONS, FactorizedReduction, FreshReLU, Layers, Operation, Sequential, build_operation
 from search_spaces.reference import load_reference
-from search_spaces.skeletons import AMOEBANET_CONVENTIONS, DARTS_CONVENTIONS, NASNET_CONVENTIONS, NASNetSkeleton
+from search_spaces.skeletons import AMOEBANET_CONVENTIONS, DARTS_CONVENTIONS, NASNET_CONVENTIONS, NASBench201Skeleton, NASNetSkeleton
+from search_spaces.space import sample_actions
 
 needs_kernels = pytest.mark.skipif(library.load() is None, reason=f"native kernels: {library.describe()}")
 pytestmark = needs_kernels
@@ -142,24 +146,40 @@ def child(filters: int = 5) -> nn.Module:
     return build_network(load_reference("nasnet-a"), NASNetSkeleton(1, filters), classes=10, image_size=16).train()
 
 
+def others() -> Iterator[nn.Module]:
+    """Networks of other skeletons and spaces, with drop path and auxiliary heads."""
+    cell = NASBENCH201.decode(sample_actions(NASBENCH201, random.Random(2)))
+    for genotype, skeleton in (
+        (load_reference("darts-v2"), NASNetSkeleton(1, 4, conventions=DARTS_CONVENTIONS, auxiliary=True, drop_path_keep=0.8)),
+        (load_reference("amoebanet-a"), NASNetSkeleton(1, 4, conventions=AMOEBANET_CONVENTIONS)),
+        (cell, NASBench201Skeleton(1, 4)),
+    ):
+        torch.manual_seed(0)
+        yield build_network(genotype, skeleton, classes=10, image_size=16).train()
+
+
 def step(network: nn.Module, batch: int = 6) -> list[Tensor]:
     """Loss and gradients of one step."""
     network.zero_grad()
     torch.manual_seed(1)
-    loss = F.cross_entropy(network(torch.randn(batch, 3, 16, 16)), torch.arange(batch) % 10)
+    logits, auxiliary = network.forward_with_auxiliary(torch.randn(batch, 3, 16, 16))  # type: ignore[operator]
+    loss = sum(F.cross_entropy(each, torch.arange(batch) % 10) for each in (logits, auxiliary) if each is not None)
+    assert isinstance(loss, Tensor)
     loss.backward()
     return [loss.detach(), *(p.grad.clone() for p in network.parameters() if p.grad is not None)]
 
 
-def test_a_network_takes_the_same_step_with_and_without() -> None:
-    with mock.patch.object(fast, "run_layers", wraps=fast.run_layers) as used:
-        ours = step(child())
-    assert used.call_count > 20
-    with library.without():
-        theirs = step(child())
-    assert ours[0] == pytest.approx(float(theirs[0]), rel=1e-5)
-    apart = torch.cat([(a - b).flatten() for a, b in zip(ours, theirs, strict=True)]).norm()
-    assert apart < 1e-3 * torch.cat([b.flatten() for b in theirs]).norm()
+def test_networks_take_the_same_step_with_and_without() -> None:
+    for network in (child(), *others()):
+        twin = copy.deepcopy(network)
+        with mock.patch.object(fast, "run_layers", wraps=fast.run_layers) as used:
+            ours = step(network)
+        assert used.call_count > 10
+        with library.without():
+            theirs = step(twin)
+        assert ours[0] == pytest.approx(float(theirs[0]), rel=1e-5)
+        apart = torch.cat([(a - b).flatten() for a, b in zip(ours, theirs, strict=True)]).norm()
+        assert apart < 2e-3 * torch.cat([b.flatten() for b in theirs]).norm()
 
 
 def test_the_same_bits_again_and_with_any_number_of_threads() -> None:
