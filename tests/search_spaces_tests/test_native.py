@@ -4,6 +4,8 @@ import copy
 import itertools
 import random
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -316,3 +318,21 @@ def test_steps_need_no_more_memory_than_torchs() -> None:
         with library.without():
             theirs = training_memory(network, batch_size=16, image_size=16)
         assert ours < theirs
+
+
+def test_which_kernels_there_are_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert library.describe() in ("AVX-512", "AVX2", "portable")
+    try:
+        monkeypatch.setenv(library.SWITCH, "off")
+        library.forget()
+        assert library.describe() == "none, NAS_KERNELS=off" and library.load() is None
+        monkeypatch.delenv(library.SWITCH)
+        monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+        library.forget()
+        assert library.describe().startswith("none, not compiled") and library.load() is None
+        (tmp_path / f"_kernels{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+        library.forget()
+        assert "cannot be loaded" in library.describe() and library.load() is None
+    finally:
+        monkeypatch.undo()
+        library.forget()
