@@ -16,6 +16,7 @@ from nas.runs.config import SearchConfig
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration, megabytes
 from nas.training.fitting import Choice
+from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions, size
 
@@ -52,6 +53,8 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
         else "Ray on this machine"
     )
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
+    if config.evaluator == "train" and not hardware.gpus:
+        lines.append(f"native kernels: {describe_kernels()}")
     lines.append(f"time:   {_time(config, workers)}")
     return lines
 

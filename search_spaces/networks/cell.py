@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from search_spaces.canonical import live_nodes
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Edge, Node
+from search_spaces.networks import fast
 from search_spaces.networks.drop_path import path_factors
 from search_spaces.networks.operations import FactorizedReduction, Identity, Layers, Operation, build_operation, project
 
@@ -39,9 +40,9 @@ class State:
             self._activated = F.relu(self.raw)
         return self._activated
 
-    def for_operation(self, operation: Operation) -> Tensor:
-        """The form of the state that the operation takes."""
-        return self.activated if operation.activated else self.raw
+    def through(self, operation: Operation, addend: Tensor | None = None) -> Tensor:
+        """The operation's result for the state, in the form that it takes, plus ``addend``."""
+        return fast.apply(operation, self.raw, (lambda: self.activated) if operation.activated else self.raw, addend)
 
 
 class NodeModule(nn.Module):
@@ -56,14 +57,24 @@ class NodeModule(nn.Module):
 
     def forward(self, states: dict[int, State], factors: list[Tensor] | None) -> Tensor:
         """The new hidden state. ``factors`` are drop path's: one is taken for every droppable operation."""
+        if not self.concat and factors is None:
+            return self._sum(states)
         results: list[Tensor] = []
         for source, operation in zip(self.sources, self.operations, strict=True):
             operation = cast(Operation, operation)  # one from outside is a module with the same attributes
-            result = operation(states[source].for_operation(operation))
+            result = states[source].through(operation)
             results.append(result if factors is None or not operation.droppable else result * factors.pop())
         if self.concat:
             return torch.cat(results, 1)
         return functools.reduce(torch.add, results)
+
+    def _sum(self, states: dict[int, State]) -> Tensor:
+        """The sum of all operations' results; those that come last are added to it as they are written, where kernels write them."""
+        total: Tensor | None = None
+        for source, operation in zip(self.sources, self.operations, strict=True):
+            total = states[source].through(cast(Operation, operation), total)
+        assert total is not None  # every node has an edge
+        return total
 
 
 class Cell(nn.Module):
@@ -127,13 +138,13 @@ class Cell(nn.Module):
         for key, module in self.adjust.items():
             assert isinstance(module, Operation)
             state = current if int(key) == self.inputs - 1 else previous
-            states[int(key)] = state if isinstance(module, Identity) else State(module(state.for_operation(module)))
+            states[int(key)] = state if isinstance(module, Identity) else State(state.through(module))
         factors = None
         if keep is not None and self.droppable:
             factors = list(path_factors(self.droppable, current.raw, keep).unbind(0))
         for key, node in self.nodes.items():
             states[int(key)] = State(node(states, factors))
-        results = [self.match[str(s)](states[s].raw) if str(s) in self.match else states[s].raw for s in self.outputs]
+        results = [states[s].through(cast(Operation, self.match[str(s)])) if str(s) in self.match else states[s].raw for s in self.outputs]
         return State(torch.cat(results, 1) if len(results) > 1 else results[0])
 
 

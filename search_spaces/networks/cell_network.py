@@ -1,12 +1,14 @@
 """Networks of cells: a cell genotype in a NASNet skeleton, with the stems and auxiliary heads of the literature."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Genotype
+from search_spaces.networks import fast
 from search_spaces.networks.cell import Cell, State, StateShape, read_inputs
 from search_spaces.networks.drop_path import scheduled_keep
 from search_spaces.networks.network import FeatureInfo, Network
@@ -115,7 +117,7 @@ class CellNetwork(Network):
         states: dict[int, State] = {}
         x = images
         for i, stage in enumerate(self.stem):
-            x = stage(x)
+            x = fast.run_sequence(cast(nn.Sequential, stage), x)
             states[i] = State(x)
         drops = self.training and self.skeleton.drop_path_keep < 1
         by_depth = self.skeleton.conventions.drop_by_depth

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Genotype
+from search_spaces.networks import fast
 from search_spaces.networks.cell import NodeModule, State
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import Layers, Sequential, build_operation
@@ -47,8 +48,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, state: State) -> State:
         """The next network state, at half the resolution."""
-        branch = self.second(F.relu_(self.first(state.activated)))
-        return State(branch + self.shortcut(F.avg_pool2d(state.raw, 2, ceil_mode=True, count_include_pad=False)))
+        shortcut = self.shortcut(F.avg_pool2d(state.raw, 2, ceil_mode=True, count_include_pad=False))
+        return State(State(state.through(self.first)).through(self.second, shortcut))
 
 
 class NASBench201Network(Network):
@@ -76,7 +77,7 @@ class NASBench201Network(Network):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The last map (batch, channels, height, width) of every stage, finest first; the last one is as the head takes it."""
-        state, maps = State(self.stem(images)), []
+        state, maps = State(fast.run_sequence(self.stem, images)), []
         for i, stage in enumerate(self.stages):
             if i > 0:
                 state = self.reductions[i - 1](state)

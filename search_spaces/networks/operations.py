@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from search_spaces import vocabulary
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Edge
+from search_spaces.networks import fast
 from search_spaces.networks.blocks import BLOCKS, build_block
 from search_spaces.networks.convolution import Conv2d
+from search_spaces.networks.native.operators import Window, run_pool, same_padding
 from search_spaces.skeletons import Conventions
 
 
@@ -63,15 +65,6 @@ class Convolution(Conv2d):
         return self.convolve(x, (top, left))
 
 
-def same_padding(side: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """TensorFlow's SAME padding of a side: pixels before and after, the odd one after.
-
-    Written by the remainder, so that it is plain numbers where an exporter knows of a free side only that.
-    """
-    total = max(dilation * (kernel - 1) + 1 - (side % stride or stride), 0)
-    return total // 2, total - total // 2
-
-
 @dataclass(frozen=True, slots=True)
 class Layers:
     """Makes the layers that operations are made of, by the conventions and batch-norm settings of a skeleton."""
@@ -109,6 +102,10 @@ class Operation(nn.Module):
     activated = True
     droppable = True
 
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
+        """The result for the state itself, plus ``addend``, by native kernels (see ``fast``); None where they cannot."""
+        return None
+
 
 class Sequential(Operation):
     """Layers one after the other on the activated state."""
@@ -124,13 +121,16 @@ class Sequential(Operation):
             x = layer(x)
         return x
 
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
+        """See ``Operation``."""
+        return fast.run_layers(self, tuple(self.layers), x, self.activated, addend)
 
-class FreshReLU(nn.Module):
-    """A ReLU inside an operation: its input is the batch norm's own output, which no one else needs."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The ReLU, in place."""
-        return F.relu_(x)
+class FreshReLU(nn.ReLU):
+    """A ReLU inside an operation, in place: its input is the batch norm's own output, which no one else needs."""
+
+    def __init__(self) -> None:
+        super().__init__(inplace=True)
 
 
 class Identity(Operation):
@@ -181,6 +181,10 @@ class FactorizedReduction(Operation):
         odd = self.odd(odd)
         return self.norm(odd if self.even is None else torch.cat([self.even(x[:, :, ::2, ::2]), odd], 1))  # type: ignore[no-any-return]
 
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
+        """See ``Operation``."""
+        return None if self.even is None else fast.run_factorized(self, (self.even, self.odd, self.norm), x, self.activated, addend)
+
 
 class Pooling(Operation):
     """Average or maximum over a window; the padding takes no part. Another width is reached by a 1×1 convolution after it.
@@ -212,6 +216,20 @@ class Pooling(Operation):
             x = F.avg_pool2d(x, self.kernel, self.stride, before, ceil_mode=self.same, count_include_pad=False)
         return x if self.project is None else self.project(x)
 
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
+        """See ``Operation``."""
+        if self.kind == "avg" and self.kernel % 2 == 0:
+            return None
+        window = Window((self.kernel,) * 2, (self.stride,) * 2, None if self.same else (self.kernel // 2,) * 2)
+        x = run_pool(window, x, maximum=self.kind == "max", counts_padding=self.counts_padding)
+        if self.project is None:
+            return x if addend is None else addend + x
+        result = fast.run_layers(self.project, tuple(self.project.layers), x, False, addend)
+        if result is not None:
+            return result
+        x = self.project(x)
+        return x if addend is None else addend + x
+
 
 class SeparableConvolution(Operation):
     """Depthwise and pointwise convolution and batch norm, twice; the first half carries stride and width, the second the same kernel."""
@@ -229,6 +247,12 @@ class SeparableConvolution(Operation):
         """See ``Operation``."""
         x = self.norm_1(self.pointwise_1(self.depthwise_1(x)))
         return self.norm_2(self.pointwise_2(self.depthwise_2(F.relu_(x))))  # type: ignore[no-any-return]
+
+    def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
+        """See ``Operation``."""
+        first = (self.depthwise_1, self.pointwise_1, self.norm_1)
+        second = (self.depthwise_2, self.pointwise_2, self.norm_2)
+        return fast.run_layers(self, (*first, fast.RELU, *second), x, self.activated, addend)
 
 
 # ---------------------------------------------------------------------------------------------------- the table
