@@ -54,9 +54,7 @@ def fit_children(amount: Amount, hardware: Hardware, said: Container[str]) -> tu
 
 def _size(side: int, on_gpu: bool) -> tuple[int, int]:
     if on_gpu:
-        return VERY_FEW = 500
-"""Training images below which a step takes 16 of them."""
-GPU_SIDE, GPU_FILTERS
+        return GPU_SIDE, GPU_FILTERS
     return next((child, filters) for up_to, child, filters in _CPU_SIZES if side <= up_to)
 
 
