@@ -1,6 +1,7 @@
 """Native kernels against torch's layers in float64: values, gradients, moving statistics; and where networks must not use them."""
 
 import copy
+import itertools
 import random
 from collections.abc import Iterator
 from unittest import mock
@@ -199,6 +200,27 @@ def test_the_same_bits_again_and_with_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))  # type: ignore[arg-type]
+
+
+def test_what_was_computed_before_leaves_no_trace() -> None:
+    layers, found = Layers(NASNET_CONVENTIONS), []
+    for spoiled in (False, True):
+        results: list[Tensor] = []
+        for name, stride, side, batch in itertools.product(OPERATIONS, (1, 2), (4, 9, 16), (5, 33)):
+            if name in ("identity", "zero"):
+                continue
+            torch.manual_seed(0)
+            operation = build_operation(Edge(0, name), 5, 6, stride, layers).train()
+            x = torch.randn(batch, 5, side, side).requires_grad_()
+            if spoiled:  # leaves no number in the memory that kernels use again
+                through(
+                    build_operation(Edge(0, name), 9, 9, stride, layers).train(), torch.full((40, 9, 17, 17), torch.nan).requires_grad_()
+                ).sum().backward()
+            y = through(operation, x)
+            y.square().sum().backward()
+            results += [y, *(t.grad for t in (x, *operation.parameters()) if t.grad is not None)]
+        found.append(results)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("width", ["portable", "avx2", "avx512"])

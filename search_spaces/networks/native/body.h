@@ -25,10 +25,8 @@ INLINE float NAME(total)(vec v) {
 #endif
     return v[0];
 }
-/* v where mask, else 0. Comparisons are written so that NaN passes a ReLU both ways, as in torch. */
+/* v where mask, else 0. */
 INLINE vec NAME(where)(ints mask, vec v) { return (vec)(mask & (ints)v); }
-INLINE vec NAME(relu)(vec v) { return NAME(where)(~(v < 0.0f), v); }
-INLINE float NAME(relu1)(float v) { return v < 0 ? 0 : v; }
 
 INLINE void NAME(copy)(float *to, const float *from, i64 n) {
     i64 i = 0;
@@ -69,22 +67,37 @@ INLINE void NAME(merge)(float *restrict line, i64 width, const float *restrict e
     for (i64 k = i; 2 * k + 1 < width; k++) line[2 * k + 1] = k < odds ? odd[k] : 0;
 }
 
+/* The same for n pixels: whole vectors, then four at a time (rows of small images), then one by one. BODY(V, I, k): V is the type of
+ * the vectors, I that of their masks, k the name of their accumulators. */
+#define PIXELS(n, BODY) \
+    do { \
+        i64 at = 0; \
+        for (; at + LANES <= (n); at += LANES) BODY(vec, ints, wide) \
+        for (; at + 4 <= (n); at += 4) BODY(quad, quads, four) \
+        for (; at < (n); at++) BODY(lone, lones, one) \
+    } while (0)
+#define GET(V, p) (*(const V *)((p) + at))
+#define PUT(V, p, v) (*(V *)((p) + at) = (v))
+#define WHERE(V, I, mask, v) ((V)((mask) & (I)(v)))
+#define RELU(V, I, v) WHERE(V, I, ~((v) < 0.0f), v) /* NaN passes, as in torch */
+
 /* n pixels of channel c of what a unit reads, with the norm before it and its ReLU. */
-INLINE void NAME(activate)(const pass *p, i64 c, float *to, const float *from, i64 n) {
+INLINE void NAME(activate)(const pass *p, i64 c, float *restrict to, const float *restrict from, i64 n) {
     float scale = p->scale ? p->scale[c] : 1, shift = p->scale ? p->shift[c] : 0;
-    i64 i = 0, relu = p->u->relu;
-    if (!p->scale && !relu) {
+#define RECTIFIED(V, I, k) { V v = GET(V, from); PUT(V, to, RELU(V, I, v)); }
+#define NORMED(V, I, k) { PUT(V, to, GET(V, from) * scale + shift); }
+#define BOTH(V, I, k) { V v = GET(V, from) * scale + shift; PUT(V, to, RELU(V, I, v)); }
+    if (p->scale && p->u->relu)
+        PIXELS(n, BOTH);
+    else if (p->scale)
+        PIXELS(n, NORMED);
+    else if (p->u->relu)
+        PIXELS(n, RECTIFIED);
+    else
         NAME(copy)(to, from, n);
-    } else if (!p->scale) {
-        for (; i + LANES <= n; i += LANES) NAME(store)(to + i, NAME(relu)(NAME(load)(from + i)));
-        for (; i < n; i++) to[i] = NAME(relu1)(from[i]);
-    } else if (relu) {
-        for (; i + LANES <= n; i += LANES) NAME(store)(to + i, NAME(relu)(NAME(load)(from + i) * scale + shift));
-        for (; i < n; i++) to[i] = NAME(relu1)(from[i] * scale + shift);
-    } else {
-        for (; i + LANES <= n; i += LANES) NAME(store)(to + i, NAME(load)(from + i) * scale + shift);
-        for (; i < n; i++) to[i] = from[i] * scale + shift;
-    }
+#undef RECTIFIED
+#undef NORMED
+#undef BOTH
 }
 
 /* ------------------------------------------------------------------------------------------------ planes */
@@ -447,18 +460,14 @@ static void NAME(write_chunk)(void *given, i64 chunk) {
             const float *from = u->made + (n * channels + c) * pixels, *add = p->addend ? p->addend + n * p->addend_step + c * pixels : NULL;
             float *to = p->out + (n * channels + c) * pixels, scale = 1, shift = 0;
             if (u->norm) scale = u->norms[2 * channels + c], shift = u->norms[3 * channels + c];
-            i64 i = 0;
-            for (; i + LANES <= pixels; i += LANES) {
-                vec v = NAME(load)(from + i) * scale + shift;
-                if (u->relu_after) v = NAME(relu)(v);
-                if (add) v += NAME(load)(add + i);
-                NAME(store)(to + i, v);
-            }
-            for (; i < pixels; i++) {
-                float v = from[i] * scale + shift;
-                if (u->relu_after) v = NAME(relu1)(v);
-                to[i] = add ? v + add[i] : v;
-            }
+#define WRITE(V, I, k) { \
+        V v = GET(V, from) * scale + shift; \
+        if (u->relu_after) v = RELU(V, I, v); \
+        if (add) v += GET(V, add); \
+        PUT(V, to, v); \
+    }
+            PIXELS(pixels, WRITE);
+#undef WRITE
         }
 }
 
@@ -493,12 +502,7 @@ static void NAME(forward)(unit *units, i64 count, const float *x, i64 x_step, co
 /* ------------------------------------------------------------------------------------------------ a unit backward */
 
 /* The gradient that reaches the norm: 0 where the ReLU after it gave 0. */
-INLINE vec NAME(passed)(const unit *u, vec grad, vec made, float scale, float shift) {
-    return u->relu_after ? NAME(where)(~(made * scale + shift <= 0.0f), grad) : grad;
-}
-INLINE float NAME(passed1)(const unit *u, float grad, float made, float scale, float shift) {
-    return u->relu_after && made * scale + shift <= 0 ? 0 : grad;
-}
+#define PASSED(V, I, grad, made) (u->relu_after ? WHERE(V, I, ~((made) * scale + shift <= 0.0f), grad) : (grad))
 
 /* The two sums that batch norm's gradient needs, of the last unit of a chain: of grad, and of grad * (made - mean). */
 static void NAME(sums_chunk)(void *given, i64 chunk) {
@@ -506,24 +510,23 @@ static void NAME(sums_chunk)(void *given, i64 chunk) {
     const unit *u = p->u;
     i64 pixels = u->out_height * u->out_width, channels = u->out_channels;
     for (i64 c = 0; c < channels; c++) {
-        float mean = u->norms[c], scale = u->norms[2 * channels + c], shift = u->norms[3 * channels + c], rest[2] = {0, 0};
-        vec first = {0}, second = {0};
+        float mean = u->norms[c], scale = u->norms[2 * channels + c], shift = u->norms[3 * channels + c];
+        vec first_wide = {0}, second_wide = {0};
+        quad first_four = {0}, second_four = {0};
+        lone first_one = {0}, second_one = {0};
         for (i64 n = first_of(p, chunk); n < last_of(p, chunk); n++) {
             const float *grad = p->grad + n * p->grad_step + c * pixels, *made = u->made + (n * channels + c) * pixels;
-            i64 i = 0;
-            for (; i + LANES <= pixels; i += LANES) {
-                vec m = NAME(load)(made + i), g = NAME(passed)(u, NAME(load)(grad + i), m, scale, shift);
-                first += g;
-                second += g * (m - mean);
-            }
-            for (; i < pixels; i++) {
-                float g = NAME(passed1)(u, grad[i], made[i], scale, shift);
-                rest[0] += g;
-                rest[1] += g * (made[i] - mean);
-            }
+#define ADD(V, I, k) { \
+        V m = GET(V, made), given = GET(V, grad), g = PASSED(V, I, given, m); \
+        first_##k += g; \
+        second_##k += g * (m - mean); \
+    }
+            PIXELS(pixels, ADD);
+#undef ADD
         }
-        p->moments[2 * (chunk * channels + c)] = (double)NAME(total)(first) + rest[0];
-        p->moments[2 * (chunk * channels + c) + 1] = (double)NAME(total)(second) + rest[1];
+        double *sums = p->moments + 2 * (chunk * channels + c);
+        sums[0] = (double)NAME(total)(first_wide) + sum_of(first_four) + first_one[0];
+        sums[1] = (double)NAME(total)(second_wide) + sum_of(second_four) + second_one[0];
     }
 }
 
@@ -542,13 +545,12 @@ static void NAME(grad_rows)(const pass *p, i64 n, i64 images, float *rows) {
             }
             float a = p->ga[c], b = p->gb[c], add = p->gc[c], mean = u->norms[c], scale = u->norms[2 * channels + c];
             float shift = u->norms[3 * channels + c];
-            i64 at = 0;
-            for (; at + LANES <= pixels; at += LANES) {
-                vec m = NAME(load)(made + at), g = NAME(passed)(u, NAME(load)(grad + at), m, scale, shift);
-                NAME(store)(to + at, g * a + ((m - mean) * b + add));
-            }
-            for (; at < pixels; at++)
-                to[at] = NAME(passed1)(u, grad[at], made[at], scale, shift) * a + ((made[at] - mean) * b + add);
+#define BACK(V, I, k) { \
+        V m = GET(V, made), given = GET(V, grad), g = PASSED(V, I, given, m); \
+        PUT(V, to, g * a + ((m - mean) * b + add)); \
+    }
+            PIXELS(pixels, BACK);
+#undef BACK
         }
         memset(row + images * pixels, 0, sizeof(float) * (p->padded - images * pixels));
     }
@@ -557,32 +559,36 @@ static void NAME(grad_rows)(const pass *p, i64 n, i64 images, float *rows) {
 /* Write the gradient of one plane of what the unit reads, through its ReLU, and add to the sums for the norm before it. */
 static void NAME(store_grad)(const pass *p, i64 n, i64 c, const float *grad, float *sums) {
     const unit *u = p->u;
-    i64 area = u->height * u->width, i = 0;
+    i64 area = u->height * u->width;
     const float *x = p->x + n * p->x_step + c * area;
     float *to = u->grad_in + (n * u->in_channels + c) * area;
-    float scale = p->scale ? p->scale[c] : 1, shift = p->scale ? p->shift[c] : 0, mean = p->mean ? p->mean[c] : 0;
-    vec first = NAME(load)(sums), second = NAME(load)(sums + LANES);
-    if (!p->mean && !u->relu) {
-        NAME(copy)(to, grad, area);
+    float scale = p->scale ? p->scale[c] : 1, shift = p->scale ? p->shift[c] : 0;
+    if (!p->mean) {
+#define MASK(V, I, k) { V v = GET(V, x), g = GET(V, grad); PUT(V, to, WHERE(V, I, ~(v <= 0.0f), g)); }
+        if (u->relu)
+            PIXELS(area, MASK);
+        else
+            NAME(copy)(to, grad, area);
+#undef MASK
         return;
     }
-    for (; i + LANES <= area; i += LANES) {
-        vec v = NAME(load)(x + i), g = NAME(load)(grad + i);
-        if (u->relu) g = NAME(where)(~(v * scale + shift <= 0.0f), g);
-        NAME(store)(to + i, g);
-        if (p->mean) {
-            first += g;
-            second += g * (v - mean);
-        }
+    float mean = p->mean[c];
+    vec first_wide = NAME(load)(sums), second_wide = NAME(load)(sums + LANES);
+    quad first_four = {0}, second_four = {0};
+    lone first_one = {0}, second_one = {0};
+#define ADD(V, I, k) { \
+        V v = GET(V, x), g = GET(V, grad); \
+        if (u->relu) g = WHERE(V, I, ~(v * scale + shift <= 0.0f), g); \
+        PUT(V, to, g); \
+        first_##k += g; \
+        second_##k += g * (v - mean); \
     }
-    for (; i < area; i++) {
-        float g = u->relu && x[i] * scale + shift <= 0 ? 0 : grad[i];
-        to[i] = g;
-        first[0] += g;
-        second[0] += g * (x[i] - mean);
-    }
-    NAME(store)(sums, first);
-    NAME(store)(sums + LANES, second);
+    PIXELS(area, ADD);
+#undef ADD
+    first_wide[0] += sum_of(first_four) + first_one[0];
+    second_wide[0] += sum_of(second_four) + second_one[0];
+    NAME(store)(sums, first_wide);
+    NAME(store)(sums + LANES, second_wide);
 }
 
 typedef struct {
@@ -780,5 +786,11 @@ static void NAME(backward)(unit *units, i64 count, const float *x, i64 x_step, c
 
 static const kernels NAME(kernels) = {NAME(forward), NAME(backward), NAME(pool_forward), NAME(pool_backward), WORD};
 
+#undef PIXELS
+#undef GET
+#undef PUT
+#undef WHERE
+#undef RELU
+#undef PASSED
 #undef vec
 #undef ints

@@ -31,7 +31,13 @@
 
 typedef int64_t i64;
 
-typedef float quad __attribute__((vector_size(16), aligned(4), may_alias)); /* rows of 4 and 8 pixels are common */
+/* Vectors of four, for rows and images of few pixels, and of one, so that what is left over is written as the rest is. */
+typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t quads __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float lone __attribute__((vector_size(4), aligned(4), may_alias));
+typedef int32_t lones __attribute__((vector_size(4), aligned(4), may_alias));
+
+static float sum_of(quad v) { return (v[0] + v[1]) + (v[2] + v[3]); }
 
 /* One convolution with what is around it, as operators.py packs it: all fields are 8 bytes wide.
  * relu on loading, then (depthwise: the window, and a 1x1 after it; else the window itself) and batch norm's statistics. */
