@@ -15,8 +15,10 @@ CPU_IMAGES = 8_000
 """Training images of a child at most, without a GPU."""
 SCORED = 2_000
 """Validation images scored at most: a reward is then known to a point."""
-_CPU_SIZES = ((12, 8, 8), (47, 16, 8), (10**9, 32, 4))
+_CPU_SIZES = ((12, 8, 8), (47, 16, 8), (10**9, 24, 6))
 """Without a GPU, for images up to a side: the side in pixels of a child's, and F."""
+VERY_FEW = 500
+"""Training images below which a step takes 16 of them."""
 GPU_SIDE, GPU_CELLS, GPU_FILTERS = 64, 2, 16
 LEARNING_RATE = 0.1
 OFTEN = 12
@@ -30,7 +32,7 @@ def fit_children(amount: Amount, hardware: Hardware, said: Container[str]) -> tu
     largest, filters = _size(amount.side, on_gpu)
     side = max(8, min(largest, amount.side // 4 * 4))
     seen = amount.train if on_gpu else min(CPU_IMAGES, amount.train)
-    batch = batch_for(amount.train) or (256 if on_gpu else 64)
+    batch = 16 if amount.train < VERY_FEW else batch_for(amount.train) or (256 if on_gpu else 64)
     epochs = epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
     children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation))
     steps = epochs * math.ceil(seen / batch)

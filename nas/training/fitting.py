@@ -103,7 +103,8 @@ def fit_side(amount: Amount, recipe: Recipe, hardware: Hardware) -> Choice | Non
 def fit_network(architecture: Architecture, recipe: Recipe, amount: Amount, hardware: Hardware) -> tuple[Architecture, Choice | None]:
     """The architecture, cut down where training it on this machine would take much longer than so few images deserve."""
     budget = len(hardware.gpus) * MACS_A_GPU or hardware.cores * (MACS_A_CORE + amount.train * MACS_A_CORE_AN_IMAGE)
-    target = int(budget / (recipe.epochs * amount.train))
+    seen = recipe.epochs * math.ceil(amount.train / recipe.batch_size) * recipe.batch_size  # a short step costs about a whole one
+    target = int(budget / seen)
     if architecture.cost().macs <= target:
         return architecture, None
     of_cells = hasattr(architecture.skeleton, "cells")

@@ -39,6 +39,8 @@ class Seen:
         self.tested: set[int] = set()
 
     def numbers(self, images: torch.Tensor, data: PreparedData) -> set[int]:
+        if data.name == "noise":  # the plan times a few steps on it
+            return set()
         middle = images.shape[-1] // 2
         red = images[:, 0, middle, middle] * data.std[0] + data.mean[0]
         return set(np.rint(red.numpy() * 255 / 4).astype(int).tolist())

@@ -80,7 +80,7 @@ def test_own_images_get_settings_that_suit_them_and_flags_stand(pictures: Path) 
     own = {"data.name": "folder", "data.root": str(pictures)}
     config, choices = fitted_config("cpu", ["training.learning_rate=0.02", "fidelity.filters=5"], {**own, "fidelity.epochs": 3})
     assert (config.fidelity.epochs, config.fidelity.filters, config.training.optimizer.learning_rate) == (3, 5, 0.02)
-    assert config.fidelity.train_examples is None and config.fidelity.image_size == 32 and config.training.batch_size == 32
+    assert config.fidelity.train_examples is None and config.fidelity.image_size == 24 and config.training.batch_size == 16
     assert not {"fidelity.epochs", "fidelity.filters", "training.optimizer.learning_rate"} & {choice.setting for choice in choices}
 
 
