@@ -12,7 +12,7 @@ import numpy as np
 from nas.data import kept
 from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Images, Part, balanced_choice, facts_of, stratified_choice
 from nas.data.mirrors import judge_mirrors
-from nas.data.pixels import channel_statistics, fit, resize_all
+from nas.data.pixels import READING_ERRORS, channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings, Normalisation, Preparation
 from nas.data.split import split
@@ -209,7 +209,10 @@ def _decode(part: ImageFiles, channels: int, side: int, wanted: Preparation) -> 
     images = np.empty((len(part), side, side, channels), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation)
+        try:
+            images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation)
+        except READING_ERRORS as problem:
+            raise DataError(f"{part.root / part.names[index]}: has become unreadable since it was checked: {problem}") from None
 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for _ in pool.map(decode, range(len(part)), chunksize=1):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
-from nas.tools.words import duration
+from nas.tools.intervals import wilson
+from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
 from nas.training.recipe import Recipe
@@ -108,8 +109,9 @@ def describe_result(result: TrainResult) -> list[str]:
         lines.append(f"validation: {100 * result.validation_top1:.2f} % after epoch {result.best_epoch}, the best")
     if result.test:
         test = result.test
-        accuracy = f"{100 * test.top1:.2f} % top-1, {100 * test.top5:.2f} % top-5"
-        lines.append(f"test:       {accuracy} on {test.images:,} images, read once, with these weights")
+        low, high = wilson(test.top1, test.images)
+        accuracy = f"{100 * test.top1:.2f} %{top5_words(test.top5)} on {test.images:,} images, read once, with these weights"
+        lines.append(f"test:       {accuracy}; {100 * low:.1f} to {100 * high:.1f} % with 95 % confidence")
     lines.append(f"network:    {result.parameters:,} parameters, {result.macs:,} MACs")
     if result.best_epoch:
         lines.append(f"weights:    {result.folder.best_file}")

@@ -12,9 +12,9 @@ from support.image_trees import CLASSES, make_tree, picture
 from nas.data.batches import Resident, Share, TrainingBatches, open_or_neighbour, scoring_batches
 from nas.data.dataset import ArrayPart, ImageFiles
 from nas.data.image_index import load_folder
-from nas.data.prepared import PreparedData, prepare, training_side
+from nas.data.prepared import PreparedData, prepare, prepare_dataset, training_side
 from nas.data.registry import peek
-from nas.data.settings import LARGE_SIDE, DataSettings
+from nas.data.settings import LARGE_SIDE, DataSettings, Preparation
 from nas.data.split import split
 from nas.errors import DataError
 from nas.networks.description import skeleton_document
@@ -170,3 +170,12 @@ def test_a_val_folder_without_classes_is_explained(tmp_path: Path) -> None:
             folder.rmdir()
     with pytest.raises(DataError, match="one sub-folder for each class"):
         load_folder(str(root))
+
+
+def test_a_file_that_breaks_while_images_are_read_is_named(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "tree", train=4, val=1, damaged=False)
+    dataset = load_folder(str(root))
+    for name in dataset.train.names:  # type: ignore[union-attr]
+        (root / name).write_bytes(b"gone")
+    with pytest.raises(DataError, match="has become unreadable since it was checked"):
+        prepare_dataset(dataset, DataSettings(name="folder", root=str(root), mirrors=True), Preparation(image_size=8))

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from nas.cli.views.search_progress import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
-from nas.tools.words import duration
+from nas.tools.words import duration, top5_words
 from nas.training.trainer import EpochRecord, Position, Trainer
 
 
@@ -95,7 +95,7 @@ class TrainProgress:
         self._best = max(self._best, record.validation_top1)
         self._say(
             f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
-            f"{' (best)' if is_best else ''}, top-5 {100 * record.validation_top5:.2f} % · {duration(record.seconds)}, "
+            f"{' (best)' if is_best else ''}{top5_words(record.validation_top5)} · {duration(record.seconds)}, "
             f"{record.images_per_second:,.0f} images/s"
         )
 
