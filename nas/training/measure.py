@@ -83,6 +83,7 @@ def evaluate_weights(
         network, description = _from_parts(file, genotype, skeleton, cells, filters, image_size, settings)
     dataset = load_scored(settings, index_file)
     chosen = choose_scored(dataset, settings, part, _learned(description, place))
+    _check_channels(dataset, description)
     labelled, classes = _in_classes(chosen.part, dataset, description)
     loaded = _prepared(dataset, labelled, description, image_size)
     started = time.perf_counter()
@@ -167,11 +168,16 @@ def _in_classes(part: Part, dataset: Dataset, description: NetworkDescription) -
     return part, ""
 
 
+def _check_channels(dataset: Dataset, description: NetworkDescription) -> None:
+    """Raise ConfigError where images in memory have other channels than the network takes; files are converted."""
+    expected = description.architecture.channels
+    if isinstance(dataset.train, ArrayPart) and dataset.channels != expected:
+        raise ConfigError(f"the network takes images of {expected} channels, but those of {dataset.name} have {dataset.channels}")
+
+
 def _prepared(dataset: Dataset, part: Part, description: NetworkDescription, image_size: int | None) -> PreparedData:
-    """The images as the network was trained to see them. Raises ConfigError where arrays have other channels."""
+    """The images as the network was trained to see them."""
     expected = description.architecture
-    if isinstance(part, ArrayPart) and dataset.channels != expected.channels:
-        raise ConfigError(f"the network takes images of {expected.channels} channels, but those of {dataset.name} have {dataset.channels}")
     wanted = Preparation(
         image_size=image_size or expected.image_size, crop_fraction=description.crop_fraction, interpolation=description.interpolation
     )
