@@ -8,7 +8,7 @@ import numpy as np
 
 from controllers.controller import random_for
 from nas.data.prepared import training_side
-from nas.data.registry import peek
+from nas.data.registry import Shape, peek
 from nas.data.split import planned_parts
 from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import FOLDER_SIDE
@@ -21,7 +21,9 @@ from search_spaces.registry import load_space
 from search_spaces.space import sample_actions, size
 
 TIMED_GENOTYPES = 4
-TIMED_BATCHES = 3
+TIMED_IMAGES = 192
+"""Training images of a timed epoch at least: a few batches, more of small ones."""
+TIMED_SCORED = 256
 
 
 def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
@@ -41,7 +43,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
             f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
-        lines += _about_images(config)
+        lines += _about_images(config, peek(config.data))
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
@@ -59,9 +61,9 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
     return lines
 
 
-def _about_images(config: SearchConfig) -> list[str]:
+def _about_images(config: SearchConfig, shape: Shape) -> list[str]:
     """How sure one reward is, and the memory that the images take."""
-    shape, side = peek(config.data), _side(config)
+    side = _side(config, shape)
     train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     scored = min(config.fidelity.validation_examples or validation, validation)
     kept = scored + min(config.fidelity.train_examples or train, train)
@@ -72,10 +74,9 @@ def _about_images(config: SearchConfig) -> list[str]:
     ]
 
 
-def _side(config: SearchConfig) -> int:
+def _side(config: SearchConfig, shape: Shape) -> int:
     """The side in pixels at which children are trained."""
-    own = peek(config.data).side
-    usual = training_side(own, FOLDER_SIDE) if config.data.name == "folder" else own
+    usual = training_side(shape.side, FOLDER_SIDE) if config.data.name == "folder" else shape.side
     return config.fidelity.image_size or config.data.image_size or usual
 
 
@@ -101,7 +102,7 @@ def _time(config: SearchConfig, workers: int | None) -> str:
     seconds = estimate_child_seconds(config)
     total = seconds * config.budget / workers
     return (
-        f"about {duration(total)} ({seconds:.1f} s a child, from {TIMED_GENOTYPES} random children timed for {TIMED_BATCHES} batches "
+        f"about {duration(total)} ({seconds:.1f} s a child, from {TIMED_GENOTYPES} random children timed "
         f"in {time.monotonic() - started:.0f} s); Ctrl-C stops, `nas resume` goes on"
     )
 
@@ -118,8 +119,9 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
     train_images = min(config.fidelity.train_examples or trained_on, trained_on)
     validation_images = min(config.fidelity.validation_examples or held_out, held_out)
-    side = _side(config)
+    side = _side(config, shape)
     batch = min(config.training.batch_size, train_images)
+    batches, scored = max(3, math.ceil(TIMED_IMAGES / batch)), min(TIMED_SCORED, validation_images)
     noise = np.random.default_rng(0)
 
     def images(count: int) -> ArrayPart:
@@ -128,7 +130,7 @@ def estimate_child_seconds(config: SearchConfig) -> float:
 
     names = tuple(map(str, range(shape.classes)))
     mean, std = (0.5,) * shape.channels, (0.25,) * shape.channels
-    data = PreparedData("noise", images(batch * TIMED_BATCHES), images(256), None, names, shape.channels, side, mean, std)
+    data = PreparedData("noise", images(batch * batches), images(scored), None, names, shape.channels, side, mean, std)
     short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
     space = load_space(config.space)
     threads = torch.get_num_threads()
@@ -143,7 +145,7 @@ def estimate_child_seconds(config: SearchConfig) -> float:
             if len(ends) < 2:
                 continue  # it diverged on noise
             epoch = ends[-1] - ends[0]
-            work = batch * TIMED_BATCHES + 256 / 3  # scoring an image costs about a third of training on it
+            work = batch * batches + scored / 3  # scoring an image costs about a third of training on it
             seconds.append(epoch / work * config.fidelity.epochs * (train_images + validation_images / 3))
     finally:
         torch.set_num_threads(threads)
