@@ -293,7 +293,7 @@ def export(
     if output is None:
         return Exported(format, text=export_text(handover, chosen))
     files, found = export_files(handover, chosen, Path(output))
-    untrained = "" if handover.weights else ", untrained (random weights)"
+    untrained = "" if handover.weights else ", untrained (random weights: name a training, such as trained/NAME, to hand over trained ones)"
     network = f"{handover.architecture.name}{untrained}" if chosen.takes == "network" else ""
     if "weights" in handover.facts:
         network += f"\nfrom weights of {handover.facts['weights']}, converted"

@@ -20,6 +20,7 @@ from nas.cli.options import (
     TableFileOption,
     ThreadsOption,
     WhichOption,
+    say,
 )
 
 
@@ -66,3 +67,5 @@ def evaluate(
         found.save_confusion(confusion)
     with writing(output) as target:
         report(form, found, target)
+    if confusion is not None and form == "table" and output is None:
+        say(f"wrote {confusion}")

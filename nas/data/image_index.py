@@ -308,7 +308,8 @@ def _check_same(before: Mapping[str, Any], now: Dataset, index_file: Path | None
     what = [f"{len(names)} {word} ({printable(names[0])})" for names, word in words if names]
     raise DataError(
         f"{printable(parts['train'].root)}: a search or a training must go on with the images it began with (listed in {index_file}), "
-        f"but there are {', '.join(what) or 'other classes'}; put them back, name where they are now with --data, or begin anew"
+        f"but there are {', '.join(what) or 'other classes'}; put them back, "
+        "name where they are now (--data with --resume, --data-dir of `nas resume`), or begin anew"
     )
 
 

@@ -1,6 +1,7 @@
 """Which images a search or a training is about, how they are split, and what is done to those trained on. No torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -27,6 +28,11 @@ class DataSettings(Settings):
     split_seed: int = Field(0, ge=0, description="of the validation split and of subsets; a test part does not depend on it")
     mirrors: bool | None = Field(None, description="whether mirror images keep their class; null: the data set says, a folder is looked at")
     download: bool = Field(True, description="fetch a missing data set from its official address")
+
+
+def data_words(settings: DataSettings) -> str:
+    """The data set's name; of a folder or file its own."""
+    return Path(settings.root).name or settings.root if settings.name == "folder" and settings.root else settings.name
 
 
 class AugmentationSettings(Settings):

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class Survey:
     classes, with their classes. ``warnings`` say all of that for a person, where it matters.
     """
 
-    dataset: Dataset
-    parts: Split
+    dataset: Dataset = field(repr=False)
+    parts: Split = field(repr=False)
     counts: dict[str, tuple[int, ...]]
     short: Extent
     long: Extent

@@ -4,7 +4,8 @@ The figures were chosen by ``benchmarks/small_sets.py``.
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from typing import Any
 
 from nas.tools.hardware import Hardware
 from nas.training.fitting import Amount, Choice, batch_for, epochs_for
@@ -26,14 +27,14 @@ OFTEN = 12
 FEWEST_CHILDREN, MOST_CHILDREN = 60, 500
 
 
-def fit_children(amount: Amount, hardware: Hardware, said: Container[str]) -> tuple[Choice, ...]:
+def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any]) -> tuple[Choice, ...]:
     """Settings of a search on these images on this machine; none of those that were ``said``."""
     on_gpu = bool(hardware.gpus)
     largest, filters = _size(amount.side, on_gpu)
     side = max(8, min(largest, amount.side // 4 * 4))
     seen = amount.train if on_gpu else min(CPU_IMAGES, amount.train)
     batch = 16 if amount.train < VERY_FEW else batch_for(amount.train) or (256 if on_gpu else 64)
-    epochs = epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
+    epochs = said.get("fidelity.epochs") or epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
     children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation))
     steps = epochs * math.ceil(seen / batch)
     told_apart = f"{amount.validation:,} validation images tell no more cells apart" if children < MOST_CHILDREN else "enough to learn from"

@@ -63,6 +63,6 @@ def verdict(rewards: Sequence[float], yardstick: Yardstick, deviations: Sequence
     if rivals < 2:
         return None
     return (
-        f"{rivals} of {len(rewards)} cells are within the noise of the best: a reward from {yardstick.images:,} images is known to "
+        f"the best {rivals} of {len(rewards)} cells cannot be told apart: a reward from {yardstick.images:,} images is known to "
         f"± {100 * errors[0]:.1f} points (one standard error)"
     )

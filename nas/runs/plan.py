@@ -9,6 +9,7 @@ import numpy as np
 from controllers.controller import random_for
 from nas.data.prepared import training_side
 from nas.data.registry import Shape, peek
+from nas.data.settings import data_words
 from nas.data.split import planned_parts
 from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import FOLDER_SIDE
@@ -40,7 +41,7 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
         images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
         lines.append(
-            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {config.data.name} "
+            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {data_words(config.data)} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
         lines += _about_images(config, peek(config.data))

@@ -30,6 +30,8 @@ CPU_SIDE = 48
 MACS_A_CORE, MACS_A_CORE_AN_IMAGE = 2.5e11, 1.6e8
 """Multiply-accumulates of a training's forward passes together on one core: minutes for few images, an hour for CIFAR-10's many."""
 MACS_A_GPU = 1e15
+DESERVED_MACS, DESERVED_MACS_AN_IMAGE = 3e7, 3e4
+"""Multiply-accumulates of a network for one image, at most: larger ones learn few images by heart, or diverge in their few steps."""
 DEPTH_OF_SMALL = 2
 """N of a network of cells that is cut down to these: deeper and narrower ones are slower for the same number of MACs."""
 
@@ -104,9 +106,9 @@ def fit_network(architecture: Architecture, recipe: Recipe, amount: Amount, hard
     """The architecture, cut down where training it on this machine would take much longer than so few images deserve."""
     budget = len(hardware.gpus) * MACS_A_GPU or hardware.cores * (MACS_A_CORE + amount.train * MACS_A_CORE_AN_IMAGE)
     seen = recipe.epochs * math.ceil(amount.train / recipe.batch_size) * recipe.batch_size  # a short step costs about a whole one
-    target = int(budget / seen)
+    target = int(min(budget / seen, DESERVED_MACS + amount.train * DESERVED_MACS_AN_IMAGE))
     if architecture.cost().macs <= target:
         return architecture, None
     of_cells = hasattr(architecture.skeleton, "cells")
     chosen = scale_to(architecture, Target("macs", target), cells=DEPTH_OF_SMALL if of_cells else None).architecture
-    return chosen, Choice("network", chosen.name, "cut down to what so few images can teach, and this machine train in minutes")
+    return chosen, Choice("network", chosen.name, "cut down to what so few images can teach, and this machine learn in time")

@@ -45,7 +45,9 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, cho
 def describe_recipe(recipe: Recipe) -> str:
     """The recipe in a line."""
     optimizer, schedule, augmentation, other = recipe.optimizer, recipe.schedule, recipe.augmentation, recipe.regularisation
-    parts = [f"{recipe.name}: {recipe.epochs} epochs, {optimizer.name} at {optimizer.learning_rate:g} with batches of {recipe.batch_size}"]
+    scaled = optimizer.per_images not in (None, recipe.batch_size)
+    rate = f"{optimizer.learning_rate:g}" + (f" for {optimizer.per_images} images" if scaled else "")
+    parts = [f"{recipe.name}: {recipe.epochs} epochs, {optimizer.name} at {rate} with batches of {recipe.batch_size}"]
     parts.append(f"{schedule.kind} schedule" + (f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""))
     images = [
         f"{augmentation.crop} crops",

@@ -26,7 +26,7 @@ def test_guesses_are_called_guesses() -> None:
 
 def test_a_best_within_noise_is_no_winner() -> None:
     said = str(verdict([0.93, 0.91, 0.90, 0.55], Yardstick(80, 1 / 3)))
-    assert said.startswith("3 of 4 cells are within the noise of the best")
+    assert said.startswith("the best 3 of 4 cells cannot be told apart")
     assert verdict([0.93, 0.91, 0.90, 0.55], Yardstick(40_000, 1 / 3)) is None
     assert verdict([0.93], Yardstick(80, 1 / 3)) is None and verdict([], Yardstick(80, 1 / 3)) is None
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
 from nas.data.registry import DATASETS, DatasetEntry
+from nas.data.settings import data_words
 from nas.errors import ConfigError, UserError
 from nas.evaluators.registry import EVALUATORS, EvaluatorRow
 from nas.exports.formats import FORMATS, Format
@@ -158,7 +159,7 @@ def _runs(root: Path) -> Table:
             folder.path.name,
             config.space,
             config.controller.name,
-            config.data.name,
+            data_words(config.data),
             f"{state.spent}/{state.budget}",
             f"{ranked[0].reward:.4f}" if ranked else "–",
             state.closed or "running or killed",

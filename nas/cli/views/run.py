@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controllers.controller import Failed, Stopped
+from nas.data.settings import data_words
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
@@ -142,7 +143,7 @@ def policy_line(state: RunState) -> str | None:
 
 
 def _source(config: SearchConfig) -> str:
-    return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {config.data.name}"
+    return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {data_words(config.data)}"
 
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:

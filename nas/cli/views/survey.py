@@ -42,7 +42,8 @@ def _facts(found: Survey) -> Iterator[tuple[str, str]]:
     if dataset.layout:
         yield "layout", dataset.layout
     yield "images", ", ".join(f"{sum(counts):,} {part}" for part, counts in found.counts.items())
-    yield "classes", f"{dataset.classes:,}; the largest has {found.imbalance:.3g} times the images of the smallest"
+    uneven = f"; the largest has {found.imbalance:.3g} times the images of the smallest" if found.imbalance > 1.005 else ", equally large"
+    yield "classes", f"{dataset.classes:,}{uneven}"
     yield "shorter side", _extent(found.short)
     yield "longer side", _extent(found.long)
     yield "modes", ", ".join(f"{number:,} {mode}" for mode, number in found.modes.items())
