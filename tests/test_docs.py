@@ -86,7 +86,7 @@ def is_setting(model: Any, names: list[str]) -> bool:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the guides take as given: a search in ``runs/first``, a training of it in ``trained/found``, images in ``my-images``."""
     folder = tmp_path_factory.mktemp("world")
-    make_tree(folder / "my-images", train=8, val=4, side=12)
+    make_tree(folder / "my-images", train=8, val=4, side=12, damaged=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         sizes = ["--set", "fidelity.train_examples=64", "--set", "data.validation_examples=64", "--epochs", "1"]

@@ -45,6 +45,7 @@ def test_files_of_all_kinds(umask, tmp_path):
     assert others(tmp_path, umask) == {}
 
 
+@pytest.mark.slow
 def test_a_training_and_its_exports(tmp_path, monkeypatch):
     umask = os.umask(0)
     os.umask(umask)

@@ -143,7 +143,7 @@ def find(name: str) -> RunFolder:
     for path in (Path(name), DEFAULT_ROOT / name):
         if (path / "config.yaml").is_file():
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
-                raise RunError(f"{path}: this is a training, not a search: `nas evaluate {path}` says how good it is, its README.md what it is")
+                raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {path}`")
             return RunFolder(path)
     known = ", ".join(str(run.path) for run in all_runs(DEFAULT_ROOT)[-5:]) or "none"
     raise RunError(f"{name}: no run folder there; the latest runs in {DEFAULT_ROOT}/: {known}")

@@ -72,7 +72,14 @@ def test_the_guides_examples_run_and_say_nothing(
     assert names["run"].ending == "interrupted" and len(names["run"].trials) == 3
     assert len(nas.open_run("runs/mine").trials) == 5
     assert names["found"].probabilities.shape == (2, 10)
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "trained", "compared", "cells.svg", "mine.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "runs",
+        "trained",
+        "compared",
+        "cells.svg",
+        "mine.safetensors",
+        "sheet.png",
+    }
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err == ""
 

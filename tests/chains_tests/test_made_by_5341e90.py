@@ -14,6 +14,7 @@ from support.commands import nas
 from support.paths import ROOT
 
 from nas.runs.folder import RunFolder
+from search_spaces.networks.native.library import without
 
 MADE = ROOT / "tests" / "support" / "made_by_5341e90"
 
@@ -47,7 +48,8 @@ def test_a_child_begun_by_the_old_code_is_trained_anew(old, monkeypatch):
     (old / "run" / "snapshot.safetensors").unlink()
     shutil.rmtree(old / "run" / "finalists")  # which names the trial
     reward = json.loads(lines[last])["reward"]
-    nas(["resume", "run"], old, monkeypatch)
+    with without():  # the native kernels are younger, and differ in the last digits: of 12 steps, each that follows by more
+        nas(["resume", "run"], old, monkeypatch)
     assert list(RunFolder(old / "run").state().trials.values())[5].reward == pytest.approx(reward, abs=0.05)
 
 

@@ -81,7 +81,7 @@ def test_a_checkpoint_of_other_images_is_refused_whatever_the_list_says(stopped)
 
 
 def test_another_data_set_cannot_be_named_on_resuming(stopped, monkeypatch):
-    with pytest.raises(ConfigError, match="this training's data set is folder, but --data names digits"):
+    with pytest.raises(ConfigError, match="the data set that this began with is folder, but --data names digits"):
         nas(["train", "--resume", "net", "--data", "digits"], stopped, monkeypatch)
 
 

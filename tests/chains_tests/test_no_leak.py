@@ -106,7 +106,10 @@ def test_no_test_image_is_ever_trained_or_chosen_on(folder, search_seed, later_s
     assert seen.trained | seen.scored | seen.tested == set(range(2 * EACH)), "every image has its place, copies beside their originals"
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(["train named", "transfer", "compare"], 2)), ids=" then ".join)
+PAIRS = list(itertools.combinations(["train named", "transfer", "compare"], 2))
+
+
+@pytest.mark.parametrize("pair", [PAIRS[0], *(pytest.param(pair, marks=SLOW) for pair in PAIRS[1:])], ids=lambda pair: " then ".join(pair))
 def test_commands_that_need_no_search_agree_with_each_other(pair, folder, seen, tmp_path, monkeypatch):
     for seed, name in enumerate(pair):
         arguments = [argument.replace("run/best/1.yaml", "nasnet-a") for argument in commands(folder, seed)[name]]

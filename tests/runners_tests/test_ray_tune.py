@@ -264,6 +264,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
+@pytest.mark.slow
 def test_the_example_searches_the_digits(tmp_path: Path) -> None:
     small = ["--set", "fidelity.train_examples=100", "--set", "fidelity.epochs=2", "--set", "data.validation_examples=100"]
     output = finish(example("--children", "3", "--controller", "evolution", "--out", "tuned", *small, cwd=tmp_path))

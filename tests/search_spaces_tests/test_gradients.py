@@ -34,7 +34,7 @@ def sweep(*arguments: str) -> list[dict[str, object]]:
     return [line for line in lines if "found" in line]
 
 
-@pytest.mark.parametrize("isa", ["DEFAULT", "AVX2"])
+@pytest.mark.parametrize("isa", ["DEFAULT", pytest.param("AVX2", marks=pytest.mark.slow)])
 def test_what_torch_computes_wrongly_is_right_in_our_layers(isa: str) -> None:
     assert sweep("--isa", isa, "--threads", "2", "--every", "32", "--kinds", *WRONG_IN_TORCH) == []
 

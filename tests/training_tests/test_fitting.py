@@ -60,13 +60,11 @@ def test_large_pictures_are_trained_on_smaller_without_a_gpu() -> None:
     assert fit_side(Amount(500, 100, 500, 3), load_recipe("nasnet-mobile"), LAPTOP) is None  # it says its own
 
 
-@pytest.mark.parametrize("epochs", [1, 3, 100])
-def test_a_few_images_never_get_the_published_size(epochs: int) -> None:
+def test_a_few_images_never_get_the_published_size() -> None:
     """Three epochs of 5 steps with 3 million parameters used to diverge."""
     whole = choose_architecture(load_reference("nasnet-a"), "nasnet-cifar", image_size=48)
-    for hardware in (LAPTOP, STATION):
-        small, _ = fit_network(whole, load_recipe("fast", {"epochs": epochs}), Amount(160, 80, 102, 3), hardware)
-        assert small.cost().macs < 4e7
+    small, _ = fit_network(whole, load_recipe("fast", {"epochs": 3}), Amount(160, 80, 102, 3), STATION)
+    assert small.cost().macs < 4e7
 
 
 def test_the_network_follows_images_and_machine() -> None:
