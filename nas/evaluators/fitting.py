@@ -24,7 +24,7 @@ GPU_SIDE, GPU_CELLS, GPU_FILTERS = 64, 2, 16
 LEARNING_RATE = 0.1
 OFTEN = 12
 """Passes over the images from which on a child learns them by heart unless they are varied."""
-FEWEST_CHILDREN, MOST_CHILDREN = 60, 500
+FEWEST_CHILDREN, MOST_CHILDREN = 40, 500
 
 
 def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any]) -> tuple[Choice, ...]:
@@ -35,7 +35,7 @@ def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any]) ->
     seen = amount.train if on_gpu else min(CPU_IMAGES, amount.train)
     batch = 16 if amount.train < VERY_FEW else batch_for(amount.train) or (256 if on_gpu else 64)
     epochs = said.get("fidelity.epochs") or epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
-    children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation))
+    children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation // 2))
     steps = epochs * math.ceil(seen / batch)
     told_apart = f"{amount.validation:,} validation images tell no more cells apart" if children < MOST_CHILDREN else "enough to learn from"
     choices = [

@@ -79,6 +79,7 @@ def test_the_guides_examples_run_and_say_nothing(
         "cells.svg",
         "mine.safetensors",
         "sheet.png",
+        "README.md",  # the card of the exported network
     }
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err == ""
