@@ -64,7 +64,7 @@ def run_file(path: Path) -> ModuleType:
 
 
 @pytest.mark.filterwarnings("ignore:Overwriting nasnet_a in registry")
-@pytest.mark.parametrize("how", RECIPES)
+@pytest.mark.parametrize("how", ["cropped", "from files", pytest.param("in memory", marks=pytest.mark.slow)])
 def test_a_picture_has_the_same_logits_everywhere(how, folder, tmp_path, monkeypatch):
     seen = watched(monkeypatch)
     small = ["--epochs", "1", "--batch-size", "12", "--threads", "1", "--cells", "1", "--filters", "4", "--skeleton", "nasnet-cifar"]

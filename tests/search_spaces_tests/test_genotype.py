@@ -392,7 +392,7 @@ def accepted_or_refused(make: Any) -> bool:
 GENEROUS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+@settings(max_examples=600, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
 @given(mutated_documents())
 def test_mutated_documents_are_accepted_or_refused(doc: Any) -> None:
     accepted_or_refused(lambda: from_document(doc))
@@ -431,7 +431,7 @@ def test_the_mutations_leave_some_documents_acceptable() -> None:
     """Otherwise the tests above would exercise one branch only."""
     verdicts = []
 
-    @settings(max_examples=1000, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+    @settings(max_examples=500, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
     @given(mutated_documents())
     def collect(doc: Any) -> None:
         verdicts.append(accepted_or_refused(lambda: from_document(doc)))
