@@ -62,17 +62,22 @@ def main() -> None:
     for kind in KINDS:
         numbers = [tally.counts[kind, what] for what in ("refused", "accepted", "same", "finding")]
         print(f"| {kind} | {sum(numbers):,} | {' | '.join(f'{n:,}' for n in numbers)} |")
-    print(f"{time.perf_counter() - began:.0f} s, slowest case {tally.slowest:.2f} s; findings: {tally.findings[:20] or 'none'}")
-    raise SystemExit(bool(tally.findings))
+    conclude(tally, began)
 
 
 @dataclass
 class Tally:
-    """How the cases went: (kind, refused | accepted | same | finding) -> number."""
+    """How the cases went: (kind of file, verdict) -> number."""
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     findings: list[str] = field(default_factory=list)
     slowest: float = 0.0
+
+
+def conclude(tally: Tally, began: float) -> None:
+    """Say how long it took and what was found, and end: with 1 where anything was."""
+    print(f"{time.perf_counter() - began:.0f} s, slowest case {tally.slowest:.2f} s; findings: {tally.findings[:20] or 'none'}")
+    raise SystemExit(bool(tally.findings))
 
 
 class WrongError(Exception):

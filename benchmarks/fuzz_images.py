@@ -17,9 +17,7 @@ import random
 import resource
 import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
 from io import BytesIO
 from multiprocessing.connection import Connection
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fuzz import Tally, conclude
 from PIL import Image, ImageSequence
 
 from nas.data.pixels import READING_ERRORS, as_array, contrast, decode, fit, image_formats, to_channels
@@ -61,17 +60,7 @@ def main() -> None:
     for kind, found in seeds().items():
         numbers = [tally.counts[kind, verdict] for verdict in VERDICTS]
         print(f"| {kind} | {len(found)} | {sum(numbers):,} | {' | '.join(f'{n:,}' for n in numbers)} |")
-    print(f"{time.perf_counter() - began:.0f} s, slowest case {tally.slowest:.2f} s; findings: {tally.findings[:20] or 'none'}")
-    raise SystemExit(bool(tally.findings))
-
-
-@dataclass
-class Tally:
-    """How the cases went: (format, verdict) -> number."""
-
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)
-    slowest: float = 0.0
+    conclude(tally, began)
 
 
 def fuzz(cases: range, seed: int, out: Path | None = None) -> Tally:

@@ -100,18 +100,20 @@ def measure(config: SearchConfig, dataset: Dataset, cells: int, seeds: int) -> M
     rewards, seconds = np.full((cells, seeds), np.nan), np.zeros((cells, seeds))
     next(evaluator.evaluate(NASNET.decode(sample_actions(NASNET, random.Random(0))), 0, None))  # what PyTorch sets up once
     for cell, seed in itertools.product(range(cells), range(seeds)):
-        genotype = NASNET.decode(sample_actions(NASNET, random.Random(FIRST_CELL_SEED + cell)))
-        started = time.process_time()
-        child = evaluator.evaluate(genotype, seed, None)
+        rewards[cell, seed], seconds[cell, seed] = train_once(evaluator, FIRST_CELL_SEED + cell, seed)
+    return Measured(rewards, seconds)
+
+
+def train_once(evaluator: TrainingEvaluator, cell_seed: int, seed: int) -> tuple[float, float]:
+    """Reward of a random cell, not a number where it failed, and the CPU seconds that it took."""
+    child = evaluator.evaluate(NASNET.decode(sample_actions(NASNET, random.Random(cell_seed))), seed, None)
+    started = time.process_time()
+    while True:
         try:
-            while True:
-                next(child)
+            next(child)
         except StopIteration as end:
             outcome = end.value.outcome
-        seconds[cell, seed] = time.process_time() - started
-        if isinstance(outcome, Completed):
-            rewards[cell, seed] = outcome.reward
-    return Measured(rewards, seconds)
+            return outcome.reward if isinstance(outcome, Completed) else float("nan"), time.process_time() - started
 
 
 def main() -> None:

@@ -14,24 +14,19 @@ errors of chance; the rank correlation of the rewards of two seeds; and that of 
 import argparse
 import csv
 import math
-import random
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from proxy_tasks import configure, train_once
 from scipy.stats import spearmanr
 
-from controllers.controller import Completed
 from nas.data.dataset import ArrayPart
 from nas.data.prepared import prepare_dataset
 from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.evaluators.child import TrainingEvaluator
-from nas.runs.config import SearchConfig
-from search_spaces.nasnet import NASNET
-from search_spaces.space import sample_actions
 
 SHAPES = ("circle", "square", "triangle")
 FIRST_CELL_SEED = 2000
@@ -101,20 +96,11 @@ def make(folder: Path, cifar10: str | None, cifar100: str | None) -> None:
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
-def configure(folder: Path, values: dict[str, object]) -> SearchConfig:
-    """A configuration from dotted keys; ``steps`` become epochs when the images are known."""
-    document: dict[str, dict[str, object]] = {"data": {"name": "folder", "root": str(folder)}, "training": {"learning_rate": 0.1}}
-    for key, value in values.items():
-        if "." in key:
-            section, name = key.split(".")
-            document.setdefault(section, {})[name] = value
-    document["fidelity"]["cells"] = 1
-    return SearchConfig.model_validate(document)
-
-
 def evaluator_for(folder: Path, values: dict[str, object]) -> tuple[TrainingEvaluator, int, float]:
     """The evaluator, its validation images, and the accuracy of who always names the commonest class."""
-    config = configure(folder, values)
+    settings = {key: value for key, value in values.items() if "." in key}
+    common = {"data.name": "folder", "data.root": str(folder), "fidelity.cells": 1, "training.learning_rate": 0.1}
+    config = configure(common | settings)
     data = prepare_dataset(load_dataset(config.data), config.data, config.preparation())
     epochs = max(1, round(int(str(values["steps"])) * config.training.batch_size / len(data.train)))
     config = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": epochs})})
@@ -138,7 +124,7 @@ def measure(folder: Path, output: Path, cells: int) -> None:
                     continue
                 evaluator, images, chance = evaluator_for(folder / name, task)
                 for cell, seed in wanted:
-                    reward, seconds = _train(evaluator, cell, seed)
+                    reward, seconds = train_once(evaluator, FIRST_CELL_SEED + cell, seed)
                     writer.writerow((name, label, cell, seed, f"{reward:.5f}", f"{seconds:.2f}", images, f"{chance:.4f}"))
                     file.flush()
 
@@ -146,17 +132,6 @@ def measure(folder: Path, output: Path, cells: int) -> None:
 def _label(task: dict[str, object]) -> str:
     side, filters, steps, batch, augmentation = (task[key] for key in KEYS)
     return f"{side} px, F={filters}, {steps} steps of {batch}, {augmentation}"
-
-
-def _train(evaluator: TrainingEvaluator, cell: int, seed: int) -> tuple[float, float]:
-    child = evaluator.evaluate(NASNET.decode(sample_actions(NASNET, random.Random(FIRST_CELL_SEED + cell))), seed, None)
-    started = time.process_time()
-    while True:
-        try:
-            next(child)
-        except StopIteration as end:
-            outcome = end.value.outcome
-            return outcome.reward if isinstance(outcome, Completed) else math.nan, time.process_time() - started
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

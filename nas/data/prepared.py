@@ -102,7 +102,7 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
     stream = not wanted.whole_batches or sum(map(len, needed)) * side * side * dataset.channels > IN_MEMORY_SHARE * total_memory()
     held = [part if stream and isinstance(part, ImageFiles) else _hold(part, dataset.channels, side, wanted) for part in needed]
     understood = (f"understood as {dataset.layout}",) if dataset.layout else ()
-    mirrors, why = _mirrors(dataset, settings, parts.train)
+    mirrors, why = _mirrors(dataset, settings, parts.train, wanted.mirrored)
     mean, std = _statistics(held[0], dataset.channels, side, wanted.normalisation, settings.split_seed)
     return PreparedData(
         name=dataset.name,
@@ -153,10 +153,10 @@ def prepare_part(
     )
 
 
-def _mirrors(dataset: Dataset, settings: DataSettings, train: Part) -> tuple[bool, list[str]]:
+def _mirrors(dataset: Dataset, settings: DataSettings, train: Part, wanted: bool) -> tuple[bool, list[str]]:
     """Whether training images may be mirrored: as the settings say, else the data set, else by looking at them; and a note."""
     known = dataset.mirrors if settings.mirrors is None else settings.mirrors
-    if known is not None or isinstance(train, ArrayPart):
+    if known is not None or isinstance(train, ArrayPart) or not wanted:
         return known is not False, []
     mirrors, why = judge_mirrors(dataset.class_names, train.labels, train.open)
     return mirrors, [] if mirrors else [f"training images are not mirrored: {why}; data.mirrors=true does it all the same"]

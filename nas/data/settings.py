@@ -71,7 +71,8 @@ class Preparation:
 
     ``image_size`` is the side in pixels; None takes the images' own where they are small, else ``large_side``.
     ``crop_fraction`` is the share of the shorter side that scoring sees, of images from files. ``whole_batches`` says that the
-    augmentation works on batches in memory; else files are read anew every epoch. ``test`` is False where the test part must not
+    augmentation works on batches in memory; else files are read anew every epoch. ``mirrored`` says that it mirrors images: else
+    nobody looks whether they keep their class. ``test`` is False where the test part must not
     be read: in a search.
     """
 
@@ -83,4 +84,5 @@ class Preparation:
     train_examples: int | None = None
     validation_examples: int | None = None
     whole_batches: bool = True
+    mirrored: bool = True
     test: bool = True

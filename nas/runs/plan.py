@@ -8,15 +8,13 @@ import numpy as np
 
 from controllers.controller import random_for
 from nas.data.prepared import training_side
-from nas.data.registry import Shape, peek
 from nas.data.settings import data_words
-from nas.data.split import planned_parts
 from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import FOLDER_SIDE
 from nas.runs.config import SearchConfig
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration, megabytes
-from nas.training.fitting import Choice
+from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions, size
@@ -30,7 +28,7 @@ TIMED_SCORED = 256
 def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
     """What the search will do, one line a topic, with what was chosen to suit the images; and last how long it may take."""
     space = load_space(config.space)
-    fidelity = config.fidelity
+    fidelity, amount = config.fidelity, None
     workers = expected_workers(config, hardware)
     lines = [
         f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
@@ -44,7 +42,8 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
             f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {data_words(config.data)} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
-        lines += _about_images(config, peek(config.data))
+        amount = amount_of(config.data)
+        lines += _about_images(config, amount)
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
@@ -58,27 +57,29 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
     if config.evaluator == "train" and not hardware.gpus:
         lines.append(f"native kernels: {describe_kernels()}")
-    lines.append(f"time:   {_time(config, workers)}")
+    lines.append(f"time:   {_time(config, workers, amount)}")
     return lines
 
 
-def _about_images(config: SearchConfig, shape: Shape) -> list[str]:
+def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
     """How sure one reward is, and the memory that the images take."""
-    side = _side(config, shape)
-    train, validation = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
-    scored = min(config.fidelity.validation_examples or validation, validation)
-    kept = scored + min(config.fidelity.train_examples or train, train)
+    trained_on, scored, side = _used(config, amount)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
     return [
-        f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / shape.classes:.3g} %",
-        f"memory: the images take {megabytes(kept * side**2 * shape.channels)}, once for all workers",
+        f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / amount.classes:.3g} %",
+        f"memory: the images take {megabytes((trained_on + scored) * side**2 * amount.channels)}, once for all workers",
     ]
 
 
-def _side(config: SearchConfig, shape: Shape) -> int:
-    """The side in pixels at which children are trained."""
-    usual = training_side(shape.side, FOLDER_SIDE) if config.data.name == "folder" else shape.side
-    return config.fidelity.image_size or config.data.image_size or usual
+def _used(config: SearchConfig, amount: Amount) -> tuple[int, int, int]:
+    """Images that a child is trained on and scored on, and their side in pixels."""
+    fidelity = config.fidelity
+    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
+    return (
+        min(fidelity.train_examples or amount.train, amount.train),
+        min(fidelity.validation_examples or amount.validation, amount.validation),
+        fidelity.image_size or config.data.image_size or usual,
+    )
 
 
 def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
@@ -96,11 +97,11 @@ def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
     return max(1, min(on_cpu, on_gpu))
 
 
-def _time(config: SearchConfig, workers: int | None) -> str:
-    if config.evaluator != "train" or workers is None:
+def _time(config: SearchConfig, workers: int | None, amount: Amount | None) -> str:
+    if config.evaluator != "train" or workers is None or amount is None:
         return "shown once the first children have ended"
     started = time.monotonic()
-    seconds = estimate_child_seconds(config)
+    seconds = estimate_child_seconds(config, amount)
     total = seconds * config.budget / workers
     return (
         f"about {duration(total)} ({seconds:.1f} s a child, from {TIMED_GENOTYPES} random children timed "
@@ -108,7 +109,7 @@ def _time(config: SearchConfig, workers: int | None) -> str:
     )
 
 
-def estimate_child_seconds(config: SearchConfig) -> float:
+def estimate_child_seconds(config: SearchConfig, amount: Amount) -> float:
     """Seconds that an average random child takes on one worker of this machine, from a few timed steps on noise."""
     import torch
 
@@ -116,22 +117,18 @@ def estimate_child_seconds(config: SearchConfig) -> float:
     from nas.data.prepared import PreparedData
     from nas.evaluators.registry import build_evaluator
 
-    shape = peek(config.data)
-    trained_on, held_out = planned_parts(shape.images, shape.classes, shape.own_test, config.data, shape.validation)
-    train_images = min(config.fidelity.train_examples or trained_on, trained_on)
-    validation_images = min(config.fidelity.validation_examples or held_out, held_out)
-    side = _side(config, shape)
+    train_images, validation_images, side = _used(config, amount)
     batch = min(config.training.batch_size, train_images)
     batches, scored = max(3, math.ceil(TIMED_IMAGES / batch)), min(TIMED_SCORED, validation_images)
     noise = np.random.default_rng(0)
 
     def images(count: int) -> ArrayPart:
-        pixels = noise.integers(0, 256, (count, side, side, shape.channels), dtype=np.uint8)
-        return ArrayPart(pixels, noise.integers(0, shape.classes, count))
+        pixels = noise.integers(0, 256, (count, side, side, amount.channels), dtype=np.uint8)
+        return ArrayPart(pixels, noise.integers(0, amount.classes, count))
 
-    names = tuple(map(str, range(shape.classes)))
-    mean, std = (0.5,) * shape.channels, (0.25,) * shape.channels
-    data = PreparedData("noise", images(batch * batches), images(scored), None, names, shape.channels, side, mean, std)
+    names = tuple(map(str, range(amount.classes)))
+    mean, std = (0.5,) * amount.channels, (0.25,) * amount.channels
+    data = PreparedData("noise", images(batch * batches), images(scored), None, names, amount.channels, side, mean, std)
     short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
     space = load_space(config.space)
     threads = torch.get_num_threads()

@@ -38,12 +38,13 @@ DEPTH_OF_SMALL = 2
 
 @dataclass(frozen=True)
 class Amount:
-    """What there is to learn from: images trained on and held out for choosing, their own side in pixels, and classes."""
+    """What there is to learn from: images trained on and held out for choosing, their own side in pixels, classes, channels."""
 
     train: int
     validation: int
     side: int
     classes: int
+    channels: int = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def amount_of(data: DataSettings) -> Amount:
     """What is known of the images before they are read. Raises DataError."""
     shape = peek(data)
     train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data, shape.validation)
-    return Amount(train, validation, shape.side, shape.classes)
+    return Amount(train, validation, shape.side, shape.classes, shape.channels)
 
 
 def own_images(data: DataSettings) -> bool:

@@ -127,6 +127,7 @@ class Recipe(TrainingSettings):
             interpolation=self.augmentation.interpolation,
             train_examples=train_examples,
             whole_batches=self.augmentation.batched and not stream,
+            mirrored=self.augmentation.flip,
         )
 
 

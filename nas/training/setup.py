@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.data.prepared import training_side
-from nas.data.registry import DATASETS, peek
+from nas.data.registry import DATASETS
 from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
 from nas.networks.architecture import Architecture, default_skeleton, with_size
@@ -109,13 +109,13 @@ def _fit_skeleton(genotype: Genotype, request: Request, fitted: Fitted) -> tuple
     data, recipe, amount = fitted.data, fitted.recipe, fitted.amount
 
     def side() -> int:
-        return fitted.image_size or planned_side(data, recipe)
+        return fitted.image_size or planned_side(amount(), data, recipe)
 
     name, skeleton = choose_skeleton(genotype, request, side)
     sized = request.sized or request.skeleton or request.cells or request.filters
     if sized or request.recipe != FITTED_RECIPE or not own_images(data):
         return name, skeleton, ()
-    whole = Architecture(genotype, skeleton, name, amount().classes, 3, side())
+    whole = Architecture(genotype, skeleton, name, amount().classes, amount().channels, side())
     chosen, choice = fit_network(whole, recipe, amount(), detect())
     return name, chosen.skeleton, (choice,) if choice else ()
 
@@ -147,10 +147,9 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
     return name, with_size(skeleton, name, request.cells, request.filters)
 
 
-def planned_side(data: DataSettings, recipe: Recipe) -> int:
+def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
     """The side at which images will be trained on where nobody says, from what can be known before they are read."""
-    shape = peek(data)
-    return shape.side if DATASETS[data.name].shape is not None else training_side(shape.side, recipe.image_size or LARGE_SIDE)
+    return amount.side if DATASETS[data.name].shape is not None else training_side(amount.side, recipe.image_size or LARGE_SIDE)
 
 
 def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.data.layouts import is_data_file
-from nas.data.registry import DATASETS, peek
+from nas.data.registry import DATASETS
 from nas.errors import ConfigError, DataError
 from nas.networks.architecture import Architecture
 from nas.networks.description import read_skeleton, skeleton_document
@@ -14,7 +14,7 @@ from nas.networks.scaling import describe_shape, read_target, scale_to
 from nas.settings.reading import Overrides, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
-from nas.training.fitting import MANY, Choice, amount_of
+from nas.training.fitting import FITTED_RECIPE, MANY, Choice, amount_of
 from nas.training.setup import Request, assigned_data, configure, data_settings, planned_side
 from search_spaces.genotype import Genotype
 
@@ -76,10 +76,10 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Ch
         cells=wish.cells,
         filters=wish.filters,
         data=wish.data,
-        recipe=wish.recipe or "fast",
+        recipe=wish.recipe or FITTED_RECIPE,
         recipe_flags=wish.recipe_flags,
         assignments=wish.assignments if wish.recipe or few else (),
-        sized=target is not None,
+        sized=target is not None or not few,
         settings={**wish.settings, "threads": threads},
     )
     genotype, config, choices = configure(request)
@@ -97,9 +97,9 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Ch
 def planned_architecture(genotype: Genotype, config: TrainConfig) -> Architecture:
     """The network that will be trained, from what can be known before the images are checked."""
     name, skeleton = read_skeleton(config.skeleton, "the configuration")
-    shape = peek(config.data)
-    side = config.image_size or planned_side(config.data, config.recipe)
-    return Architecture(genotype, skeleton, name, shape.classes, shape.channels, side)
+    amount = amount_of(config.data)
+    side = config.image_size or planned_side(amount, config.data, config.recipe)
+    return Architecture(genotype, skeleton, name, amount.classes, amount.channels, side)
 
 
 def default_recipe(skeleton: str) -> str:

@@ -1,17 +1,9 @@
 """Mutated ledgers, configurations, genotypes and spaces: refused with a message, or accepted for what they say. Never a crash."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import fuzz
 import pytest
-from support.paths import ROOT
-
-spec = importlib.util.spec_from_file_location("fuzz", ROOT / "benchmarks" / "fuzz.py")
-assert spec is not None and spec.loader is not None
-fuzz = importlib.util.module_from_spec(spec)
-sys.modules["fuzz"] = fuzz  # dataclasses look their module up
-spec.loader.exec_module(fuzz)
 
 
 def test_no_mutated_file_gets_past_the_readers() -> None:
