@@ -82,7 +82,7 @@ def test_a_hundred_classes_are_shortened(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
 def test_named_data_sets(name, tmp_path, monkeypatch):
     text = nas(["data", name, "--sheet", "sheet.png"], tmp_path, monkeypatch)
-    assert "10;" in text and (tmp_path / "sheet.png").is_file()
+    assert "classes       10" in text and (tmp_path / "sheet.png").is_file()
 
 
 @pytest.mark.parametrize("what", ["nothing", "empty", "one class", "few", "unreadable"])
