@@ -16,17 +16,19 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["torch", "ray.tune", "sklearn.gaussian_process", "scipy.stats", "matplotlib.figure", "tensorboardX", "timm", "typer", "rich.progress"]
-    + ["nas.runs.session", "nas.training.session", "nas.runners.ray_pool", "nas.comparisons.networks", "nas.exports.formats"]
-)
+OTHERS = "torch ray.tune sklearn.gaussian_process scipy.stats matplotlib.figure tensorboardX timm typer rich.progress"
+OURS = "nas.runs.session nas.training.session nas.runners.ray_pool nas.comparisons.networks nas.exports.formats"
+FORKS.set_forkserver_preload([*OTHERS.split(), *OURS.split()])
 
 
 class Running:
     """A started process, with what ``subprocess.Popen`` offers of it; ``stdout`` and ``stderr`` are texts once it has ended."""
 
     def __init__(self, what: Callable[..., None], arguments: tuple[object, ...], cwd: Path, environment: Mapping[str, str], merged: bool):
-        self._streams = [Path(file.name) for file in (tempfile.NamedTemporaryFile(delete=False) for _ in range(1 if merged else 2))]
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._folder.name, name) for name in (("all",) if merged else ("out", "err"))]
+        for path in self._streams:
+            path.touch()
         self._process: BaseProcess = FORKS.Process(target=_begin, args=(what, arguments, cwd, dict(environment), self._streams))
         self._process.start()
         self.pid = self._process.pid
@@ -56,12 +58,8 @@ class Running:
         self._process.join(timeout)
         if self.poll() is None:
             raise TimeoutExpired("nas", timeout or 0)
-        if self._streams:
-            texts = [path.read_text(encoding="utf-8", errors="replace") for path in self._streams]
-            self.stdout, self.stderr = (*texts, "")[:2]
-            for path in self._streams:
-                path.unlink()
-            self._streams = []
+        texts = [path.read_text(encoding="utf-8", errors="replace") for path in self._streams]
+        self.stdout, self.stderr = (*texts, "")[:2]
         return self.stdout, self.stderr
 
 
