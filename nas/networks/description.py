@@ -89,6 +89,14 @@ def skeleton_document(skeleton: Skeleton, name: str) -> dict[str, Any]:
     return {"kind": kind_of(skeleton), "name": name, **asdict(skeleton)}
 
 
+def readable_name(description: NetworkDescription) -> str:
+    """What to call the network: a found cell by its data set, space and trial rather than by the hour in which its search began."""
+    genotype = description.architecture.genotype
+    if genotype.provenance is None:
+        return genotype.name or "found cell"
+    return " ".join(filter(None, (str(description.facts.get("data", "")), genotype.space or "cell", str(genotype.provenance.trial))))
+
+
 def to_metadata(description: NetworkDescription) -> dict[str, str]:
     """Texts for a weights file's header: the description, and ``format`` as other readers of safetensors expect it."""
     return {"format": "pt", METADATA_KEY: json.dumps(to_document(description), allow_nan=False)}

@@ -94,7 +94,7 @@ def test_the_bare_command_without_data_or_network_names_two_ways_out(tmp_path: P
         (["show", "nowhere"], ["nowhere: no run folder"]),
         (["export", "nowhere"], ["nowhere", "no run"]),
         (["export", "nasnet-a", "--format", "docx"], ["unknown export format 'docx'; choose one of yaml, json, dot"]),
-        (["data", "imagenet"], ["cifar10, cifar100, digits", "'imagenet'"]),
+        (["data", "imagenet"], ["PATH must be one of cifar10, cifar100, digits", "'imagenet'"]),
         (["draw", "nasnet-a", "--network", "--image-size", "9999999", "-o", "x.svg"], ["between 8 and 4,096, but got 9999999"]),
         (["cost", "nasnet-a", "--cells", "100000"], ["--cells must lie between 1 and 50, but got 100000"]),
         (["cost", "nasnet-a", "--filters", "0"], ["--filters must lie between 1 and 4,096, but got 0"]),

@@ -247,6 +247,6 @@ def test_what_a_library_has_not_is_refused(genotype: str, skeleton: str, library
 
 
 def test_untrained_weights_are_not_handed_over(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--format timm-weights hands weights over; name them with --weights"):
+    with pytest.raises(ConfigError, match="--format timm-weights hands weights over, and nothing trained was named"):
         run(["export", "convnext", "--skeleton", "convnext-t", "--format", "timm-weights", "-o", "x.safetensors"], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from support.commands import nas
 from support.processes import launch, wait_until
 
+from nas.api.training import divergence
 from nas.data.dataset import ArrayPart
 from nas.data.embedded import make_synthetic
 from nas.data.prepared import PreparedData, prepare
@@ -24,8 +25,11 @@ from nas.networks.weights.described import load_described, read_description
 from nas.networks.weights.files import WeightsError, write_weights
 from nas.training.checkpoint import read_checkpoint
 from nas.training.config import TrainConfig
+from nas.training.folder import TrainFolder
 from nas.training.measure import evaluate_weights
+from nas.training.plan import describe_result
 from nas.training.recipe import Recipe, load_recipe
+from nas.training.scoring import Scores
 from nas.training.session import TrainResult, Watcher, build_for_training, make_trainer, train_network
 from nas.training.trainer import Ending, Trainer, plan_share
 from search_spaces.reference import load_reference
@@ -366,3 +370,21 @@ def test_the_validation_part_is_held_out_of_the_training_set() -> None:
     assert [len(part) for part in (data.train, data.validation, data.test)] == [958, 479, 360]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
     assert np.bincount(data.validation.labels).min() > 40, "stratified"
+
+
+def test_a_training_that_diverged_says_which_weights_there_are(tmp_path: Path) -> None:
+    """After its first epoch there are some; before, none are promised."""
+    place = TrainFolder(tmp_path)
+    result = TrainResult(place, Ending.DIVERGED, 0, 0, 0.0, None, 1, 1, 0.0, 0.0, 3, "the loss became nan")
+    assert "it was in its first epoch, so there are no weights" in divergence(result)
+    place.best_file.touch()
+    assert "nan; the best weights of before are kept in" in divergence(result)
+    place.checkpoint_file.touch()
+    assert "the checkpoint and the best weights of before are kept in" in divergence(result)
+
+
+@pytest.mark.parametrize(("top5", "classes", "said"), [(1.0, 5, False), (0.9, 6, True), (1.0, 10, True)])
+def test_top5_is_said_from_six_classes_on(top5: float, classes: int, said: bool, tmp_path: Path) -> None:
+    test = Scores(top1=0.5, top5=top5, loss=1.0, images=10, images_per_second=1.0)
+    result = TrainResult(TrainFolder(tmp_path), Ending.FINISHED, 1, 1, 0.5, test, 1, 1, 0.0, 0.0, classes)
+    assert any("top-5" in line for line in describe_result(result)) == said
