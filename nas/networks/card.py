@@ -140,7 +140,7 @@ def card_data(description: NetworkDescription, loading: Loading) -> "ModelCardDa
         tags=list(TAGS),
         datasets=[str(public)] if public else None,
         metrics=["accuracy"] if tested else None,
-        model_name=_title(description) if tested else None,
+        model_name=_printable(_title(description)) if tested else None,
         eval_results=[results] if tested else None,
     )
 

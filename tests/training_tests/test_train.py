@@ -248,8 +248,6 @@ def test_another_training_in_the_same_folder_is_refused(uninterrupted: Path) -> 
 
 
 def config_of(folder: Path, changes: dict[str, dict[str, object]]) -> TrainConfig:
-    from nas.training.folder import TrainFolder
-
     found = TrainFolder(folder).config()
     document = found.recipe.model_dump()
     for group, values in changes.items():
@@ -385,6 +383,6 @@ def test_a_training_that_diverged_says_which_weights_there_are(tmp_path: Path) -
 
 @pytest.mark.parametrize(("top5", "classes", "said"), [(1.0, 5, False), (0.9, 6, True), (1.0, 10, True)])
 def test_top5_is_said_from_six_classes_on(top5: float, classes: int, said: bool, tmp_path: Path) -> None:
-    test = Scores(top1=0.5, top5=top5, loss=1.0, images=10, images_per_second=1.0)
+    test = Scores(top1=0.5, top5=top5, loss=1.0, images=10, seconds=1.0)
     result = TrainResult(TrainFolder(tmp_path), Ending.FINISHED, 1, 1, 0.5, test, 1, 1, 0.0, 0.0, classes)
     assert any("top-5" in line for line in describe_result(result)) == said
