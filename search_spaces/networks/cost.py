@@ -48,7 +48,8 @@ def count_macs(network: nn.Module, *, channels: int = 3, image_size: int) -> int
     state = dict(network.named_parameters()) | dict(network.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
     images = torch.empty(1, channels, image_size, image_size, device="meta", dtype=_dtype(network))
-    with evaluation_mode(network), torch.no_grad(), _Operations() as counted:
+    counted = _Operations()
+    with evaluation_mode(network), torch.no_grad(), counted:
         functional_call(network, shapes, (images,))
     return counted.total // 2
 
