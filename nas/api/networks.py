@@ -341,7 +341,7 @@ def _of_the_runs_images(run: "RunFolder", sizes: "dict[str, int | str | None]") 
     return sizes | {name: own[name] for name in wanted if sizes[name] is None}
 
 
-def _is_path(source: "Source") -> "TypeGuard[Place]":
+def _is_path(source: object) -> "TypeGuard[Place]":
     from search_spaces.notations import is_notation
 
     return isinstance(source, str | PathLike) and not is_notation(str(source))
