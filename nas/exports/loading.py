@@ -33,6 +33,8 @@ def onnx_model(handover: Handover, path: Path) -> str:
         use = f'session = onnxruntime.InferenceSession({path.name!r})\n(logits,) = session.run(["logits"], {{"images": {zeros}}})'
         return f"import numpy as np\nimport onnxruntime\n\n{use}"
     mean, std = ([round(value, 7) for value in values] for values in (handover.mean, handover.std))
+    kept = "(short, int(short * height / width)) if width <= height else (int(short * width / height), short)"
+    size = "(short, short)" if handover.crop_mode == "squash" else kept
     return f"""
 import json
 
@@ -45,7 +47,7 @@ names = json.loads(session.get_modelmeta().custom_metadata_map["network"])["clas
 
 image = ImageOps.exif_transpose(Image.open("image.jpg")).convert({mode!r})
 short, (width, height) = {math.floor(side / handover.crop_fraction)}, image.size
-size = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+size = {size}
 image = image.resize(size, Image.Resampling.{handover.interpolation.upper()})
 left, top = (round((length - {side}) / 2) for length in image.size)
 pixels = np.asarray(image.crop((left, top, left + {side}, top + {side})), np.float32).reshape({side}, {side}, {chosen.channels}) / 255
