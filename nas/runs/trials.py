@@ -62,32 +62,34 @@ class Trials(Mapping[int, Trial]):
 
     def __init__(self) -> None:
         self._open: dict[int, Trial] = {}
-        self._packed: list[tuple[_Shape, bytes] | None] = []
-        self._shapes: dict[_Shape, _Shape] = {}
+        self._shapes: list[_Shape | None] = []
+        self._contents: list[bytes] = []
+        self._known: dict[_Shape, _Shape] = {}
 
     def open(self, trial: Trial) -> None:
         """Take in the next trial."""
-        assert trial.number == len(self._packed)
+        assert trial.number == len(self._shapes)
         self._open[trial.number] = trial
-        self._packed.append(None)
+        self._shapes.append(None)
+        self._contents.append(b"")
 
     def end(self, number: int) -> None:
         """Pack a trial that has ended: nothing about it changes any more."""
-        shape, content = _pack(self._open.pop(number))
-        self._packed[number] = self._shapes.setdefault(shape, shape), content
+        shape, self._contents[number] = _pack(self._open.pop(number))
+        self._shapes[number] = self._known.setdefault(shape, shape)
 
     def __getitem__(self, number: int) -> Trial:
-        packed = self._packed[number] if 0 <= number < len(self._packed) else None
-        return self._open[number] if packed is None else _unpack(number, *packed)
+        shape = self._shapes[number] if 0 <= number < len(self) else None
+        return self._open[number] if shape is None else _unpack(number, shape, self._contents[number])
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._shapes)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self._packed)))
+        return iter(range(len(self)))
 
     def __reversed__(self) -> Iterator[int]:
-        return reversed(range(len(self._packed)))
+        return reversed(range(len(self)))
 
 
 class Chosen(Sequence[Trial]):
