@@ -74,8 +74,22 @@ class Position:
 
     @property
     def best(self) -> float:
-        """The best validation accuracy so far; −1 before the first epoch's end."""
+        """The validation accuracy of the best epoch so far; −1 before the first one's end."""
         return self.history[self.best_epoch - 1].validation_top1 if self.best_epoch else -1.0
+
+    def add(self, record: EpochRecord, images: int) -> None:
+        """An epoch has ended, and was scored on so many images.
+
+        It is the best so far where it lies within a standard error of the most accurate one (Breiman et al. 1984, section 3.4.3): the
+        most accurate of many epochs is a lucky one where images are few, and later ones have learned more.
+        """
+        self.history.append(record)
+        most = max(past.validation_top1 for past in self.history)
+        if record.validation_top1 >= most - math.sqrt(most * (1 - most) / images):
+            self.best_epoch = record.epoch
+        self.epoch += 1
+        self.step, self.loss_sum = 0, 0.0
+        self.seconds = self.cpu_seconds = 0.0
 
     def document(self) -> dict[str, Any]:
         """As plain data; ``from_document`` reads it."""
@@ -370,13 +384,7 @@ class Trainer:
             cpu_seconds=position.cpu_seconds,
             images_per_second=self.steps_an_epoch * self.share.batch_size / max(1e-9, trained),
         )
-        best = position.best
-        position.history.append(record)
-        if record.validation_top1 > best:
-            position.best_epoch = record.epoch
-        position.epoch += 1
-        position.step, position.loss_sum = 0, 0.0
-        position.seconds = position.cpu_seconds = 0.0
+        position.add(record, scores.images)
         return record
 
     def score(self, part: Part, on_batch: Callable[[], None] = lambda: None) -> Scores:

@@ -28,7 +28,7 @@ from nas.training.config import TrainConfig
 from nas.training.measure import evaluate_weights
 from nas.training.recipe import Recipe, load_recipe
 from nas.training.session import TrainResult, Watcher, build_for_training, make_trainer, train_network
-from nas.training.trainer import Ending, Trainer, plan_share
+from nas.training.trainer import Ending, EpochRecord, Position, Trainer, plan_share
 from search_spaces.reference import load_reference
 from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import SKELETONS, NASNetSkeleton
@@ -372,6 +372,14 @@ def test_fine_tuning_starts_from_the_weights_and_leaves_a_classifier_of_other_cl
     fewer = replace(data, class_names=data.class_names[:4])
     other = build_for_training(CELLS, settings, fewer).state_dict()
     assert other["classifier.weight"].shape[0] == 4 and torch.equal(other["stem.0.0.weight"], source["stem.0.0.weight"])
+
+
+@pytest.mark.parametrize(("images", "best"), [(16, 5), (100, 4), (100_000, 2)])
+def test_the_best_epoch_is_the_latest_that_is_as_good_as_the_most_accurate(images: int, best: int) -> None:
+    position = Position()
+    for epoch, top1 in enumerate([0.5, 0.9, 0.8, 0.88, 0.84], start=1):  # a standard error is 0.075, 0.03 or 0.001
+        position.add(EpochRecord(epoch, 0.0, 0.0, top1, top1, 0.0, 0.0, 0.0, 0.0), images)
+    assert (position.best_epoch, position.best, position.epoch) == (best, position.history[best - 1].validation_top1, 6)
 
 
 def test_the_validation_part_is_held_out_of_the_training_set() -> None:
