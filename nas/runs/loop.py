@@ -21,7 +21,7 @@ from search_spaces.space import SearchSpace
 MAX_REPEATS_IN_A_ROW = 200
 """Proposals answered from the ledger one after the other before the space counts as exhausted."""
 KEPT_EVERY = 100
-"""Updates of a policy after which its state (2.3 MB) goes into the ledger: to replay so many takes 3 to 7 s, and a resume never replays more."""
+"""Updates of a policy after which its state (2.3 MB) goes into the ledger: to replay so many takes 3 to 7 s; no resume replays more."""
 
 
 class Ending(Enum):
