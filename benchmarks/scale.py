@@ -1,19 +1,22 @@
 """What limits a search on hundreds or thousands of workers? The real loop, ledger and controller; simulated children and clock.
 
     python benchmarks/scale.py --workers 500 --children 20000
-    python benchmarks/scale.py --workers 5000 --children 200000 --controller ppo --options '{screen: false}'
+    python benchmarks/scale.py --workers 5000 --children 200000 --controller ppo
 
 A child lasts log-normally many seconds (--seconds on average, deviation of the logarithm 0.5), reports three epochs, and scores by the
 synthetic objective with noise 0.02; one in a hundred raises an exception, one diverges, one loses its worker. Driver and workers share
-one clock: every second that the driver takes to ask, tell and record passes for the workers too. Prints one Markdown table.
+one clock: every second that the driver takes to ask, tell and record passes for the workers too. Prints one Markdown table, and to
+standard error after every 10,000 children (--every) the driver's processor time for a child since the line before, and its memory.
 """
 
 import argparse
 import itertools
 import resource
 import statistics
+import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,7 @@ from nas.runs import records
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import AskTell, Search, SearchLimits, Watcher
-from nas.runs.state import Trial
+from nas.runs.trials import Trial
 from nas.settings.reading import parse_assignments
 from search_spaces.registry import load_space
 
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--controller", default="ppo")
     parser.add_argument("--options", default="{}", help="of the controller, as in '{screen: false}'")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=10_000, help="children between two lines on standard error")
     parser.add_argument("--folder", type=Path, help="where the run folder is made (default: a temporary one)")
     arguments = parser.parse_args()
     options = parse_assignments([f"options={arguments.options}"])["options"]
@@ -59,7 +63,7 @@ class Stopwatch:
     """Adds up the processor-independent time that calls of one function take, and how it grows from the first tenth to the last."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.seconds = array("f")  # of a million calls and more: no burden to the memory that is measured
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, timed."""
@@ -78,6 +82,37 @@ class Stopwatch:
         tenth = max(1, len(self.seconds) // 10)
         late = sum(self.seconds[-tenth:]) * 10
         return f"{1000 * sum(self.seconds) / children:.2f} ({1000 * late / children:.2f})"
+
+
+class Meter:
+    """Says how far the simulation is, and keeps the memory in use at every line."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.megabytes = every, list[float]()
+        self._last = time.process_time()
+
+    def passed(self, children: int) -> None:
+        """So many children have ended."""
+        if children == len(self.megabytes) * self.every:
+            return
+        now, memory = time.process_time(), resident()
+        milliseconds = 1000 * (now - self._last) / self.every
+        line = f"{children:,} children: {milliseconds:.2f} ms of processor a child ({1000 / milliseconds:.0f} a second), {memory:.0f} MB"
+        print(line, file=sys.stderr, flush=True)
+        self._last = now
+        self.megabytes.append(memory)
+
+    def growth(self) -> str:
+        """Of the memory since the first line."""
+        return f"{max(self.megabytes) - self.megabytes[0]:.0f}" if self.megabytes else "–"
+
+
+def resident() -> float:
+    """Megabytes of memory in use now, where the system says so, else the most there was."""
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def script(mean_seconds: float, reward: Callable[[Job], float]) -> Callable[[Job], Iterator[Moment]]:
@@ -111,7 +146,7 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
         script(arguments.seconds, lambda job: noisy_reward(job.genotype, 0, job.seed, 0.02)), arguments.workers, driver_counts=True
     )
     watches = {name: Stopwatch() for name in ("ask", "tell", "record")}
-    steady: list[float] = []
+    steady, meter = list[float](), Meter(arguments.every)
     with Ledger(folder.ledger_file) as ledger:
         controller = Deduplicated(make_controller(arguments.controller, space, arguments.seed, options), space, arguments.seed)
         ledger.append(records.opened(time.time(), arguments.children))
@@ -121,6 +156,8 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
         def on_end(trial: Trial) -> None:
             if not steady and ledger.state.spent + len(ledger.state.pending) >= arguments.children:
                 steady.append(runner.utilisation)
+            if ledger.state.spent % arguments.every == 0:
+                meter.passed(ledger.state.spent)
 
         began = time.perf_counter()
         limits = SearchLimits(arguments.children, failures_in_a_row=10**9)
@@ -129,9 +166,9 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
         wall = time.perf_counter() - began
         state = ledger.state
         snapshot.write(folder, controller, state)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     lags = [telemetry["version_lag"] for _, telemetry in state.updates if "version_lag" in telemetry]
-    rewards = [trial.reward for trial in itertools.islice(reversed(state.trials.values()), 1000) if trial.reward is not None]
+    latest = (state.trials[number] for number in itertools.islice(reversed(state.trials), 1000))
+    rewards = [trial.reward for trial in latest if trial.reward is not None]
     return {
         "controller": f"{arguments.controller} {arguments.options if options else ''}".strip(),
         "workers": f"{arguments.workers:,}",
@@ -145,25 +182,26 @@ def simulate(arguments: argparse.Namespace, options: dict[str, Any], folder: Run
         "versions behind": f"{statistics.fmean(lags):.1f}" if lags else "–",
         "mean reward of the last 1,000": f"{statistics.fmean(rewards):.3f}",
         "ledger, MB": f"{folder.ledger_file.stat().st_size / 1e6:.1f}",
-        "memory, MB": f"{memory:.0f}",
+        "memory, MB": f"{resident():.0f}",
+        f"grown since child {arguments.every:,}, MB": meter.growth(),
         "wall, s": f"{wall:.0f}",
         **resume(folder, arguments, options),
     }
 
 
 def resume(folder: RunFolder, arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, str]:
-    """How long the driver takes to be where it was: with the snapshot, and by replaying every outcome."""
+    """Processor time of the driver to be where it was: with the snapshot, and without."""
     space = load_space(arguments.space)
     seconds = []
     for with_snapshot in (True, False):
         if not with_snapshot:
             folder.snapshot_file.unlink()
-        began = time.perf_counter()
+        began = time.process_time()
         with Ledger(folder.ledger_file) as ledger:
             controller = Deduplicated(make_controller(arguments.controller, space, arguments.seed, options), space, arguments.seed)
             snapshot.restore(folder, controller, ledger.state)
-        seconds.append(time.perf_counter() - began)
-    return {"resume, s": f"{seconds[0]:.1f}", "by replay, s": f"{seconds[1]:.1f}"}
+        seconds.append(time.process_time() - began)
+    return {"resume, CPU s": f"{seconds[0]:.1f}", "without the snapshot, CPU s": f"{seconds[1]:.1f}"}
 
 
 if __name__ == "__main__":

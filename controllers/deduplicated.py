@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
+from controllers.pending import Pending
 from search_spaces.space import Actions, SearchSpace, sample_actions
 
 MAX_REDRAWS = 64
@@ -26,14 +27,12 @@ class Deduplicated:
     def __init__(self, controller: Controller, space: SearchSpace, seed: int, key: Callable[[Actions], str] | None = None) -> None:
         self.controller, self.space, self.seed = controller, space, seed
         self.trained: dict[str, tuple[int, Outcome]] = {}
-        # Two pure functions of the actions are remembered; neither is state.
-        self._key = lru_cache(maxsize=16_384)(key or self._digest)
-        self._keys: dict[int, tuple[Proposal, str]] = {}  # of pending proposals, by identity: thousands may be pending at every ask
-        self._busy: tuple[Sequence[Proposal], int, set[str]] = ((), 0, set())
+        self._key = lru_cache(maxsize=16_384)(key or self._digest)  # a pure function of the actions is remembered: it is no state
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
         """The controller's first proposal that is new, else a uniform one that is, else a repeat."""
-        busy = self._pending_keys(pending)
+        pending = Pending.of(pending)
+        busy = pending.counts(self.key)
         repeat: Proposal | None = None
         for draw in range(redraw, redraw + MAX_REDRAWS):
             proposal = self.controller.ask(trial, pending, draw)
@@ -54,20 +53,28 @@ class Deduplicated:
 
     def recall(self, proposal: Proposal) -> tuple[int, Outcome] | None:
         """The trial that has trained the same cells, and its outcome; None where none has."""
-        return self.trained.get(self._key(proposal.actions))
+        return self.trained.get(self.key(proposal))
 
     def is_pending(self, proposal: Proposal, pending: Sequence[Proposal]) -> bool:
         """Whether the same cells are being trained now: then there is nothing new to propose until one of them has ended."""
-        return self._key(proposal.actions) in self._pending_keys(pending)
+        return self.key(proposal) in Pending.of(pending).counts(self.key)
+
+    def key(self, proposal: Proposal) -> str:
+        """What proposals of the same cells have in common."""
+        return self._key(proposal.actions)
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
         """Remember the cell and pass the outcome on."""
-        if not (isinstance(outcome, Failed) and outcome.reason == "worker_lost"):
-            key = self._key(proposal.actions)
-            known = self.trained.get(key)
-            if known is None or (isinstance(outcome, Completed) and not isinstance(known[1], Completed)):
-                self.trained[key] = (proposal.trial, outcome)
+        self.remember(proposal.trial, self.key(proposal), outcome)
         return self.controller.tell(proposal, outcome)
+
+    def remember(self, trial: int, key: str, outcome: Outcome) -> None:
+        """Half of ``tell``: remember how the cell of this key ended. The controller's own state must come from elsewhere."""
+        if isinstance(outcome, Failed) and outcome.reason == "worker_lost":
+            return
+        known = self.trained.get(key)
+        if known is None or (isinstance(outcome, Completed) and not isinstance(known[1], Completed)):
+            self.trained[key] = (trial, outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """One short line for every cell trained, and the controller's own state."""
@@ -83,20 +90,6 @@ class Deduplicated:
             raise ValueError(f"not the state of a canonical-cell cache: {problem!r}") from None
         self.controller.load_state_dict(inner)
         self.trained = trained
-
-    def _pending_keys(self, pending: Sequence[Proposal]) -> set[str]:
-        if self._busy[0] is pending and self._busy[1] == len(pending):
-            return self._busy[2]
-        if len(self._keys) > 2 * len(pending) + 1024:
-            self._keys.clear()
-        keys = set()
-        for proposal in pending:
-            known = self._keys.get(id(proposal))
-            if known is None or known[0] is not proposal:
-                known = self._keys[id(proposal)] = proposal, self._key(proposal.actions)
-            keys.add(known[1])
-        self._busy = pending, len(pending), keys
-        return keys
 
     def _digest(self, actions: Actions) -> str:
         """128 bits of the canonical key, which itself may be hundreds of characters long."""

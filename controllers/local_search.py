@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from controllers.controller import Outcome, Proposal, random_for
-from controllers.moves import neighbours, pending_actions, reward_of
+from controllers.moves import neighbours, reward_of
+from controllers.pending import Pending, actions_of
 from search_spaces.space import Actions, SearchSpace, check_actions, sample_actions
 
 
@@ -26,7 +27,7 @@ class LocalSearch:
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
         """The next neighbour that is neither told nor pending (``redraw`` skips as many more), or a random start."""
         if self.centre is not None:
-            busy = pending_actions(pending)
+            busy = Pending.of(pending).counts(actions_of)
             left = redraw
             for actions in self._shuffled_neighbours(self.centre):
                 if actions not in self.tried and actions not in busy:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from controllers.controller import Failed, Outcome, Proposal
+from controllers.controller import Failed, Outcome
 from search_spaces.space import Actions, Decision
 
 FAILED_REWARD = 0.0
@@ -35,8 +35,3 @@ def neighbours(decisions: Sequence[Decision], actions: Actions) -> list[Actions]
         for choice in range(len(decision.choices))
         if choice != actions[i]
     ]
-
-
-def pending_actions(pending: Sequence[Proposal]) -> set[Actions]:
-    """The action sequences that are being trained."""
-    return {proposal.actions for proposal in pending}

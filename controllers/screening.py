@@ -8,6 +8,7 @@ import torch
 
 from controllers.controller import Proposal, random_for
 from controllers.options import PolicyGradientOptions
+from controllers.pending import Pending, actions_of
 from controllers.policy import Policy, generator_for
 from controllers.surrogate import Integers, Prepared, Surrogate
 from search_spaces.space import Actions, Decision
@@ -43,20 +44,20 @@ class Screen:
         """Forget what was derived: the surrogate's state has been replaced."""
         self._pool: _Pool | None = None
         self._samples: tuple[int, Integers, dict[Actions, tuple[float, ...]]] | None = None
-        self._ranking: tuple[object, list[Actions]] | None = None
+        self._ranking: tuple[Pending, tuple[int, ...], list[Actions]] | None = None
 
     def ranked(self, policy: Policy, version: int, pending: Sequence[Proposal]) -> list[Actions]:
         """Candidates that are neither told nor pending, by expected improvement; at most ``LONGEST``."""
-        waiting = [proposal.actions for proposal in pending]
-        situation = (version, self.surrogate.absorbed, len(self.surrogate.fresh), tuple(waiting))
-        if self._ranking is None or self._ranking[0] != situation:
-            pool = self._candidates(policy, version)
-            known = {*waiting, *(actions for actions, _ in self.surrogate.fresh)}
-            last = np.array(waiting[-MOST_PENDING:], dtype=np.int64).reshape(-1, len(self.decisions))
-            scores = self.surrogate.expected_improvement(pool.prepared, last)
+        waiting = Pending.of(pending)
+        situation = (version, self.surrogate.absorbed, len(self.surrogate.fresh), waiting.changes)
+        if self._ranking is None or self._ranking[0] is not waiting or self._ranking[1] != situation:
+            pool, busy = self._candidates(policy, version), waiting.counts(actions_of)
+            fresh = {actions for actions, _ in self.surrogate.fresh}
+            last = [proposal.actions for proposal in waiting.last(MOST_PENDING)]
+            scores = self.surrogate.expected_improvement(pool.prepared, np.array(last, dtype=np.int64).reshape(-1, len(self.decisions)))
             best = (pool.candidates[i] for i in np.argsort(-scores, kind="stable"))
-            self._ranking = (situation, [actions for actions in best if actions not in known][:LONGEST])
-        return self._ranking[1]
+            self._ranking = (waiting, situation, [actions for actions in best if actions not in busy and actions not in fresh][:LONGEST])
+        return self._ranking[2]
 
     def _candidates(self, policy: Policy, version: int) -> _Pool:
         made_for = (version, self.surrogate.absorbed)

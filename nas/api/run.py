@@ -1,6 +1,7 @@
 """A run as an object: what it has found, and asking and telling for people with a training loop of their own. No torch at import."""
 
 import html
+from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.runs.config import FinalistSettings, SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, AskTell, Watcher
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from nas.runs.trials import Trial
 from nas.settings.reading import validated
 from search_spaces.genotype import Genotype
 from search_spaces.space import SearchSpace
@@ -86,6 +88,7 @@ class Run:
         self._held = ExitStack()
         self._children: AskTell | None = None
         self._out: set[int] = set()  # trials handed out and not told
+        self._orphans: deque[Trial] = deque()  # trials asked for in an earlier session, not told and not handed out
 
     @property
     def path(self) -> Path:
@@ -188,8 +191,7 @@ class Run:
             UserError: the run's children are trained by its own evaluator, its folder is damaged, or another process has it.
         """
         children = self._ask_tell()
-        orphans = (trial for trial in children.state.pending.values() if trial.number not in self._out)
-        trial = next(orphans, None) or children.ask()
+        trial = self._orphans.popleft() if self._orphans else children.ask()
         if trial is None:
             return None
         job = children.begin(trial)
@@ -247,6 +249,7 @@ class Run:
             from nas.runs.session import asking
 
             self._children = self._held.enter_context(asking(self._folder, controller=self._controller))
+            self._orphans = deque(trial for trial in self._children.state.pending.values() if trial.number not in self._out)
         return self._children
 
     def _running(self, child: Asked | int) -> tuple[AskTell, Trial]:

@@ -6,23 +6,27 @@ The ledger's report names the checksum: a file that does not have it is not used
 """
 
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
-from nas.runs.state import Trial
+from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 
 
-@dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in a folder, which is made when there is a first one."""
+    """The checkpoints in a folder, which is made when there is a first one. Nobody else writes there, so it is listed once."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, set[Path]] = {}
+        for file in folder.glob("*") if folder.is_dir() else ():
+            self._files.setdefault(file.name.partition("-")[0], set()).add(file)
 
     def write(self, trial: int, epoch: int, state: bytes) -> str:
         """Keep a child's state after an epoch; returns the checksum to record. Only then may older states be dropped."""
         self.folder.mkdir(exist_ok=True)
-        write_atomically(self._file(trial, epoch), state)
+        file = self._file(trial, epoch)
+        write_atomically(file, state)
+        self._files.setdefault(str(trial), set()).add(file)
         return _checksum(state)
 
     def find(self, trial: Trial) -> Path | None:
@@ -38,17 +42,21 @@ class Checkpoints:
 
     def drop(self, trial: int, keep: int | None = None) -> None:
         """Remove a trial's states, except the one after epoch ``keep``."""
-        if self.folder.is_dir():
-            for file in self.folder.glob(f"{trial}-*"):
-                if keep is None or file != self._file(trial, keep):
-                    file.unlink(missing_ok=True)
+        kept = set() if keep is None else {self._file(trial, keep)}
+        self._drop(str(trial), kept)
 
     def drop_others(self, trials: set[int]) -> None:
         """Remove what belongs to none of these trials: a kill between a trial's end and the removal leaves it behind."""
-        for file in self.folder.glob("*") if self.folder.is_dir() else ():
-            number = file.name.partition("-")[0]
-            if not number.isdecimal() or int(number) not in trials:
-                file.unlink(missing_ok=True)
+        for name in set(self._files) - {str(number) for number in trials}:
+            self._drop(name, set())
+
+    def _drop(self, name: str, kept: set[Path]) -> None:
+        """Remove the files of a trial, named by its number, but those kept."""
+        files = self._files.pop(name, set())
+        for file in files - kept:
+            file.unlink(missing_ok=True)
+        if files & kept:
+            self._files[name] = files & kept
 
     def _file(self, trial: int, epoch: int) -> Path:
         return self.folder / f"{trial}-{epoch}.state"

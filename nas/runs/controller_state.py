@@ -1,9 +1,12 @@
-"""Brings a controller to the state a ledger describes: from a snapshot where there is a fitting one, by replay for the rest.
+"""Brings a controller to the state a ledger describes: from a state kept where there is a fitting one, by replay for the rest.
 
-A snapshot is only an optimisation. It is one safetensors file (tensors, and the rest as JSON in its header), replaced
-atomically, and it names the outcomes it contains: how many, and a checksum of their order. One that does not fit is ignored.
+What was trained comes from the ledger alone. The controller's own state is kept in two places, both only an optimisation: in the ledger
+after every so many updates of a policy (``records.kept``), and in the snapshot, a file that is replaced every minute and names the
+outcomes it contains: how many, and a checksum of their order. Either is one safetensors document (tensors, and the rest as JSON in its
+header). One that does not fit is ignored.
 """
 
+import base64
 import json
 import zlib
 from collections.abc import Mapping
@@ -12,18 +15,20 @@ from typing import Any
 import torch
 
 from controllers.controller import Controller
+from controllers.deduplicated import Deduplicated
 from nas.runs.folder import RunFolder
 from nas.runs.state import RunState
 from nas.tools.files import write_atomically
 from nas.tools.tensor_file import pack, unpack
 
+SCHEMA = "nas.snapshot/2"
 _TENSOR = "__tensor__"
 
 
-def write(run: RunFolder, controller: Controller, state: RunState) -> None:
-    """Record the controller's state, which must be the one after the last outcome of ``state``."""
-    header = {"told": str(len(state.told)), "order": _order(state.told)}
-    write_atomically(run.snapshot_file, to_bytes(controller.state_dict(), header))
+def write(run: RunFolder, controller: Deduplicated, state: RunState) -> None:
+    """Record the state of the controller inside the cache, which must be the one after the last outcome of ``state``."""
+    header = {"schema": SCHEMA, "told": str(len(state.told)), "order": _order(state.told)}
+    write_atomically(run.snapshot_file, to_bytes(controller.controller.state_dict(), header))
 
 
 def to_bytes(state: Mapping[str, Any], header: Mapping[str, str]) -> bytes:
@@ -39,30 +44,54 @@ def from_bytes(raw: bytes) -> tuple[dict[str, str], dict[str, Any]]:
     return header, _insert(json.loads(header.pop("state")), tensors)
 
 
-def restore(run: RunFolder, controller: Controller, state: RunState) -> str:
+def restore(run: RunFolder, controller: Deduplicated, state: RunState) -> str:
     """Bring a fresh controller to the state after every outcome in ``state``. Returns what was done, for the log."""
-    done = 0
-    note = "no snapshot"
-    if run.snapshot_file.is_file():
-        try:
-            done = _load(run, controller, state)
-            note = f"snapshot of {done} outcomes"
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            note = f"snapshot ignored ({error})"
-    for number in state.told[done:]:
+    done, note = _load_latest(run, controller.controller, state)
+    for place, number in enumerate(state.told):
         trial = state.trials[number]
         assert trial.evaluation is not None
-        controller.tell(trial.proposal, trial.evaluation.outcome)
+        controller.remember(number, trial.key or controller.key(trial.proposal), trial.evaluation.outcome)
+        if place >= done:
+            controller.controller.tell(trial.proposal, trial.evaluation.outcome)
     return f"{note}, {len(state.told) - done} outcomes replayed"
 
 
-def _load(run: RunFolder, controller: Controller, state: RunState) -> int:
+def _load_latest(run: RunFolder, inner: Controller, state: RunState) -> tuple[int, str]:
+    """Load the latest kept state that fits; returns how many outcomes it contains, and what was done."""
+    found: list[tuple[int, str, dict[str, Any]]] = []
+    notes = []
+    for what, read in (("snapshot", _in_snapshot), ("state in the ledger", _in_ledger)):
+        try:
+            if (kept := read(run, state)) is not None:
+                found.append((kept[0], what, kept[1]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            notes.append(f"{what} ignored ({error})")
+    fresh = inner.state_dict() if found else {}
+    for told, what, saved in sorted(found, key=lambda one: -one[0]):
+        try:
+            inner.load_state_dict(saved)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            notes.append(f"{what} ignored ({error})")
+            inner.load_state_dict(fresh)  # what does not fit may have been taken in by half
+        else:
+            return told, ", ".join([*notes, f"{what} of {told} outcomes"])
+    return 0, ", ".join(notes) or "no snapshot"
+
+
+def _in_snapshot(run: RunFolder, state: RunState) -> tuple[int, dict[str, Any]] | None:
+    """The state in the snapshot and how many outcomes it contains; None where there is none."""
+    if not run.snapshot_file.is_file():
+        return None
     header, saved = from_bytes(run.snapshot_file.read_bytes())
     told = int(header["told"])
-    if told > len(state.told) or header["order"] != _order(state.told[:told]):
-        raise ValueError("it belongs to another ledger")
-    controller.load_state_dict(saved)
-    return told
+    if header.get("schema") != SCHEMA or told > len(state.told) or header["order"] != _order(state.told[:told]):
+        raise ValueError("it belongs to another ledger or version")
+    return told, saved
+
+
+def _in_ledger(run: RunFolder, state: RunState) -> tuple[int, dict[str, Any]] | None:
+    """The same of the ledger's last state."""
+    return None if state.kept is None else (state.kept[0], from_bytes(base64.b85decode(state.kept[1]))[1])
 
 
 def _order(told: list[int]) -> str:

@@ -32,6 +32,9 @@ class _Roll:
     def ask(self, trial: int, pending: Sequence[Proposal]) -> Proposal:
         return Proposal(trial, self._state.trials[self._lineup.entry(trial)[0]].proposal.actions)
 
+    def key(self, proposal: Proposal) -> str | None:
+        return None  # the same cells come several times, with other seeds
+
     def recall(self, proposal: Proposal) -> tuple[int, Outcome] | None:
         return None
 

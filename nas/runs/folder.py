@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nas.errors import ConfigError, RunError
 from nas.runs.config import SearchConfig, config_from_document, config_yaml
-from nas.runs.ledger import read_records
-from nas.runs.state import RunState, Trial, replay
+from nas.runs.ledger import Reading
+from nas.runs.state import RunState, replay
+from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from search_spaces.genotype import Genotype, Provenance, to_yaml
@@ -86,8 +87,7 @@ class RunFolder:
             if (self.path / "metrics.jsonl").is_file():
                 raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
             raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
-        records, _ = read_records(self.ledger_file)
-        return replay(records, self.ledger_file)
+        return replay(Reading(self.ledger_file), self.ledger_file)
 
     def log(self, message: str) -> None:
         """Add a line to the log."""

@@ -5,6 +5,7 @@ reaches the rung, and goes on or ends. So each trial has one outcome, told soon 
 promotion that may never come, and nothing is decided again after a crash: the reports in the ledger decide, in their order.
 """
 
+from array import array
 from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,21 +16,24 @@ class Rung:
     """The children that reached a rung, and who of them went on."""
 
     reduction: int
-    survived: dict[int, bool] = field(default_factory=dict)
-    """By trial, in the order of reaching the rung."""
-    rewards: list[float] = field(default_factory=list)
-    """Of all children here, lowest first."""
+    judged: dict[int, bool] = field(default_factory=dict)
+    """Whether it goes on, of every child here that has not ended."""
+    rewards: "array[float]" = field(default_factory=lambda: array("d"))
+    """Of all children that were here, lowest first."""
+    survivors: int = 0
+    """How many of them went on."""
 
     def judge(self, trial: int, reward: float) -> None:
         """Take in a child: it goes on if fewer than 1/``reduction`` of those here (at least one) are strictly better.
 
         The first word counts: an attempt that starts again and passes by once more is not judged again.
         """
-        if trial in self.survived:
+        if trial in self.judged:
             return
         better = len(self.rewards) - bisect_right(self.rewards, reward)
         insort(self.rewards, reward)
-        self.survived[trial] = better < max(1, len(self.rewards) // self.reduction)
+        self.judged[trial] = better < max(1, len(self.rewards) // self.reduction)
+        self.survivors += self.judged[trial]
 
 
 @dataclass
@@ -50,4 +54,9 @@ class Halving:
 
     def stopped_at(self, trial: int) -> int | None:
         """The rung at which a trial has to end; None while it may go on."""
-        return next((epoch for epoch, rung in self.rungs.items() if not rung.survived.get(trial, True)), None)
+        return next((epoch for epoch, rung in self.rungs.items() if not rung.judged.get(trial, True)), None)
+
+    def forget(self, trial: int) -> None:
+        """The trial has ended: nothing more is asked about it."""
+        for rung in self.rungs.values():
+            rung.judged.pop(trial, None)

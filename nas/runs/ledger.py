@@ -18,29 +18,49 @@ from nas.runs.records import Record, decode_line, encode_line
 from nas.runs.state import replay
 
 
-def read_records(path: str | Path) -> tuple[list[Record], int]:
-    """All whole records of a ledger, and the bytes they take; a cut-off last line is left out.
+class Reading(Iterator[Record]):
+    """The whole records of a ledger, one by one; a cut-off last line is left out.
+
+    Attributes:
+        size: the bytes that the records read so far take.
+        count: how many they are.
 
     Raises:
         RunError: the file cannot be read, or a line other than the last is damaged.
     """
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise RunError(f"{path}: the ledger cannot be read: {error.strerror or error}") from None
-    lines = raw.split(b"\n")
-    tail = lines.pop()  # empty where the file ends with a whole line
-    records: list[Record] = []
-    size = 0
-    for number, line in enumerate(lines):
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        self.size = self.count = 0
+        self._records = self._read()
+
+    def __next__(self) -> Record:
+        return next(self._records)
+
+    def _read(self) -> Iterator[Record]:
         try:
-            records.append(decode_line(line.decode("utf-8"), number))
-        except ValueError as error:
-            if number == len(lines) - 1 and not tail:
-                break  # a torn write can end in what looks like a whole line
-            raise RunError(f"{path}, line {number + 1}: a ledger line must be as it was written, but {error}") from None
-        size += len(line) + 1
-    return records, size
+            with Path(self._path).open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    try:
+                        record = decode_line(line[:-1].decode("utf-8"), self.count)
+                    except ValueError as error:
+                        if not file.read(1):
+                            return  # a torn write can end in what looks like a whole line
+                        where = f"{self._path}, line {self.count + 1}"
+                        raise RunError(f"{where}: a ledger line must be as it was written, but {error}") from None
+                    self.size += len(line)
+                    self.count += 1
+                    yield record
+        except OSError as error:
+            raise RunError(f"{self._path}: the ledger cannot be read: {error.strerror or error}") from None
+
+
+def read_records(path: str | Path) -> tuple[list[Record], int]:
+    """All whole records of a ledger, and the bytes they take. Raises RunError, see ``Reading``."""
+    reading = Reading(path)
+    return list(reading), reading.size
 
 
 class Ledger:
@@ -61,12 +81,11 @@ class Ledger:
             message = f"{path.parent}: another process is running this search; stop it first, or watch it with `nas show {path.parent}`"
             raise RunError(message) from None
         try:
-            records, size = read_records(path) if path.exists() else ([], 0)
-            self.state = replay(records, path)
-            self._lines = len(records)
-            if path.exists():
-                os.truncate(path, size)
-            self._size = size
+            path.touch()
+            reading = Reading(path)
+            self.state = replay(reading, path)
+            self._lines, self._size = reading.count, reading.size
+            os.truncate(path, self._size)
             self._file = path.open("ab", buffering=0)
         except BaseException:
             self._lock.release()

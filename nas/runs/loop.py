@@ -8,16 +8,20 @@ from enum import Enum
 
 from controllers.controller import Failed, Stopped, random_for
 from controllers.deduplicated import Deduplicated
+from controllers.pending import Pending
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.ledger import Ledger
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from nas.runs.trials import Trial
 from search_spaces.space import SearchSpace
 
 MAX_REPEATS_IN_A_ROW = 200
 """Proposals answered from the ledger one after the other before the space counts as exhausted."""
+KEPT_EVERY = 100
+"""Updates of a policy after which its state (2.3 MB) goes into the ledger: to replay so many takes 3 to 7 s; no resume replays more."""
 
 
 class Ending(Enum):
@@ -89,6 +93,7 @@ class AskTell:
         self.failures = 0
         """Children that failed one after the other, up to now."""
         self._repeats = 0
+        self._pending = Pending(trial.proposal for trial in ledger.state.pending.values())
 
     @property
     def state(self) -> RunState:
@@ -115,12 +120,12 @@ class AskTell:
             and self.state.spent + len(self.state.pending) < self.limits.budget
             and self._repeats < MAX_REPEATS_IN_A_ROW
         ):
-            pending = [trial.proposal for trial in self.state.pending.values()]
-            proposal = self.controller.ask(len(self.state.trials), pending)
+            proposal = self.controller.ask(len(self.state.trials), self._pending)
             earlier = self.controller.recall(proposal)
-            if earlier is None and self.controller.is_pending(proposal, pending):
+            if earlier is None and self.controller.is_pending(proposal, self._pending):
                 return None
-            self.ledger.append(records.asked(proposal))
+            self.ledger.append(records.asked(proposal, self.controller.key(proposal)))
+            self._pending.add(proposal)
             trial = self.state.trials[proposal.trial]
             if earlier is None:
                 self._repeats = 0
@@ -160,9 +165,11 @@ class AskTell:
     def tell(self, trial: Trial, evaluation: Evaluation, repeats: int | None = None) -> None:
         """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
+        self._pending.discard(trial.number)
         telemetry = self.controller.tell(trial.proposal, evaluation.outcome)
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
+            self._keep()
         if self.checkpoints is not None:
             self.checkpoints.drop(trial.number)
         if isinstance(evaluation.outcome, Failed):
@@ -170,6 +177,14 @@ class AskTell:
         elif repeats is None:
             self.failures = 0
         self.watcher.on_end(trial)
+
+    def _keep(self) -> None:
+        """Now and then put the controller's own state into the ledger, so that a resume never replays more updates than that."""
+        if len(self.state.updates) % KEPT_EVERY == 0:
+            from nas.runs import controller_state  # brings torch, which whoever returns telemetry has
+
+            state = controller_state.to_bytes(self.controller.controller.state_dict(), {})
+            self.ledger.append(records.kept(len(self.state.told), state))
 
 
 class Search:
@@ -216,8 +231,8 @@ class Search:
             self.runner.submit(self.children.begin(trial))
 
     def _handle(self, event: Event) -> None:
-        trial = self.state.trials[event.trial]
-        if trial.evaluation is not None or event.attempt != trial.attempts:
+        trial = self.state.pending.get(event.trial)
+        if trial is None or event.attempt != trial.attempts:
             return  # a late word from an attempt that was given up
         match event:
             case Reported(_, _, report):

@@ -1,5 +1,6 @@
 """The records of a ledger: one JSON object a line, numbered and checksummed; how they are made and read."""
 
+import base64
 import json
 import math
 import zlib
@@ -60,13 +61,13 @@ def opened(
     return record
 
 
-def asked(proposal: Proposal) -> Record:
-    """The controller proposed a trial."""
+def asked(proposal: Proposal, key: str | None = None) -> Record:
+    """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick."""
     record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
     if proposal.log_probs:
         record["log_probs"] = list(proposal.log_probs)
         record["policy_version"] = proposal.policy_version
-    return record
+    return record if key is None else record | {"key": key}
 
 
 def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
@@ -105,6 +106,11 @@ def finished(trial: int, evaluation: Evaluation, time: float, repeats: int | Non
 def updated(trial: int, telemetry: Mapping[str, float]) -> Record:
     """Telling this trial's outcome completed an update of the policy."""
     return {"event": "updated", "trial": trial, "telemetry": finite(telemetry)}
+
+
+def kept(told: int, state: bytes) -> Record:
+    """The controller's own state after so many outcomes: to replay a policy's updates takes long, to read what they came to does not."""
+    return {"event": "kept", "told": told, "state": base64.b85encode(state).decode()}
 
 
 def closed(reason: str, time: float) -> Record:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from controllers.controller import Controller
+from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
@@ -25,7 +25,8 @@ from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.standings import best_known
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from search_spaces.registry import load_space
@@ -389,7 +390,8 @@ def check_failing(result: SearchResult) -> None:
 
 def gave_up(config: SearchConfig, state: RunState, again: str) -> RunError:
     """The error of a search that gave up; ``again`` is the command that goes on with it."""
-    last = next(t.evaluation.outcome for t in reversed(state.trials.values()) if t.evaluation is not None)
+    outcomes = (trial.evaluation.outcome for number in reversed(state.told) if (trial := state.trials[number]).evaluation is not None)
+    last = next(outcome for outcome in outcomes if isinstance(outcome, Failed))
     return (LossesError if state.losses() else RunError)(
         f"{config.runner.failures_in_a_row} children failed one after the other, the last with: {last}; "
         f"correct the cause and go on with {again}"

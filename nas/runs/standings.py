@@ -11,7 +11,8 @@ from nas.errors import RunError
 from nas.runs.config import FinalistSettings
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from nas.runs.trials import Chosen
 from nas.settings.reading import validated
 
 SCHEMA = "nas.finalists/1"
@@ -104,7 +105,7 @@ def read_standings(folder: RunFolder) -> Standings | None:
         return None
     lineup, settings = read_lineup(place / "lineup.json")
     state, stage = folder.state(), RunFolder(place).state()
-    ranks = {trial.number: rank for rank, trial in enumerate(state.ranked(), start=1)}
+    ranks = {number: rank for rank, number in enumerate(state.ranked().numbers, start=1)}
     rewards: dict[int, list[float]] = {number: [] for number in lineup.trials}
     for trial in stage.trials.values():
         if trial.reward is not None:
@@ -128,7 +129,7 @@ def _test_reading(place: Path) -> dict[str, Any] | None:
 class Known:
     """A run's completed trials, best known first; the first ``elected`` of them by the finalists stage, the others by reward."""
 
-    trials: list[Trial]
+    trials: Chosen
     elected: int
 
     def how(self, rank: int) -> str:
@@ -147,6 +148,6 @@ def best_known(folder: RunFolder, state: RunState) -> Known:
     standings, ranked = read_standings(folder), state.ranked()
     if standings is None or standings.spent < len(standings.ranked) * standings.settings.seeds:
         return Known(ranked, 0)
-    elected = [state.trials[standing.trial] for standing in standings.ranked if standing.rewards]
-    chosen = {trial.number for trial in elected}
-    return Known([*elected, *(trial for trial in ranked if trial.number not in chosen)], len(elected))
+    elected = [standing.trial for standing in standings.ranked if standing.rewards]
+    others = [number for number in ranked.numbers if number not in set(elected)]
+    return Known(Chosen(state.trials, [*elected, *others]), len(elected))

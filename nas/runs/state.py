@@ -5,62 +5,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal
+from controllers.controller import FAILURE_REASONS, Failed, Outcome, Proposal
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.runs.halving import Halving
 from nas.runs.noise import Yardstick
 from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome
-
-
-@dataclass
-class Trial:
-    """Everything the ledger says of one trial."""
-
-    proposal: Proposal
-    attempts: int = 0
-    setbacks: Counter[str] = field(default_factory=Counter)
-    """Attempts that came to nothing, by reason."""
-    reports: list[Report] = field(default_factory=list)
-    checkpoint: tuple[int, str] | None = None
-    """Epoch and checksum of the last state kept, where an attempt can go on from it."""
-    evaluation: Evaluation | None = None
-    repeats: int | None = None
-    started: float | None = None
-    ended: float | None = None
-
-    @property
-    def number(self) -> int:
-        """The trial's number, from 0 in the order of asking."""
-        return self.proposal.trial
-
-    @property
-    def lost(self) -> int:
-        """Attempts that ended with their worker's death."""
-        return self.setbacks["worker_lost"]
-
-    @property
-    def spends_budget(self) -> bool:
-        """Whether the trial counts as one of the budget: ended, really trained, and not lost to a failing machine."""
-        if self.evaluation is None or self.repeats is not None:
-            return False
-        outcome = self.evaluation.outcome
-        return not (isinstance(outcome, Failed) and outcome.reason == "worker_lost")
-
-    @property
-    def reward(self) -> float | None:
-        """The reward of a completed trial, else None."""
-        outcome = self.evaluation.outcome if self.evaluation else None
-        return outcome.reward if isinstance(outcome, Completed) else None
+from nas.runs.trials import Chosen, Trial, Trials
 
 
 @dataclass
 class RunState:
     """The run as the records add up: trials by number, the order in which they ended, the policy's telemetry."""
 
-    trials: dict[int, Trial] = field(default_factory=dict)
+    trials: Trials = field(default_factory=Trials)
     told: list[int] = field(default_factory=list)
     updates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    kept: tuple[int, str] | None = None
+    """The last state of the controller that is in the ledger, see ``nas.runs.records.kept``: after how many outcomes, and its text."""
     sessions: list[tuple[float, float]] = field(default_factory=list)
     pending: dict[int, Trial] = field(default_factory=dict)
     """Trials asked and not ended, in order of their numbers."""
@@ -74,10 +36,11 @@ class RunState:
     """How much of the budget is used up."""
     closed: str | None = None
 
-    def ranked(self) -> list[Trial]:
+    def ranked(self) -> Chosen:
         """Completed trials that were really trained, best reward first; the earlier one where rewards are equal."""
-        done = [trial for trial in self.trials.values() if trial.reward is not None and trial.repeats is None]
-        return sorted(done, key=lambda trial: (-(trial.reward or 0.0), trial.number))
+        rewards = ((trial.reward, trial.number) for trial in self.trials.values() if trial.repeats is None)
+        best_first = sorted((-reward, number) for reward, number in rewards if reward is not None)
+        return Chosen(self.trials, [number for _, number in best_first])
 
     @property
     def failures(self) -> Counter[str]:
@@ -133,15 +96,19 @@ def _apply_asked(state: RunState, record: Record) -> None:
         raise ValueError(f"the next trial is {len(state.trials)}, but it asks {number}")
     actions = tuple(_count(action) for action in record["actions"])
     log_probs = tuple(_finite(p) for p in record.get("log_probs", ()))
-    trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0))))
-    state.trials[number] = state.pending[number] = trial
+    key = record.get("key")
+    if not isinstance(key, str | None):
+        raise ValueError(f"the key of a cell must be a text, but is {key!r}")
+    trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0))), key)
+    state.trials.open(trial)
+    state.pending[number] = trial
 
 
 def _running(state: RunState, record: Record) -> Trial:
-    trial = state.trials[_count(record["trial"])]
-    if trial.evaluation is not None:
-        raise ValueError(f"trial {trial.number} had ended")
-    return trial
+    number = _count(record["trial"])
+    if number not in state.pending:
+        raise ValueError(f"trial {number} {'had ended' if number < len(state.trials) else 'was never asked'}")
+    return state.pending[number]
 
 
 def _apply_started(state: RunState, record: Record) -> None:
@@ -182,17 +149,27 @@ def _apply_finished(state: RunState, record: Record) -> None:
     trial.evaluation = Evaluation(_outcome(record), {str(key): _finite(value) for key, value in record.get("metrics", {}).items()})
     if "repeats" in record:
         trial.repeats = _count(record["repeats"])
-        if trial.repeats == trial.number or state.trials[trial.repeats].evaluation is None:
+        if trial.repeats >= len(state.trials) or trial.repeats in state.pending:
             raise ValueError(f"trial {trial.number} repeats trial {trial.repeats}, which had not ended")
     trial.ended = _finite(record["time"])
+    trial.checkpoint = None
     state.told.append(trial.number)
     state.spent += trial.spends_budget
     del state.pending[trial.number]
+    state.trials.end(trial.number)
+    state.halving.forget(trial.number)
     _touch(state, trial.ended)
 
 
 def _apply_updated(state: RunState, record: Record) -> None:
     state.updates.append((_count(record["trial"]), {str(key): _finite(value) for key, value in record["telemetry"].items()}))
+
+
+def _apply_kept(state: RunState, record: Record) -> None:
+    told, text = _count(record["told"]), record["state"]
+    if told != len(state.told) or not isinstance(text, str):
+        raise ValueError(f"a state of the controller after {told} outcomes comes after {len(state.told)}")
+    state.kept = told, text
 
 
 def _apply_closed(state: RunState, record: Record) -> None:
@@ -208,6 +185,7 @@ _APPLY = {
     "lost": _apply_lost,
     "finished": _apply_finished,
     "updated": _apply_updated,
+    "kept": _apply_kept,
     "closed": _apply_closed,
 }
 

@@ -59,10 +59,10 @@ def test_a_child_goes_on_among_the_best_third_of_those_there_so_far() -> None:
     for trial, reward in enumerate([0.5, 0.4, 0.6, 0.6, 0.55, 0.7, 0.65]):
         rung.judge(trial, reward)
     # The first has nobody above it; of two and of three only the best goes on; the fourth equals the best; of six two go on.
-    assert list(rung.survived.values()) == [True, False, True, True, False, True, True]
-    before = dict(rung.survived)
+    assert list(rung.judged.values()) == [True, False, True, True, False, True, True]
+    before = dict(rung.judged)
     rung.judge(1, 0.99)
-    assert rung.survived == before, "judged once"
+    assert rung.judged == before, "judged once"
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5])), max_size=80), st.integers(2, 5))
@@ -74,8 +74,8 @@ def test_the_rule_is_that_of_a_plain_count(arrivals: list[tuple[int, float]], re
         if trial not in seen:
             seen[trial] = reward
             better = sum(other > reward for other in seen.values())
-            assert rung.survived[trial] == (better < max(1, len(seen) // reduction))
-    assert rung.rewards == sorted(seen.values())
+            assert rung.judged[trial] == (better < max(1, len(seen) // reduction))
+    assert list(rung.rewards) == sorted(seen.values())
 
 
 def test_without_rungs_nobody_is_stopped() -> None:
@@ -104,7 +104,7 @@ def test_stopped_children_spend_budget_are_told_and_are_not_ranked(tmp_path: Pat
     completed = {t.number for t in state.ranked()}
     assert completed.isdisjoint(stopped) and len(completed) + len(stopped) == 40
     assert list(state.halving.rungs) == [1, 2]
-    assert sum(state.halving.rungs[2].survived.values()) == len(completed)
+    assert state.halving.rungs[2].survivors == len(completed) and not state.halving.rungs[2].judged
     assert f"{len(stopped)} stopped early" in report.summary(state)
     assert report.rungs(state).startswith("went on at rung epoch 1: ")
     assert RunFolder(tmp_path / "run").state().halving == state.halving, "the ledger alone says who went on"

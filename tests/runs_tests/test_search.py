@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controllers.controller import Completed, Failed, Proposal
+from controllers.deduplicated import Deduplicated
 from nas.errors import ConfigError, RunError
 from nas.runs import controller_state as snapshot
 from nas.runs import session as engine
@@ -14,7 +15,8 @@ from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET, Ending
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from search_spaces.registry import load_space
 
 CONTROLLERS = ("ppo", "reinforce", "evolution", "local_search", "random")
 
@@ -203,7 +205,7 @@ def test_restore_tells_outcomes_in_the_order_of_the_ledger(tmp_path: Path) -> No
     for number in (2, 0, 1):
         state.apply({"event": "finished", "trial": number, "outcome": "completed", "reward": 0.5, "time": 1.0})
     listener = Listener()
-    snapshot.restore(RunFolder(tmp_path), listener, state)
+    snapshot.restore(RunFolder(tmp_path), Deduplicated(listener, load_space("nasnet"), 0, key=str), state)
     assert listener.told == [2, 0, 1]
 
 
@@ -212,5 +214,4 @@ def test_trials_are_ranked_by_reward_then_by_age() -> None:
     for number, reward in enumerate([0.5, 0.75, 0.75]):
         state.apply({"event": "asked", "trial": number, "actions": [0]})
         state.apply({"event": "finished", "trial": number, "outcome": "completed", "reward": reward, "time": 1.0})
-    ranked: list[Trial] = state.ranked()
-    assert [trial.number for trial in ranked] == [1, 2, 0]
+    assert [trial.number for trial in state.ranked()] == [1, 2, 0]

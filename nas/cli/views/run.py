@@ -98,7 +98,7 @@ def setbacks(state: RunState) -> Counter[str]:
 
 def rungs(state: RunState) -> str:
     """What early stopping did: who reached each rung, and who went on."""
-    parts = [f"epoch {epoch}: {sum(rung.survived.values())} of {len(rung.survived)}" for epoch, rung in state.halving.rungs.items()]
+    parts = [f"epoch {epoch}: {rung.survivors} of {len(rung.rewards)}" for epoch, rung in state.halving.rungs.items()]
     return "went on at rung " + ", ".join(parts)
 
 

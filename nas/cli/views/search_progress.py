@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from controllers.controller import Failed
 from nas.evaluators.evaluator import Report
 from nas.runs.loop import Watcher
-from nas.runs.state import RunState, Trial
+from nas.runs.state import RunState
+from nas.runs.trials import Trial
 from nas.tools.interrupts import Stopper
 from nas.tools.words import duration
 
