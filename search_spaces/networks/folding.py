@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, MultiPathBottleneck, _Path
+from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, InvertedBlock, MultiPathBottleneck
 from search_spaces.networks.cell import Cell, NodeModule, State
 from search_spaces.networks.cell_network import CellNetwork
 from search_spaces.networks.fused import Fused, FusedConvolution, fuse, fuse_layers, fuse_parts
@@ -193,7 +193,6 @@ class FoldedBottleneck(nn.Module):
 
 def _fold_paths(block: MultiPathBottleneck) -> MultiPathBottleneck:
     for path in block.paths:
-        assert isinstance(path, _Path)
         for conv, norm in (("conv1", "norm1"), ("conv2", "norm2")):
             _replace(path, conv, norm)
     if block.form != "a":  # where the norm follows a sum
@@ -221,7 +220,7 @@ def _fold_scale(block: ConvNeXtBlock) -> ConvNeXtBlock:
 
 CONTAINERS: frozenset[type[nn.Module]] = frozenset(
     {CellNetwork, NASBench201Network, ResidualNetwork, nn.ModuleList, nn.ModuleDict, Cell, NodeModule, NASBench201Cell, ResidualBlock}
-    | {BlockOperation}
+    | {BlockOperation, InvertedBlock}
 )
 """Modules whose parts are folded one by one."""
 

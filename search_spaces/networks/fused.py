@@ -32,19 +32,20 @@ class FusedConvolution(nn.Module):
 
     def forward(self, x: Tensor, addend: Tensor | None = None, relu_after: bool = False) -> Tensor:
         """Maps (batch, channels, height, width) as the convolution does; ``relu_after`` is the ReLU of the sum. Changes no input."""
-        x = x.contiguous(memory_format=torch.channels_last)
         if self.relu and addend is not None:
             return self._added(self(x), addend, relu_after)
         relu = self.relu or relu_after
-        padding = self._padding(x)
-        # oneDNN computes one channel in wrongly where the stride is larger along the width: see `search_spaces.networks.convolution`.
-        if padding is None or self.conv.in_channels == 1 or not fast.plain(x) or (torch.is_grad_enabled() and self._wants_gradients(x)):
-            y: Tensor = self.conv(x)
-            return self._added(y, addend, relu) if addend is not None else F.relu_(y) if relu else y
-        return self._at_once(x, padding, addend, "relu" if relu else None)
+        padding = self._padding(x) if self._can_at_once(x) else None
+        if padding is not None:
+            return self._at_once(x, padding, addend, "relu" if relu else None)
+        y: Tensor = self.conv(x)
+        return self._added(y, addend, relu) if addend is not None else F.relu_(y) if relu else y
 
-    def _wants_gradients(self, x: Tensor) -> bool:
-        return x.requires_grad or self.conv.weight.requires_grad
+    def _can_at_once(self, x: Tensor) -> bool:
+        # oneDNN computes one channel in wrongly where the stride is larger along the width: see `search_spaces.networks.convolution`.
+        if self.conv.in_channels == 1 or not torch.backends.mkldnn.is_available() or not fast.plain(x):
+            return False
+        return not torch.is_grad_enabled() or not (x.requires_grad or self.conv.weight.requires_grad)
 
     @staticmethod
     def _added(y: Tensor, addend: Tensor, relu: bool) -> Tensor:
@@ -62,7 +63,7 @@ class FusedConvolution(nn.Module):
         return conv.padding
 
     def _at_once(self, x: Tensor, padding: tuple[int, ...], addend: Tensor | None, unary: str | None) -> Tensor:
-        conv = self.conv
+        conv, x = self.conv, x.contiguous(memory_format=torch.channels_last)
         window: tuple[Any, ...] = (padding, conv.stride, conv.dilation, conv.groups)
         weight = self._weight(x, window)
         if addend is None:
