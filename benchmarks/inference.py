@@ -1,4 +1,4 @@
-"""Inference of the engine's networks, as they are and folded, against timm and torchvision with the same weights; logits are compared first.
+"""Inference of the engine's networks, as they are and folded, against timm and torchvision with the same weights and equal logits.
 
 python benchmarks/inference.py                                        # all networks, two threads, some minutes
 python benchmarks/inference.py --networks nasnet-large --batches 1 8 --threads 1 --repeats 9 --output inference.csv
@@ -126,7 +126,7 @@ def timm_model(name: str) -> Callable[[], nn.Module]:
 
 
 def timm_narrow() -> nn.Module:
-    """timm's NASNet-A, as wide as the mobile one."""
+    """Timm's NASNet-A, as wide as the mobile one."""
     from timm.models.nasnet import NASNetALarge
 
     network: nn.Module = NASNetALarge(num_classes=1000, stem_size=32, num_features=44 * 24, pad_type="same")
@@ -233,7 +233,8 @@ def rows_of(subject: Subject, batch: int, repeats: int, device: torch.device) ->
         bytes_ = inference_memory(way.network, batch_size=batch, image_size=subject.side, device=device)
         ratios = (median(a / b for a, b in zip(one.seconds, way.seconds, strict=True)) for one in (ways[0], ways[-1]))
         ratio, of_folded = ratios
-        numbers = (f"{1e3 * seconds:.2f}", f"{batch / seconds:.1f}", f"{work / seconds:.1f}", f"{work / seconds / peak:.0%}", f"{bytes_ / 2**20:.0f}")
+        speed = work / seconds
+        numbers = (f"{1e3 * seconds:.2f}", f"{batch / seconds:.1f}", f"{speed:.1f}", f"{speed / peak:.0%}", f"{bytes_ / 2**20:.0f}")
         cells = (subject.name, batch, way.name, *numbers, f"{way.difference:.0e}", f"{ratio:.2f}", f"{1 / of_folded:.2f}")
         yield dict(zip(COLUMNS, cells, strict=True))
 

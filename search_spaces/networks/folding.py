@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from search_spaces.networks.blocks import Bottleneck, ConvNeXtBlock, InvertedBlock, MultiPathBottleneck
 from search_spaces.networks.cell import Cell, NodeModule, State
 from search_spaces.networks.cell_network import CellNetwork
-from search_spaces.networks.fused import Fused, FusedConvolution, fuse, fuse_layers, fuse_parts
+from search_spaces.networks.fused import Fused, FusedConvolution, FusedLinear, fuse, fuse_layers, fuse_parts
 from search_spaces.networks.nasbench201_network import NASBench201Cell, NASBench201Network, ResidualBlock
 from search_spaces.networks.operations import (
     BlockOperation,
@@ -64,6 +64,9 @@ class FoldedNode(nn.Module):
         super().__init__()
         order = sorted(range(len(node.sources)), key=lambda i: not node.concat and isinstance(node.operations[i], Fused))
         self.concat = node.concat
+        self.doubled = not node.concat and len(order) == 2 and len(set(node.sources)) == 1 and _same_pooling(*node.operations)
+        """Whether both edges are one pooling of one state, as NASNet-A's normal cell has it: computed once."""
+        order = order[:1] if self.doubled else order
         self.sources = tuple(node.sources[i] for i in order)
         self.operations = nn.ModuleList(node.operations[i] for i in order)
         self.rectified = False
@@ -80,7 +83,15 @@ class FoldedNode(nn.Module):
             last = i == len(taken) - 1
             total = _through(state, cast(Operation, operation), total, relu_after=self.rectified and last)
         assert total is not None  # every node has an edge
-        return total
+        return total * 2 if self.doubled else total
+
+
+def _same_pooling(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two operations are the same one, without weights."""
+    if type(one) is not Pooling or type(other) is not Pooling or one.project is not None or other.project is not None:
+        return False
+    settings = [(part.kind, part.kernel, part.stride, part.same, part.counts_padding) for part in (one, other)]
+    return settings[0] == settings[1]
 
 
 def _through(state: State, operation: Operation, addend: Tensor | None = None, *, relu_after: bool = False) -> Tensor:
@@ -136,17 +147,35 @@ class FoldedCell(nn.Module):
 
 
 def _rectify(network: CellNetwork) -> None:
-    """Tell every cell whether its result is read as its ReLU only."""
-    shown = () if network.skeleton.conventions.head_relu else network.feature_states
+    """Tell every cell, and the last layer of every stage of the stem, whether what it makes is read as its ReLU only."""
     for name, made, _, _ in network.wiring:
-        readers: list[nn.Module] = []
-        for other, _, previous, current in network.wiring:
-            cell = cast(FoldedCell, network.cells[other])
-            for key, module in cell.adjust.items():
-                if made == (current if int(key) == cell.inputs - 1 else previous):
-                    readers += cell.readers(int(key)) if isinstance(module, Identity) else [module]
-                    shown = (*shown, made) if isinstance(module, Identity) and int(key) in cell.outputs else shown
-        cast(FoldedCell, network.cells[name]).rectify(made not in shown and all(cast(Operation, reader).activated for reader in readers))
+        cast(FoldedCell, network.cells[name]).rectify(_read_as_relu(network, made))
+    stages = [cast(nn.Sequential, stage) for stage in network.stem]
+    rectified = []
+    for state, stage in enumerate(stages):
+        next_reads = state + 1 < len(stages) and not isinstance(stages[state + 1][0], nn.ReLU)
+        if isinstance(stage[-1], FusedConvolution) and not next_reads and _read_as_relu(network, state):
+            stage[-1].relu = True
+            rectified.append(state)
+    network.rectified_stages = frozenset(rectified)
+
+
+def _read_as_relu(network: CellNetwork, made: int) -> bool:
+    """Whether a network state is read by nobody but operations that take its ReLU."""
+    if made in network.feature_states and not network.skeleton.conventions.head_relu:
+        return False
+    for name, _, previous, current in network.wiring:
+        cell = cast(FoldedCell, network.cells[name])
+        for key, module in cell.adjust.items():
+            if made != (current if int(key) == cell.inputs - 1 else previous):
+                continue
+            passed_on = isinstance(module, Identity)
+            if passed_on and int(key) in cell.outputs:
+                return False
+            readers = cell.readers(int(key)) if passed_on else [cast(Operation, module)]
+            if not all(reader.activated for reader in readers):
+                return False
+    return True
 
 
 class FoldedReduction(Operation):
@@ -207,13 +236,21 @@ def _replace(module: nn.Module, conv: str, norm: str) -> None:
     setattr(module, norm, nn.Identity())
 
 
-def _fold_scale(block: ConvNeXtBlock) -> ConvNeXtBlock:
-    """ConvNeXt has no batch norm, but its layer scale is a product with the last linear layer's weights."""
-    if block.scale is not None:
-        block.project.weight.data = block.project.weight * block.scale[:, None]
-        block.project.bias.data = block.project.bias * block.scale
-        block.scale = None
-    return block
+class FoldedConvNeXtBlock(nn.Module):
+    """ConvNeXt's block for inference: no batch norm, but a layer scale that is a product with the last linear layer's weights."""
+
+    def __init__(self, block: ConvNeXtBlock) -> None:
+        super().__init__()
+        if block.scale is not None:
+            block.project.weight.data = block.project.weight * block.scale[:, None]
+            block.project.bias.data = block.project.bias * block.scale
+        self.depthwise, self.norm = FusedConvolution(block.depthwise), block.norm
+        self.expand, self.project = FusedLinear(block.expand, gelu=True), FusedLinear(block.project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See ``ConvNeXtBlock``."""
+        branch = self.expand(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))
+        return self.project(branch, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------------------------ the tables
@@ -234,6 +271,6 @@ FOLDS: Mapping[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Sequential: lambda layers: nn.Sequential(*fuse_layers(_fold(layer) for layer in layers)),
     Bottleneck: FoldedBottleneck,
     MultiPathBottleneck: _fold_paths,
-    ConvNeXtBlock: _fold_scale,
+    ConvNeXtBlock: FoldedConvNeXtBlock,
 }
 """What takes the place of a module for inference. A class that is not here is left alone: its subclasses may do anything."""

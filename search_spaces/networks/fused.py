@@ -4,7 +4,7 @@ On a CPU, in float32 and without gradients, oneDNN computes them at once, channe
 once; elsewhere (other devices and types, autocast, exports, shapes without data) torch's own convolution and in-place operations do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -16,45 +16,97 @@ from search_spaces.networks import fast
 from search_spaces.networks.native.operators import same_padding
 from search_spaces.networks.operations import Convolution, Operation
 
+SMALL_STATES = 1 << 18
+SMALL_WORK = 1 << 24
+"""Numbers read and written, and multiply-accumulates, up to which a 1×1 convolution is faster as a plain product of matrices (measured)."""
 
-class FusedConvolution(nn.Module):
+
+class Constant(nn.Module):
+    """A layer whose weights are constants, so that they can be laid out once as oneDNN's kernels read them, in place of the plain ones."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self._laid_out: Tensor | None = None
+
+    def _can_at_once(self, x: Tensor) -> bool:
+        return torch.backends.mkldnn.is_available() and fast.plain(x) and not (torch.is_grad_enabled() and x.requires_grad)
+
+    def _lay_out(self, lay_out: Callable[[Tensor], Tensor]) -> Tensor:
+        if self._laid_out is None:
+            with torch.inference_mode(False):
+                self._laid_out = lay_out(self.layer.weight)
+                self.layer.weight = nn.Parameter(self.layer.weight.new_empty(0), requires_grad=False)
+        return self._laid_out
+
+    def _lay_open(self) -> None:
+        """Put the plain weights back, for whoever reads or moves them."""
+        if self._laid_out is not None:
+            with torch.inference_mode(False):
+                plain = self._laid_out.to_dense()
+                plain = plain.contiguous(memory_format=torch.channels_last) if plain.dim() == 4 else plain
+            self.layer.weight, self._laid_out = nn.Parameter(plain, requires_grad=False), None
+
+    def _apply(self, *arguments: Any, **named: Any) -> nn.Module:  # noqa: ANN401 - as torch has it
+        self._lay_open()
+        return super()._apply(*arguments, **named)
+
+    def _save_to_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        self._lay_open()
+        super()._save_to_state_dict(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
+        self._lay_open()
+        super()._load_from_state_dict(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies lay out their own."""
+        self._lay_open()
+        return self.__dict__
+
+
+class FusedConvolution(Constant):
     """A convolution, plus another tensor of the result's shape where one is given, then perhaps a ReLU.
 
     Args:
-        conv: the convolution; it is kept, and its parameters are this module's.
+        conv: the convolution; it becomes this module's, and its weights constants.
         relu: whether the convolution's own result passes a ReLU, before anything is added to it.
     """
 
+    layer: nn.Conv2d
+
     def __init__(self, conv: nn.Conv2d, relu: bool = False) -> None:
-        super().__init__()
-        self.conv, self.relu = conv, relu
-        self._laid_out: tuple[int, int | None, Tensor] | None = None
+        super().__init__(conv)
+        self.relu = relu
 
     def forward(self, x: Tensor, addend: Tensor | None = None, relu_after: bool = False) -> Tensor:
         """Maps (batch, channels, height, width) as the convolution does; ``relu_after`` is the ReLU of the sum. Changes no input."""
         if self.relu and addend is not None:
-            return self._added(self(x), addend, relu_after)
+            y = self(x) + addend  # not in place: gradients of a ReLU need its result
+            return F.relu_(y) if relu_after else cast(Tensor, y)
         relu = self.relu or relu_after
-        padding = self._padding(x) if self._can_at_once(x) else None
+        if self._is_small_product(x):
+            y = F.linear(x.permute(0, 2, 3, 1), self.layer.weight.flatten(1), self.layer.bias).permute(0, 3, 1, 2)
+            return _added(y, addend, relu)
+        # oneDNN computes one channel in wrongly where the stride is larger along the width: see `search_spaces.networks.convolution`.
+        padding = self._padding(x) if self.layer.in_channels > 1 and self._can_at_once(x) else None
         if padding is not None:
             return self._at_once(x, padding, addend, "relu" if relu else None)
-        y: Tensor = self.conv(x)
-        return self._added(y, addend, relu) if addend is not None else F.relu_(y) if relu else y
+        self._lay_open()
+        return _added(self.layer(x), addend, relu)
 
-    def _can_at_once(self, x: Tensor) -> bool:
-        # oneDNN computes one channel in wrongly where the stride is larger along the width: see `search_spaces.networks.convolution`.
-        if self.conv.in_channels == 1 or not torch.backends.mkldnn.is_available() or not fast.plain(x):
+    def _is_small_product(self, x: Tensor) -> bool:
+        """Whether it is a product of so small matrices that finding oneDNN's kernel (30 µs) costs more than what is saved after it."""
+        conv = self.layer
+        if self._laid_out is not None or conv.kernel_size != (1, 1) or conv.stride != (1, 1) or conv.groups > 1 or not fast.plain(x):
             return False
-        return not torch.is_grad_enabled() or not (x.requires_grad or self.conv.weight.requires_grad)
-
-    @staticmethod
-    def _added(y: Tensor, addend: Tensor, relu: bool) -> Tensor:
-        y = y.add_(addend)
-        return F.relu_(y) if relu else y
+        pixels = x.shape[0] * x.shape[2] * x.shape[3]
+        small = pixels * (conv.in_channels + conv.out_channels) <= SMALL_STATES
+        return small and pixels * conv.in_channels * conv.out_channels <= SMALL_WORK
 
     def _padding(self, x: Tensor) -> tuple[int, ...] | None:
         """Zeros before and after each side, where they are as many and this is a convolution that is known."""
-        conv = self.conv
+        conv = self.layer
         if conv.padding_mode != "zeros" or not isinstance(conv.padding, tuple):
             return None
         if isinstance(conv, Convolution) and conv.same:
@@ -63,27 +115,42 @@ class FusedConvolution(nn.Module):
         return conv.padding
 
     def _at_once(self, x: Tensor, padding: tuple[int, ...], addend: Tensor | None, unary: str | None) -> Tensor:
-        conv, x = self.conv, x.contiguous(memory_format=torch.channels_last)
+        conv, x = self.layer, x.contiguous(memory_format=torch.channels_last)
         window: tuple[Any, ...] = (padding, conv.stride, conv.dilation, conv.groups)
-        weight = self._weight(x, window)
+        weight = self._lay_out(lambda plain: torch.ops.mkldnn._reorder_convolution_weight(plain, *window, list(x.shape)))
         if addend is None:
             return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *window, unary or "none", [], ""))
         addend = addend.contiguous(memory_format=torch.channels_last)
         binary = torch.ops.mkldnn._convolution_pointwise.binary
         return cast(Tensor, binary(x, addend, weight, conv.bias, *window, "add", None, unary, [], None))
 
-    def _weight(self, x: Tensor, window: tuple[Any, ...]) -> Tensor:
-        """The weights as oneDNN's kernels read them; laid out anew where they are others than before."""
-        weight = self.conv.weight
-        version = None if weight.is_inference() else weight._version
-        if self._laid_out is None or self._laid_out[:2] != (weight.data_ptr(), version):
-            laid_out = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *window, list(x.shape))
-            self._laid_out = weight.data_ptr(), version, laid_out
-        return self._laid_out[2]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Copies lay out their own."""
-        return self.__dict__ | {"_laid_out": None}
+def _added(y: Tensor, addend: Tensor | None, relu: bool) -> Tensor:
+    """The sum, and its ReLU, in place of y."""
+    y = y if addend is None else y.add_(addend)
+    return F.relu_(y) if relu else y
+
+
+class FusedLinear(Constant):
+    """A linear layer of states (batch, height, width, channels), then the exact GELU if ``gelu``, plus another tensor if one is given."""
+
+    def __init__(self, linear: nn.Linear, gelu: bool = False) -> None:
+        super().__init__(linear)
+        self.gelu = gelu
+
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> Tensor:
+        """Maps (batch, height, width, channels) as the layer does. Changes no input."""
+        if self._can_at_once(x) and (addend is None or not self.gelu):
+            rows = x.numel() // x.shape[-1]
+            weight = self._lay_out(lambda plain: torch.ops.mkldnn._reorder_linear_weight(plain, rows))
+            if addend is not None:
+                return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x, addend.contiguous(), weight, self.layer.bias, "add"))
+            activation = ("gelu", [], "none") if self.gelu else ("none", [], "")
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, self.layer.bias, *activation))
+        self._lay_open()
+        y: Tensor = self.layer(x)
+        y = F.gelu(y) if self.gelu else y
+        return y if addend is None else y + addend
 
 
 class Fused(Operation):

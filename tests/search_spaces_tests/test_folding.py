@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from support.random_weights import randomise
 from torch import Tensor, nn
 
 from search_spaces import vocabulary
@@ -17,6 +18,7 @@ from search_spaces.networks import fused
 from search_spaces.networks.blocks import BLOCKS
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cell_network import CellNetwork
+from search_spaces.networks.cost import inference_memory
 from search_spaces.networks.folding import fold
 from search_spaces.networks.network import Network
 from search_spaces.networks.operations import OPERATIONS
@@ -32,7 +34,6 @@ from search_spaces.skeletons import (
     NASNetSkeleton,
 )
 from search_spaces.space import sample_actions
-from support.random_weights import randomise
 
 NASNET_A = load_reference("nasnet-a")
 SMALL = NASNetSkeleton(1, 4)
@@ -134,7 +135,8 @@ RESIDUAL = {
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_every_residual_network(name: str) -> None:
     genotype, skeleton = RESIDUAL[name]
-    small: ResidualSkeleton = replace(skeleton, depths=(1,) * len(skeleton.depths), widths=tuple(8 * 2**i for i in range(len(skeleton.widths))))
+    widths = tuple(8 * 2**i for i in range(len(skeleton.widths)))
+    small: ResidualSkeleton = replace(skeleton, depths=(1,) * len(widths), widths=widths)
     if skeleton.stem_filters:
         small = replace(small, stem_filters=8)
     folded = assert_folds(built(genotype, small, 40), 40)
@@ -171,7 +173,8 @@ class Stateful(nn.Module):
 def test_operations_from_outside_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     from search_spaces.networks import operations
 
-    monkeypatch.setitem(operations.OPERATIONS, "conv_1x1", lambda i, o, s, _: operations.from_outside(Stateful, Edge(0, "conv_1x1"), i, o, s))  # type: ignore[index]
+    edge = Edge(0, "conv_1x1")
+    monkeypatch.setitem(operations.OPERATIONS, "conv_1x1", lambda i, o, s, _: operations.from_outside(Stateful, edge, i, o, s))  # type: ignore[index]
     folded = assert_folds(built(one_of("conv_1x1"), SMALL), 16)
     assert norms(folded) == sum(isinstance(module, Stateful) for module in folded.modules()) > 0
 
@@ -213,6 +216,14 @@ def test_weights_changed_afterwards_and_copies_are_taken_as_they_are() -> None:
     folded.load_state_dict(other.state_dict())
     with torch.inference_mode():
         assert torch.equal(folded(images), other(images))
+        assert_equal(folded.double()(images.double()).float(), other(images))
+    assert_equal(folded.float()(images), other(images))
+
+
+def test_weights_are_held_once() -> None:
+    network = built(NASNET_A, NASNetSkeleton(2, 16), 8)
+    as_it_is, folded = (inference_memory(one, batch_size=1, image_size=8) for one in (network, fold(network)))
+    assert folded < 1.1 * as_it_is
 
 
 def test_additions_and_relus_are_done_by_the_convolution_before(monkeypatch: pytest.MonkeyPatch) -> None:
