@@ -97,7 +97,7 @@ def cost(
         channels: of an image.
         image_size: side in pixels; None: as published.
         latency: measure latency and throughput on this machine.
-        folded: measure them of the network folded for inference (convolutions and norms as one), as ``evaluate`` and ``predict`` can run it.
+        folded: measure them of the network folded for inference: convolutions and norms as one.
         detection: count Faster R-CNN on it, for so many classes.
         memory: measure the peak memory of a training step.
         batch_size: images a batch, for both.
