@@ -83,7 +83,7 @@ class FoldedNode(nn.Module):
             last = i == len(taken) - 1
             total = _through(state, cast(Operation, operation), total, relu_after=self.rectified and last)
         assert total is not None  # every node has an edge
-        return total * 2 if self.doubled else total
+        return total + total if self.doubled else total
 
 
 def _same_pooling(one: nn.Module, other: nn.Module) -> bool:
@@ -100,10 +100,12 @@ def _through(state: State, operation: Operation, addend: Tensor | None = None, *
     if isinstance(operation, Fused):
         return operation(x, addend, relu_after)  # type: ignore[no-any-return]
     result = operation(x)
-    if addend is not None:  # nobody else has what a pooling makes
-        result = result.add_(addend) if type(operation) is Pooling else result + addend
-        return F.relu_(result) if relu_after else result
-    return F.relu(result) if relu_after else result  # type: ignore[no-any-return]
+    fresh = type(operation) is Pooling  # nobody else has what it makes
+    if addend is not None:
+        result, fresh = result.add_(addend) if fresh else result + addend, True
+    if not relu_after:
+        return result  # type: ignore[no-any-return]
+    return F.relu_(result) if fresh else F.relu(result)
 
 
 class FoldedCell(nn.Module):

@@ -129,7 +129,8 @@ def test_the_folded_network_sees_the_same(place: Path) -> None:
     expected = nas.predict(network, image).probabilities
     np.testing.assert_allclose(nas.predict(network, image, folded=True).probabilities, expected, atol=1e-5)
     assert np.array_equal(nas.predict(network, image).probabilities, expected)
-    assert [row["class"] for row in rows(run(place, "photos", "--folded", "-f", "csv"))] == [row["class"] for row in rows(run(place, "photos", "-f", "csv"))]
+    as_it_is, folded = (rows(run(place, "photos", "--format", "csv", *flags)) for flags in ((), ("--folded",)))
+    assert [row["class"] for row in folded] == [row["class"] for row in as_it_is]
 
 
 def test_any_number_of_images_takes_the_memory_of_a_few(place: Path) -> None:
