@@ -183,6 +183,7 @@ default_cfgs = generate_default_cfgs(
             input_size=({chosen.channels}, IMAGE_SIZE, IMAGE_SIZE),
             pool_size=None,
             crop_pct={handover.crop_fraction:g},
+            crop_mode="{handover.crop_mode}",
             interpolation="{handover.interpolation}",
             mean=MEAN,
             std=STD,

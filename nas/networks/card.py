@@ -208,9 +208,11 @@ def _input(description: NetworkDescription) -> list[str]:
     side, channels = chosen.image_size, {1: "1 channel (grey)", 3: "3 channels (red, green, blue)"}.get(chosen.channels)
     resized = round(side / description.crop_fraction)
     mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (description.mean, description.std))
+    resizing = "both sides are resized" if description.crop_mode == "squash" else "the shorter side is resized"
+    cut = f", and the middle {side}×{side} is taken" if description.crop_mode == "center" or resized != side else ""
     lines = [
         f"- a batch of {chosen.channels}×{side}×{side}" + (f": {channels}" if channels else ""),
-        f"- the shorter side is resized to {resized} pixels ({description.interpolation}), and the middle {side}×{side} is taken",
+        f"- {resizing} to {resized} pixels ({description.interpolation}){cut}",
         f"- pixels are scaled to [0, 1]; then the mean ({mean}) is subtracted, and the result divided by ({std})",
     ]
     return ["\n".join(lines)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -49,6 +49,11 @@ class NetworkDescription:
         """The share of the shorter side that scoring sees; all of it where the facts say nothing sensible."""
         found = self.facts.get("crop_fraction", 1.0)
         return float(found) if isinstance(found, int | float) and 0 < found <= 1 else 1.0
+
+    @property
+    def crop_mode(self) -> Literal["center", "squash"]:
+        """Whether the middle of an image that is no square is seen, or the whole of it, squashed."""
+        return "squash" if self.facts.get("crop_mode") == "squash" else "center"
 
     @property
     def interpolation(self) -> str:

@@ -312,8 +312,9 @@ class _Session:
             "validation_images": len(data.validation),
             "epoch": epoch,
             "validation_top1": record.validation_top1,
-            # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
+            # How images from files are prepared: shorter side (or both) scaled to image_size / crop_fraction, the middle cut out.
             "crop_fraction": data.crop_fraction,
+            "crop_mode": data.crop_mode,
             "interpolation": data.interpolation,
             **({"images": self.images} if self.images else {}),  # so that `nas evaluate` knows them again
         }
