@@ -38,7 +38,7 @@ def fold(network: NetworkT) -> NetworkT:
     class, device and methods, but other parameters: it is for use, not for training, saving or counting.
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
-    folded = _fold(copied.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    folded = _fold(copied.to(memory_format=torch.channels_last))
     if isinstance(folded, CellNetwork):
         folded.auxiliary = None  # it takes part in training only
         _rectify(folded)

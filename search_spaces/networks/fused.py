@@ -4,7 +4,7 @@ On a CPU, in float32 and without gradients, oneDNN computes them at once, channe
 once; elsewhere (other devices and types, autocast, exports, shapes without data) torch's own convolution and in-place operations do.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -30,7 +30,9 @@ class Constant(nn.Module):
         self._laid_out: Tensor | None = None
 
     def _can_at_once(self, x: Tensor) -> bool:
-        return torch.backends.mkldnn.is_available() and fast.plain(x) and not (torch.is_grad_enabled() and x.requires_grad)
+        if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            return False
+        return fast.plain(x) and not (torch.is_grad_enabled() and x.requires_grad)
 
     def _lay_out(self, lay_out: Callable[[Tensor], Tensor]) -> Tensor:
         if self._laid_out is None:
@@ -49,15 +51,15 @@ class Constant(nn.Module):
 
     def _apply(self, *arguments: Any, **named: Any) -> nn.Module:  # noqa: ANN401 - as torch has it
         self._lay_open()
-        return super()._apply(*arguments, **named)
+        return cast(nn.Module, super()._apply(*arguments, **named))  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         self._lay_open()
-        super()._save_to_state_dict(*arguments, **named)  # type: ignore[no-untyped-call]
+        super()._save_to_state_dict(*arguments, **named)
 
     def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401
         self._lay_open()
-        super()._load_from_state_dict(*arguments, **named)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*arguments, **named)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies lay out their own."""
@@ -145,7 +147,7 @@ class FusedLinear(Constant):
             weight = self._lay_out(lambda plain: torch.ops.mkldnn._reorder_linear_weight(plain, rows))
             if addend is not None:
                 return cast(Tensor, torch.ops.mkldnn._linear_pointwise.binary(x, addend.contiguous(), weight, self.layer.bias, "add"))
-            activation = ("gelu", [], "none") if self.gelu else ("none", [], "")
+            activation: tuple[str, list[float], str] = ("gelu", [], "none") if self.gelu else ("none", [], "")
             return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, self.layer.bias, *activation))
         self._lay_open()
         y: Tensor = self.layer(x)
@@ -167,7 +169,7 @@ class Fused(Operation):
         for layer in first:
             x = layer(x)
         if isinstance(last, FusedConvolution):
-            return last(x, addend, relu_after)
+            return cast(Tensor, last(x, addend, relu_after))
         x = last(x)
         x = x if addend is None else x + addend
         return F.relu(x) if relu_after else x
@@ -195,10 +197,10 @@ def fuse(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     """The convolution whose result is the norm's of this one's (in evaluation mode). Neither is changed."""
     if not isinstance(norm, nn.BatchNorm2d):
         return conv
-    return fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
+    return fuse_conv_bn_eval(conv, norm)
 
 
-def fuse_parts(convolutions: list[nn.Conv2d], norm: nn.BatchNorm2d) -> list[nn.Conv2d]:
+def fuse_parts(convolutions: Sequence[nn.Conv2d], norm: nn.BatchNorm2d) -> list[nn.Conv2d]:
     """Likewise of convolutions whose results are concatenated before the norm."""
     found, start = [], 0
     for conv in convolutions:
