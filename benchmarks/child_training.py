@@ -11,10 +11,8 @@ of them; a ratio is that of the fastest repeats. NASNet-A first, then random cel
 
 import argparse
 import os
-import random
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,60 +21,13 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+from children import CLASSES, SIZES, Size, cell, engine_network, filters_of, peak_gflops, print_profile, seconds_of
 from torch import nn
 
-from search_spaces.genotype import Genotype
-from search_spaces.nasnet import NASNET
-from search_spaces.reference import load_reference
 from search_spaces.skeletons import NASNetSkeleton
-from search_spaces.space import sample_actions
 
-CLASSES = 10
-FIRST_CELL_SEED = 1000
 LEAST_SECONDS = 0.15
 """A repeat is as many steps as take about so long."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """N, F and side of images; ``macs`` instead of F solves for it."""
-
-    name: str
-    cells: int
-    filters: int
-    side: int
-    batch: int = 64
-    macs: int = 0
-
-
-SIZES = (
-    Size("1.25M@16", 1, 0, 16, macs=1_250_000),
-    Size("5M@32", 1, 0, 32, macs=5_000_000),
-    Size("1,16,8", 1, 16, 8),
-    Size("1,16,16", 1, 16, 16),
-    Size("2,16,32", 2, 16, 32),
-    Size("2,32,32", 2, 32, 32, batch=32),
-)
-
-
-def cell(number: int) -> tuple[str, Genotype]:
-    """NASNet-A, then random cells, the same every time."""
-    if number == 0:
-        return "NASNet-A", load_reference("nasnet-a")
-    return f"random {number}", NASNET.decode(sample_actions(NASNET, random.Random(FIRST_CELL_SEED + number)))
-
-
-def filters_of(genotype: Genotype, size: Size) -> int:
-    """F of the child: the size's own, or the one whose MACs are nearest to those wanted."""
-    if not size.macs:
-        return size.filters
-    from nas.networks.architecture import Architecture
-    from nas.networks.scaling import Target, scale_to
-
-    whole = Architecture(genotype, NASNetSkeleton(1, 8), "nasnet-cifar", CLASSES, 3, size.side)
-    found = scale_to(whole, Target("macs", size.macs), cells=size.cells).architecture.skeleton
-    assert isinstance(found, NASNetSkeleton)
-    return found.filters
 
 
 # ---------------------------------------------------------------------------------------------------- one way of training
@@ -101,24 +52,6 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
-
-
-def engine_network(genotype: Genotype, size: Size, filters: int) -> nn.Module:
-    """The engine's network, from the same weights every time."""
-    try:
-        from search_spaces.networks.build import build_network
-    except ModuleNotFoundError:  # another checkout, of before 2026-11-24
-        from search_spaces.network import build_network
-    torch.manual_seed(0)
-    return build_network(genotype, NASNetSkeleton(size.cells, filters), classes=CLASSES, image_size=size.side)
-
-
-def seconds_of(step: Callable[[], object], steps: int) -> float:
-    """Seconds of one step, from so many."""
-    started = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return (time.perf_counter() - started) / steps
 
 
 class Elsewhere:
@@ -215,12 +148,6 @@ def rows(size: Size, threads: int, arguments: argparse.Namespace) -> Iterator[tu
         yield name, filters, 6 * macs * size.batch / 1e9, ways  # a multiply and an add, forward and twice backward
 
 
-def peak_gflops() -> float:
-    """What a product of large matrices reaches now, on as many threads."""
-    a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(seconds_of(lambda: a @ a, 3) for _ in range(8)) / 1e9
-
-
 def table(size: Size, threads: int, arguments: argparse.Namespace) -> None:
     """Print the children of one size as a Markdown table."""
     peak = peak_gflops()
@@ -267,13 +194,8 @@ def profile_table(size: Size, arguments: argparse.Namespace) -> None:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for step in steps:
             step()
-    found = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in found)
-    print(f"\n### {size.name}: {total / len(steps) / 1e3:.0f} ms a step under the profiler\n")
-    print("| part | share | calls a step | µs a call |\n|---|---|---|---|")
-    for event in found[: arguments.rows]:
-        share, calls = event.self_cpu_time_total / total, event.count / len(steps)
-        print(f"| {event.key[:60]} | {share:.1%} | {calls:.0f} | {event.self_cpu_time_total / event.count:.0f} |")
+    print(f"\n### {size.name}")
+    print_profile(profiler, len(steps), arguments.rows)
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ def cost(
     channels: int = 3,
     image_size: int | None = None,
     latency: bool = False,
+    folded: bool = False,
     detection: int | None = None,
     memory: bool = False,
     batch_size: int = 1,
@@ -100,6 +101,7 @@ def cost(
         channels: of an image.
         image_size: side in pixels; None: as published.
         latency: measure latency and throughput on this machine.
+        folded: measure them of the network folded for inference: convolutions and norms as one.
         detection: count Faster R-CNN on it, for so many classes.
         memory: measure the peak memory of a training step.
         batch_size: images a batch, for both.
@@ -118,7 +120,7 @@ def cost(
         scaled = scale_to(architecture, target, cells=cells, filters=filters)
         architecture, chosen = scaled.architecture, str(scaled)
     counted = architecture.cost()
-    measured = _latency(architecture, batch_size, device, dtype) if latency else None
+    measured = _latency(architecture, batch_size, device, dtype, folded) if latency else None
     peak = _training_memory(architecture, batch_size, device) if memory else None
     conditions = f"{batch_size} images, on {device}"
     found = _detector(architecture, detection) if detection is not None else None
@@ -131,12 +133,14 @@ def _detector(architecture: Architecture, classes: int) -> "DetectorCost":
     return detector_cost(architecture, classes)
 
 
-def _latency(architecture: Architecture, batch_size: int, device: str, dtype: str) -> "Latency":
+def _latency(architecture: Architecture, batch_size: int, device: str, dtype: str, folded: bool) -> "Latency":
     from nas.networks.latency import measure_latency
 
     side, channels = architecture.image_size, architecture.channels
     network = architecture.build()
-    return measure_latency(network, image_size=side, channels=channels, batch_size=batch_size, device=device, dtype=dtype)
+    return measure_latency(
+        network, image_size=side, channels=channels, batch_size=batch_size, device=device, dtype=dtype, folded=folded
+    )
 
 
 def _training_memory(architecture: Architecture, batch_size: int, device: str) -> int:

@@ -290,6 +290,7 @@ def evaluate(
     filters: int | None = None,
     image_size: int | None = None,
     flip: bool = False,
+    folded: bool = False,
     device: str = "auto",
     threads: int | None = None,
     loader_workers: int = 0,
@@ -313,6 +314,7 @@ def evaluate(
         filters: see ``genotype``.
         image_size: side in pixels.
         flip: whether every answer is the mean of the image's and its mirror image's.
+        folded: fold the network for inference first: the same answers within rounding, faster.
         device: auto, cpu, cuda or cuda:N.
         threads: on a CPU; None takes all cores.
         loader_workers: processes that read images from files.
@@ -335,6 +337,7 @@ def evaluate(
             filters=filters,
             image_size=image_size,
             flip=flip,
+            folded=folded,
             device=device,
             threads=threads,
             loader_workers=loader_workers,

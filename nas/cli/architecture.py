@@ -30,6 +30,7 @@ def cost(
     channels: ChannelsOption = 3,
     image_size: SizeOption = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure latency and throughput on this machine.")] = False,
+    folded: Annotated[bool, typer.Option("--folded", help="With --latency: of the network folded for inference.")] = False,
     detection: Annotated[
         int | None, typer.Option(min=2, max=100_000, metavar="CLASSES", help="Count Faster R-CNN on it, for so many classes.")
     ] = None,

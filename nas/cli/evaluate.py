@@ -11,6 +11,7 @@ from nas.cli.options import (
     DataOption,
     DeviceOption,
     FiltersOption,
+    FoldedOption,
     FormatOption,
     JsonOption,
     LoadersOption,
@@ -43,6 +44,7 @@ def evaluate(
     filters: FiltersOption = None,
     image_size: SideOption = None,
     flip: Annotated[bool, typer.Option("--flip", help="Look at each image and its mirror image, and score the mean.")] = False,
+    folded: FoldedOption = False,
     confusion: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write which classes were taken for which: a .png picture, or .csv.")
     ] = None,
@@ -55,7 +57,7 @@ def evaluate(
 ) -> None:
     """Measure how good trained weights are on images they have not learned from: in all, by class, and the throughput."""
     asked = {"which": which, "part": part, "data": data, "data_dir": data_dir, "genotype": genotype, "skeleton": skeleton, "cells": cells}
-    asked |= {"filters": filters, "image_size": image_size, "flip": flip, "threads": threads}
+    asked |= {"filters": filters, "image_size": image_size, "flip": flip, "folded": folded, "threads": threads}
     import nas
     from nas.cli.views.accuracy import report
     from nas.cli.views.writing import chosen_format, writing

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DeviceOption, FormatOption, JsonOption, NetworkArgument, TableFileOption, WhichOption, errors, say_next
+from nas.cli.options import (
+    DeviceOption,
+    FoldedOption,
+    FormatOption,
+    JsonOption,
+    NetworkArgument,
+    TableFileOption,
+    WhichOption,
+    errors,
+    say_next,
+)
 
 UNREADABLE = 3
 """Exit code where some images cannot be read and the others are predicted."""
@@ -21,6 +31,7 @@ def predict(
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes named for each image, the likeliest first.")] = 2,
     flip: Annotated[bool, typer.Option("--flip", help="Look at each image and its mirror image, and give the mean.")] = False,
+    folded: FoldedOption = False,
     format_: FormatOption = None,
     json: JsonOption = False,
     output: TableFileOption = None,
@@ -38,7 +49,7 @@ def predict(
     from nas.data.inputs import named_images
 
     form = chosen_format(format_, json, output)
-    looking = predictor(network, which=which, flip=flip, device=device or "auto")
+    looking = predictor(network, which=which, flip=flip, folded=folded, device=device or "auto")
     with writing(output) as target:
         read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
     if output is not None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from search_spaces.errors import UserError
 from search_spaces.networks.cost import evaluation_mode
+from search_spaces.networks.folding import fold
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,6 +38,8 @@ class Latency:
     dtype: str
     channels_last: bool
     threads: int
+    folded: bool = False
+    """Whether it is that of the network folded for inference: convolutions and norms as one."""
 
     @property
     def throughput(self) -> float:
@@ -48,7 +51,7 @@ class Latency:
         place = self.device if "cuda" in self.device else f"{self.device}, {self.threads} thread{'s' if self.threads != 1 else ''}"
         layout = "channels last" if self.channels_last else "channels first"
         spread = f"p10 {self.p10 * 1e3:.2f}, p90 {self.p90 * 1e3:.2f}, {self.runs} runs after {self.warmup}"
-        images = f"{self.channels}×{self.image_size}×{self.image_size}, {self.dtype}, {layout}"
+        images = f"{self.channels}×{self.image_size}×{self.image_size}, {self.dtype}, {layout}{', folded' if self.folded else ''}"
         return f"{self.median * 1e3:.2f} ms a batch of {self.batch_size} ({spread}), {self.throughput:,.1f} images/s; {images}, {place}"
 
 
@@ -63,6 +66,7 @@ def measure_latency(
     channels_last: bool = True,
     runs: int = 50,
     warmup: int = 10,
+    folded: bool = False,
 ) -> Latency:
     """Time forward passes of random images, one batch after the other.
 
@@ -80,6 +84,7 @@ def measure_latency(
         channels_last: memory format of images and weights.
         runs: batches timed.
         warmup: batches before, not timed: the first ones choose algorithms and fill caches.
+        folded: time the network as ``search_spaces.networks.folding`` makes it for inference, which is always channels-last.
 
     Raises:
         LatencyError: there is no such device or dtype, or a number is out of range.
@@ -93,13 +98,14 @@ def measure_latency(
         )
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     network.to(place, memory_format=memory_format)  # type: ignore[call-overload]
+    timed_network = fold(network) if folded else network
     images = torch.randn(batch_size, channels, image_size, image_size, device=place).to(memory_format=memory_format)
     seconds = []
-    with evaluation_mode(network), torch.inference_mode(), torch.autocast(place.type, DTYPES[dtype], enabled=dtype != "float32"):
+    with evaluation_mode(timed_network), torch.inference_mode(), torch.autocast(place.type, DTYPES[dtype], enabled=dtype != "float32"):
         for _ in range(warmup + runs):
             _synchronise(place)
             start = time.perf_counter()
-            network(images)
+            timed_network(images)
             _synchronise(place)
             seconds.append(time.perf_counter() - start)
     timed = sorted(seconds[warmup:])
@@ -118,6 +124,7 @@ def measure_latency(
         dtype=dtype,
         channels_last=channels_last,
         threads=torch.get_num_threads(),
+        folded=folded,
     )
 
 

@@ -76,6 +76,7 @@ class Measured:
     classes_said: str
     side: int
     flip: bool
+    folded: bool
     device: str
     threads: int
     scores: "Scores"
@@ -109,7 +110,7 @@ class Measured:
             f"accuracy:   {100 * found.top1:.2f} % top-1{top5}, loss {found.loss:.4f}",
             f"interval:   {100 * low:.1f} to {100 * high:.1f} % top-1 ({100 * CONFIDENCE:g} %, Wilson)",
             f"throughput: {speed}",
-            f"            ({self.device}, {self.threads} threads)",
+            f"            ({self.device}, {self.threads} threads{', folded for inference' if self.folded else ''})",
         ]
 
     def document(self) -> dict[str, Any]:
@@ -127,6 +128,7 @@ class Measured:
             "images": found.images,
             "image_size": self.side,
             "flip": self.flip,
+            "folded": self.folded,
             "top1": found.top1,
             "top1_interval": {"low": self.interval[0], "high": self.interval[1], "confidence": CONFIDENCE, "method": "wilson"},
             "top5": self.top5,

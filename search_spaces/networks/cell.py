@@ -25,13 +25,16 @@ class StateShape:
 
 
 class State:
-    """A hidden state (batch, channels, height, width) and, once someone asks for it, its ReLU: computed once, shared by all consumers."""
+    """A hidden state (batch, channels, height, width) and, once someone asks for it, its ReLU: computed once, shared by all consumers.
+
+    ``rectified`` says that ``raw`` is its ReLU already: nobody reads what it was before.
+    """
 
     __slots__ = ("_activated", "raw")
 
-    def __init__(self, raw: Tensor) -> None:
+    def __init__(self, raw: Tensor, *, rectified: bool = False) -> None:
         self.raw = raw
-        self._activated: Tensor | None = None
+        self._activated = raw if rectified else None
 
     @property
     def activated(self) -> Tensor:

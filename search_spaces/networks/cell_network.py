@@ -37,6 +37,9 @@ class CellNetwork(Network):
     before it may feed nothing.
     """
 
+    rectified_stages: frozenset[int] = frozenset()
+    """Stages of the stem that end with a ReLU, since nobody reads what is before it: in a network folded for inference."""
+
     def __init__(self, genotype: Genotype, skeleton: NASNetSkeleton, *, classes: int, channels: int, image_size: int) -> None:
         super().__init__()
         layers = Layers(skeleton.conventions, skeleton.norm_eps, skeleton.norm_momentum)
@@ -118,7 +121,7 @@ class CellNetwork(Network):
         x = images
         for i, stage in enumerate(self.stem):
             x = fast.run_sequence(cast(nn.Sequential, stage), x)
-            states[i] = State(x)
+            states[i] = State(x, rectified=i in self.rectified_stages)
         drops = self.training and self.skeleton.drop_path_keep < 1
         by_depth = self.skeleton.conventions.drop_by_depth
         for step in self._steps:

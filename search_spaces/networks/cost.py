@@ -93,7 +93,7 @@ def network_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channe
     return Cost(count_parameters(network), count_macs(network, channels=channels, image_size=image_size))
 
 
-# ------------------------------------------------------------------------------------------------ memory of a training step
+# ------------------------------------------------------------------------------------------------ memory of a step
 
 
 def training_memory(network: nn.Module, *, batch_size: int, channels: int = 3, image_size: int, device: str | torch.device = "cpu") -> int:
@@ -112,18 +112,38 @@ def training_memory(network: nn.Module, *, batch_size: int, channels: int = 3, i
         image_size: side in pixels.
         device: where to run.
     """
-    place = torch.device(device)
-    twin = copy.deepcopy(network).to(place).train()
+    return _peak_memory(copy.deepcopy(network).train(), _training_step, batch_size, channels, image_size, torch.device(device))
+
+
+def inference_memory(network: nn.Module, *, batch_size: int, channels: int = 3, image_size: int, device: str | torch.device = "cpu") -> int:
+    """Peak bytes of one pass without gradients in evaluation mode, weights and batch included; arguments as of ``training_memory``."""
+    return _peak_memory(copy.deepcopy(network).eval(), _inference, batch_size, channels, image_size, torch.device(device))
+
+
+def _peak_memory(
+    twin: nn.Module,
+    run: Callable[[nn.Module, int, int, int, torch.device], None],
+    batch_size: int,
+    channels: int,
+    image_size: int,
+    place: torch.device,
+) -> int:
+    twin = twin.to(place)
     if place.type == "cuda":
         torch.cuda.synchronize(place)
         torch.cuda.reset_peak_memory_stats(place)
-        _training_step(twin, batch_size, channels, image_size, place)
+        run(twin, batch_size, channels, image_size, place)
         torch.cuda.synchronize(place)
         return int(torch.cuda.max_memory_allocated(place))
     live = _LiveBytes(tensor for tensor in (*twin.parameters(), *twin.buffers()))
     with live:
-        _training_step(twin, batch_size, channels, image_size, place)
+        run(twin, batch_size, channels, image_size, place)
     return live.peak
+
+
+@torch.no_grad()
+def _inference(network: nn.Module, batch_size: int, channels: int, image_size: int, device: torch.device) -> None:
+    network(torch.randn(batch_size, channels, image_size, image_size, device=device, dtype=_dtype(network)))
 
 
 def _training_step(network: nn.Module, batch_size: int, channels: int, image_size: int, device: torch.device) -> None:
@@ -146,6 +166,10 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._follow(tensor)
 
     def _follow(self, tensor: Tensor) -> None:
+        if tensor.is_mkldnn:  # weights laid out for oneDNN's kernels, which stay
+            self.now += tensor.numel() * tensor.element_size()
+            self.peak = max(self.peak, self.now)
+            return
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._seen:

@@ -20,10 +20,13 @@ RELU = nn.ReLU()
 
 def usable(x: Tensor) -> bool:
     """Whether kernels may compute what follows from this state."""
+    return library.load() is not None and torch.is_grad_enabled() and plain(x)
+
+
+def plain(x: Tensor) -> bool:
+    """Whether this is a state of numbers in a CPU's memory, in float32, that nothing traces, converts or watches."""
     return (
-        library.load() is not None
-        and torch.is_grad_enabled()
-        and type(x) is Tensor
+        type(x) is Tensor
         and x.dtype is torch.float32
         and x.is_cpu
         and not torch.compiler.is_compiling()

@@ -250,9 +250,12 @@ class SeparableConvolution(Operation):
 
     def fast(self, x: Tensor, addend: Tensor | None) -> Tensor | None:
         """See ``Operation``."""
+        return fast.run_layers(self, self.in_order(), x, self.activated, addend)
+
+    def in_order(self) -> tuple[nn.Module, ...]:
+        """The layers as they follow each other, with the ReLU between the halves."""
         first = (self.depthwise_1, self.pointwise_1, self.norm_1)
-        second = (self.depthwise_2, self.pointwise_2, self.norm_2)
-        return fast.run_layers(self, (*first, fast.RELU, *second), x, self.activated, addend)
+        return *first, fast.RELU, self.depthwise_2, self.pointwise_2, self.norm_2
 
 
 # ---------------------------------------------------------------------------------------------------- the table

@@ -124,6 +124,15 @@ def test_the_mirror_image_is_looked_at_too(place: Path) -> None:
     assert not np.allclose(nas.predict(network, image).probabilities[0], both, atol=1e-4)
 
 
+def test_the_folded_network_sees_the_same(place: Path) -> None:
+    network, image = nas.load_network(place / "net.safetensors"), picture(1, 3, 16)
+    expected = nas.predict(network, image).probabilities
+    np.testing.assert_allclose(nas.predict(network, image, folded=True).probabilities, expected, atol=1e-5)
+    assert np.array_equal(nas.predict(network, image).probabilities, expected)
+    as_it_is, folded = (rows(run(place, "photos", "--format", "csv", *flags)) for flags in ((), ("--folded",)))
+    assert [row["class"] for row in folded] == [row["class"] for row in as_it_is]
+
+
 def test_any_number_of_images_takes_the_memory_of_a_few(place: Path) -> None:
     network = nas.load_network(place / "net.safetensors")
     looking = Predictor(network, network.description)  # type: ignore[arg-type]

@@ -45,6 +45,13 @@ def test_every_condition_is_named():
         assert part in str(latency)
 
 
+def test_the_folded_network_is_measured_and_named():
+    network = build_network(load_reference("nasnet-a"), NASNetSkeleton(1, 4), classes=10, image_size=8)
+    latency = measure_latency(network, image_size=8, runs=2, warmup=1, folded=True)
+    assert latency.folded and "channels last, folded" in str(latency)
+    assert network.training and any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
 def test_a_single_run_is_its_own_percentiles():
     latency = measure_latency(Sleeper(0), image_size=8, runs=1, warmup=0)
     assert latency.p10 == latency.median == latency.p90 == latency.fastest

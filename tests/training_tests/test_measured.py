@@ -131,6 +131,15 @@ def test_the_command_says_all_of_it(place: Path, monkeypatch: pytest.MonkeyPatch
             nas(["evaluate", "trained/net", *arguments], place, monkeypatch)
 
 
+def test_the_folded_network_gives_the_same_answers_and_says_so(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["evaluate", "trained/net", "--data", "new", "--threads", "1"]
+    as_it_is, folded = (json.loads(nas([*command, *flags, "--json"], place, monkeypatch)) for flags in ((), ("--folded",)))
+    assert (as_it_is["folded"], folded["folded"]) == (False, True)
+    assert folded["classes"] == as_it_is["classes"] and folded["top1"] == as_it_is["top1"]
+    assert folded["loss"] == pytest.approx(as_it_is["loss"], rel=1e-4)
+    assert "1 threads, folded for inference" in nas([*command, "--folded"], place, monkeypatch)
+
+
 def test_answers_by_class() -> None:
     answers = Answers(("a", "b", "c"), np.array([0, 0, 1, 1, 1]), np.array([0, 2, 1, 1, 1]))
     assert answers.confusion().tolist() == [[1, 0, 1], [0, 3, 0], [0, 0, 0]]
