@@ -1,5 +1,6 @@
 """Trains one network by a recipe, step by step, and can stop and go on at any step with the same result bit for bit."""
 
+import copy
 import math
 import random
 import time
@@ -155,7 +156,7 @@ class Trainer:
         self.workers = workers or Workers()
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
-        self.loader_workers = loader_workers
+        self.loader_workers, self.micro_batch = loader_workers, micro_batch
         self.share = plan_share(recipe, len(data.train), self.workers.world, micro_batch, self.workers.rank)
         self.steps_an_epoch = len(data.train) // self.share.batch_size
         self.steps = self.steps_an_epoch * recipe.epochs
@@ -178,6 +179,19 @@ class Trainer:
     def fingerprint(self) -> str:
         """Tells whether another training has the same images."""
         return self.data.fingerprint()
+
+    def twin(self) -> "Trainer":
+        """The same training from its beginning, on a copy of the network, uncompiled and alone: to be timed and thrown away."""
+        return Trainer(
+            copy.deepcopy(self.network),
+            self.data,
+            self.recipe,
+            seed=self.seed,
+            device=self.device,
+            micro_batch=self.micro_batch,
+            loader_workers=self.loader_workers,
+            resident=self.resident,
+        )
 
     # ------------------------------------------------------------------------------------------------ state
 
@@ -279,7 +293,7 @@ class Trainer:
         for passes in steps:
             hooks.on_batch()
             with flushed_denormals(self.device):
-                total += self.step(passes, self.side)
+                total += self.step(passes)
             position.step += 1
             stopping = hooks.stop()
             if stopping or position.step % every == 0 or position.step == self.steps_an_epoch:
@@ -303,12 +317,12 @@ class Trainer:
         """Side of the images in the next step."""
         return image_side(self.recipe, self.data.image_size, self.updates / self.steps)
 
-    def step(self, passes: list[Batch], side: int) -> Tensor:
-        """One step of the optimiser on images shrunk to ``side``; returns the mean loss of this worker's images, detached.
+    def step(self, passes: list[Batch]) -> Tensor:
+        """One step of the optimiser; returns the mean loss of this worker's images, detached.
 
         The position is the caller's business; the next step may overwrite the loss.
         """
-        updates = self.updates
+        updates, side = self.updates, self.side
         mine = sum(len(labels) for _, labels in passes)
         with TURN:
             self._seed_step(updates)

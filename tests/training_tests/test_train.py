@@ -306,7 +306,7 @@ def test_accumulated_passes_make_the_step_of_the_whole_batch() -> None:
         trainer.network.train()
         trainer.optimizer.step = lambda *_: None  # the gradients are what is compared
         trainer.optimizer.zero_grad = lambda *_, **__: None
-        trainer.step(passes, trainer.side)
+        trainer.step(passes)
         steps[micro] = torch.cat([parameter.grad.flatten() for parameter in trainer.network.parameters()])
     assert torch.allclose(steps[None], steps[10], atol=1e-6) and steps[None].norm() > 0
 
