@@ -42,14 +42,17 @@ def search(
         _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
         return
     from nas.api.wishes import choose_preset, search_wish
-    from nas.runs.plan import describe_plan
+    from nas.runs.plan import describe_plan, expect
     from nas.tools.hardware import detect
 
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
     config, choices = search_wish(name, assign or (), given)
-    for line in describe_plan(config, detect(), choices):
+    hardware = detect()
+    expected = expect(config, hardware, measure=not dry_run)
+    config = config if expected is None else expected.config
+    for line in describe_plan(config, hardware, choices, expected):
         say(line)
     if dry_run:
         return

@@ -49,7 +49,7 @@ def train(
     seed: SeedOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
-    compile: CompileOption = None,  # noqa: A002 - a flag's name
+    compile: CompileOption = None,
     loader_workers: LoadersOption = None,
     assign: SetOption = None,
     output: OutputOption = None,

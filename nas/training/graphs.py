@@ -73,7 +73,7 @@ class CudaRecorder:
             before.wait_stream(self._own)
 
     def stream(self) -> AbstractContextManager[object]:
-        """The caller's stream where it has one of its own, else one that waits for the caller's and is waited for: the default takes none."""
+        """The caller's stream where it has one of its own, else one that waits for the default one and is waited for."""
         own = torch.cuda.current_stream(self._device) != torch.cuda.default_stream(self._device)
         return nullcontext() if own else self._on_own_stream()
 
@@ -197,7 +197,7 @@ class ReplayedSteps:
 
 
 def refusal(recipe: Recipe, device: torch.device, precision: torch.dtype, workers: int = 1, passes: int = 1) -> str:
-    """Why a training's steps cannot be recorded, in a sentence that goes on after "steps run operation by operation:"; "" where they can."""
+    """Why a training's steps cannot be recorded, to be added to "steps run operation by operation:"; "" where they can."""
     if device.type != "cuda":
         return "CUDA graphs need a GPU"
     if os.environ.get(SWITCH, "").lower() == "off":

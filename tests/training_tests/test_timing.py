@@ -32,7 +32,7 @@ class FakeTrainer:
     loader_workers: int = 0
     micro_batch: None = None
     precision: torch.dtype = torch.float32
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     position: Position = field(default_factory=Position)
     done: dict[int, int] = field(default_factory=dict)
 
