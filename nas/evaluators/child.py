@@ -229,4 +229,5 @@ def release_memory(network: nn.Module | None, device: torch.device) -> None:
     if network is not None:
         network.zero_grad(set_to_none=True)
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with TURN:  # never while another thread records a graph
+            torch.cuda.empty_cache()

@@ -128,7 +128,9 @@ class HalvingSettings(Settings):
 class RunnerSettings(Settings):
     """Where and how many children are trained at once."""
 
-    kind: Literal["ray", "local"] = Field("ray", description="local trains children inside this process: one at a time, or workers of them in threads, for a GPU")
+    kind: Literal["ray", "local"] = Field(
+        "ray", description="local trains children inside this process: one at a time, or as many as workers says, in threads, for a GPU"
+    )
     address: str | None = Field(None, description="Ray cluster to join (auto or HOST:PORT); null starts Ray on this machine")
     workers: int | None = Field(None, ge=1, description="children at once; null fills the machine")
     gpus_per_child: Float | None = Field(None, ge=0, description="whole or fractional GPUs; null gives one where there is a GPU, else none")

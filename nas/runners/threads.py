@@ -106,4 +106,4 @@ def stream_of(settings: RunnerSettings) -> Place:
 
     if settings.gpus_per_child == 0 or not torch.cuda.is_available():
         return nullcontext
-    return lambda: torch.cuda.stream(torch.cuda.Stream())
+    return lambda: torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""How many children train at once on one GPU, in threads of this process: by the memory of one, and as long as another one gains something."""
+"""How many children train at once on one GPU, in threads of this process: by the memory of one, and as long as more gain something."""
 
 import threading
 import time
@@ -101,7 +101,7 @@ def measure_at_once(config: SearchConfig, amount: Amount) -> Layout:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before, started = torch.cuda.memory_reserved(), time.monotonic()
-    children = SideBySide(lambda number: _warm(reference_trainer(chosen, data, device, number)), stream_of(config.runner), _wait_for_own)
+    children = SideBySide(lambda number: warm(reference_trainer(chosen, data, device, number)), stream_of(config.runner), _wait_for_own)
     first = children.rate(1)
     peak = max(1, torch.cuda.max_memory_reserved() - before)
     most = min(MOST_AT_ONCE, max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info()[0] / peak)))
@@ -123,10 +123,11 @@ def _wait_for_own() -> None:
     torch.cuda.current_stream().synchronize()
 
 
-def _warm(trainer: "Trainer") -> Step:
+def warm(trainer: "Trainer") -> Step:
     """A step of the trainer, over and over, after those that warm up and record it."""
     from nas.training.graphs import WARM_UP
 
+    trainer.network.train()
     batches = list(trainer.batches.epoch(1, trainer.share, 0, trainer.steps_an_epoch))
     done = 0
 

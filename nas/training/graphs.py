@@ -63,7 +63,7 @@ class CudaRecorder:
 
     @contextmanager
     def _on_own_stream(self) -> Iterator[None]:
-        self._own = self._own or torch.cuda.Stream(self._device)
+        self._own = self._own or torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         before = torch.cuda.current_stream(self._device)
         self._own.wait_stream(before)
         try:

@@ -111,8 +111,8 @@ def test_every_side_is_recorded_where_enough_steps_follow(monkeypatch: pytest.Mo
     monkeypatch.setattr("nas.training.trainer.LEAST_REPLAYS", 5)
     recorder = FakeRecorder()
     replays = trained(recipe(**{"resolution.start": 0.5}), recorder, data(side=16)).replays
-    assert replays is not None and recorder.recordings == 2, "at 12 and at 16 pixels: at 8 there are 3 steps"
-    assert recorder.watched == 3 and replays.replayed == 24 - 3 * WARM_UP and not replays.refused
+    assert replays is not None and recorder.recordings == 2, "at 12 and at 16 pixels: at 8 there are too few"
+    assert recorder.watched == 3 and 8 < replays.replayed <= 24 - 3 * WARM_UP and not replays.refused
 
 
 def test_a_short_training_is_not_recorded() -> None:
