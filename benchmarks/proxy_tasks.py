@@ -26,6 +26,7 @@ from nas.data.prepared import prepare_dataset
 from nas.data.registry import load_dataset
 from nas.evaluators.child import TrainingEvaluator
 from nas.runs.config import SearchConfig
+from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.space import sample_actions
 
@@ -104,9 +105,10 @@ def measure(config: SearchConfig, dataset: Dataset, cells: int, seeds: int) -> M
     return Measured(rewards, seconds)
 
 
-def train_once(evaluator: TrainingEvaluator, cell_seed: int, seed: int) -> tuple[float, float]:
-    """Reward of a random cell, not a number where it failed, and the CPU seconds that it took."""
-    child = evaluator.evaluate(NASNET.decode(sample_actions(NASNET, random.Random(cell_seed))), seed, None)
+def train_once(evaluator: TrainingEvaluator, cell: int | Genotype, seed: int) -> tuple[float, float]:
+    """Reward of a cell or of the random one of that number, not a number where it failed, and the CPU seconds that it took."""
+    genotype = NASNET.decode(sample_actions(NASNET, random.Random(cell))) if isinstance(cell, int) else cell
+    child = evaluator.evaluate(genotype, seed, None)
     started = time.process_time()
     while True:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from nas.data.prepared import training_side
 from nas.data.registry import DATASETS, peek
 from nas.data.settings import LARGE_SIDE, DataSettings
-from nas.data.split import planned_parts
+from nas.data.split import own_validation, planned_parts
 from nas.networks.architecture import Architecture
 from nas.networks.scaling import Target, scale_to
 from nas.tools.hardware import Hardware
@@ -32,19 +32,25 @@ MACS_A_CORE, MACS_A_CORE_AN_IMAGE = 2.5e11, 1.6e8
 MACS_A_GPU = 1e16
 DESERVED_MACS, DESERVED_MACS_AN_IMAGE = 3e7, 3e4
 """Multiply-accumulates of a network for one image, at most: larger ones learn few images by heart, or diverge in their few steps."""
+HELD_OUT = 8
+"""One of so many images of a small set is held out by a training: it only chooses its epoch, where a search compares cells."""
 DEPTH_OF_SMALL = 2
 """N of a network of cells that is cut down to these: deeper and narrower ones are slower for the same number of MACs."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """What there is to learn from: images trained on and held out for choosing, their own side in pixels, classes, channels."""
+    """What there is to learn from: images trained on and held out for choosing, their own side in pixels, classes, channels.
+
+    ``own_validation`` says that the images to choose by are a part of their own, not taken from those to train on.
+    """
 
     train: int
     validation: int
     side: int
     classes: int
     channels: int = 3
+    own_validation: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def amount_of(data: DataSettings) -> Amount:
     """What is known of the images before they are read. Raises DataError."""
     shape = peek(data)
     train, validation = planned_parts(shape.images, shape.classes, shape.own_test, data, shape.validation)
-    return Amount(train, validation, shape.side, shape.classes, shape.channels)
+    own = bool(shape.validation) and own_validation(shape.validation, data)
+    return Amount(train, validation, shape.side, shape.classes, shape.channels, own)
 
 
 def own_images(data: DataSettings) -> bool:
@@ -93,6 +100,15 @@ def fit_recipe(recipe: Recipe, amount: Amount, said: Container[str]) -> tuple[Ch
     if epochs > recipe.epochs and "epochs" not in said:
         choices.append(Choice("epochs", epochs, f"at least {steps:,} steps, in repeated passes"))
     return tuple(choices)
+
+
+def fit_validation(amount: Amount, data: DataSettings) -> Choice | None:
+    """How many images a training of few holds out; None where the images have a part for it, or it was said."""
+    total = amount.train + amount.validation
+    held_out = max(1, total // HELD_OUT)
+    if amount.own_validation or data.validation_examples is not None or held_out >= amount.validation:
+        return None
+    return Choice("data.validation_examples", held_out, f"not {amount.validation:,}: they only choose the epoch, and images are scarce")
 
 
 def fit_side(amount: Amount, recipe: Recipe, hardware: Hardware) -> Choice | None:

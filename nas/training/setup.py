@@ -16,7 +16,7 @@ from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
-from nas.training.fitting import FITTED_RECIPE, Amount, Choice, amount_of, fit_network, fit_recipe, fit_side, own_images
+from nas.training.fitting import FITTED_RECIPE, Amount, Choice, amount_of, fit_network, fit_recipe, fit_side, fit_validation, own_images
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
@@ -94,11 +94,14 @@ def fit_request(request: Request) -> Fitted:
     for_recipe = {name: value for name, value in assigned.items() if not name.startswith("data.")}
     said = {**for_recipe, **_given(request.recipe_flags)}
     recipe, data = load_recipe(request.recipe, said), data_settings(request.own_data, request.data, assigned_data(assigned))
-    amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
     choices: tuple[Choice, ...] = ()
+    if request.recipe == FITTED_RECIPE and own_images(data) and (held_out := fit_validation(amount_of(data), data)):
+        data, choices = data.model_copy(update={"validation_examples": held_out.value}), (held_out,)
+    amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
     if request.recipe == FITTED_RECIPE:
-        choices = fit_recipe(recipe, amount(), said)
-        recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in choices}, **said})
+        of_recipe = fit_recipe(recipe, amount(), said)
+        recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in of_recipe}, **said})
+        choices += of_recipe
     if side is None and own_images(data) and (fitted := fit_side(amount(), recipe, detect())):
         side, choices = fitted.value, (*choices, fitted)
     return Fitted(recipe, data, side, amount, choices)

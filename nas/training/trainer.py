@@ -80,6 +80,16 @@ class Position:
         """The best validation accuracy so far; −1 before the first epoch's end."""
         return self.history[self.best_epoch - 1].validation_top1 if self.best_epoch else -1.0
 
+    def add(self, record: EpochRecord) -> None:
+        """An epoch has ended. Few validation images leave many epochs at one accuracy: the smaller loss tells them apart."""
+        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+        self.history.append(record)
+        if best is None or (record.validation_top1, -record.validation_loss) > (best.validation_top1, -best.validation_loss):
+            self.best_epoch = record.epoch
+        self.epoch += 1
+        self.step, self.loss_sum = 0, 0.0
+        self.seconds = self.cpu_seconds = 0.0
+
     def document(self) -> dict[str, Any]:
         """As plain data; ``from_document`` reads it."""
         return asdict(self)
@@ -414,13 +424,7 @@ class Trainer:
             cpu_seconds=position.cpu_seconds,
             images_per_second=self.steps_an_epoch * self.share.batch_size / max(1e-9, trained),
         )
-        best = position.best
-        position.history.append(record)
-        if record.validation_top1 > best:
-            position.best_epoch = record.epoch
-        position.epoch += 1
-        position.step, position.loss_sum = 0, 0.0
-        position.seconds = position.cpu_seconds = 0.0
+        position.add(record)
         return record
 
     def score(self, part: Part, on_batch: Callable[[], None] = lambda: None) -> Scores:

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from nas.data.mirrors import judge_mirrors
+from nas.data.settings import DataSettings
 from nas.evaluators.fitting import CPU_STEPS, fit_children
 from nas.networks.architecture import choose_architecture
 from nas.runs import config as search_config
 from nas.runs.config import build_config, fitted_config
 from nas.tools.hardware import Hardware
 from nas.training import setup
-from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side
+from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_validation
 from nas.training.recipe import load_recipe
 from nas.training.setup import Request, configure
 from search_spaces.reference import load_reference
@@ -49,6 +50,15 @@ def test_what_a_person_says_of_a_recipe_stands() -> None:
     few = Amount(160, 80, 32, 3)
     assert not fit_recipe(load_recipe("fast"), few, {"epochs", "batch_size"})
     assert [choice.setting for choice in fit_recipe(load_recipe("fast"), few, {"batch_size"})] == ["epochs"]
+
+
+def test_a_training_of_few_images_holds_out_fewer_than_a_search() -> None:
+    data = DataSettings(name="folder", root="x")
+    held_out = fit_validation(Amount(160, 80, 32, 3), data)
+    assert held_out is not None and held_out.value == 30
+    assert fit_validation(Amount(160, 80, 32, 3), data.model_copy(update={"validation_examples": 80})) is None
+    assert fit_validation(Amount(160, 80, 32, 3, own_validation=True), data) is None
+    assert fit_validation(Amount(45_000, 5_000, 32, 3), data) is None
 
 
 def test_large_pictures_are_trained_on_smaller_without_a_gpu() -> None:
@@ -103,7 +113,7 @@ def test_a_presets_validation_split_is_of_its_own_data_only(pictures: Path) -> N
 def test_a_training_on_own_images_says_what_it_chose(pictures: Path) -> None:
     request = Request(load_reference("nasnet-a"), data={"data.name": "folder", "data.root": str(pictures)})
     _, config, choices = configure(request)
-    assert {choice.setting for choice in choices} == {"batch_size", "epochs", "image_size", "network"}
+    assert {choice.setting for choice in choices} == {"data.validation_examples", "batch_size", "epochs", "image_size", "network"}
     assert config.image_size == 48 and config.recipe.epochs >= 600 and config.skeleton["cells"] == 2
     _, named, chosen = configure(Request(load_reference("nasnet-a"), data=request.data, filters=8, recipe="resnext-cifar"))
     assert (named.recipe.epochs, named.skeleton["filters"]) == (300, 8) and [choice.setting for choice in chosen] == ["image_size"]

@@ -28,7 +28,7 @@ from nas.training.config import TrainConfig
 from nas.training.measure import evaluate_weights
 from nas.training.recipe import Recipe, load_recipe
 from nas.training.session import TrainResult, Watcher, build_for_training, make_trainer, train_network
-from nas.training.trainer import Ending, Trainer, plan_share
+from nas.training.trainer import Ending, EpochRecord, Position, Trainer, plan_share
 from search_spaces.reference import load_reference
 from search_spaces.residual_skeletons import ResidualSkeleton
 from search_spaces.skeletons import SKELETONS, NASNetSkeleton
@@ -372,6 +372,13 @@ def test_fine_tuning_starts_from_the_weights_and_leaves_a_classifier_of_other_cl
     fewer = replace(data, class_names=data.class_names[:4])
     other = build_for_training(CELLS, settings, fewer).state_dict()
     assert other["classifier.weight"].shape[0] == 4 and torch.equal(other["stem.0.0.weight"], source["stem.0.0.weight"])
+
+
+def test_the_best_epoch_has_the_smaller_loss_where_accuracies_are_equal() -> None:
+    position = Position()
+    for epoch, (top1, loss) in enumerate([(0.5, 0.9), (0.9, 0.4), (0.9, 0.5), (0.9, 0.3), (0.8, 0.1)], start=1):
+        position.add(EpochRecord(epoch, 0.0, loss, top1, top1, 0.0, 0.0, 0.0, 0.0))
+    assert (position.best_epoch, position.best, position.epoch) == (4, 0.9, 6)
 
 
 def test_the_validation_part_is_held_out_of_the_training_set() -> None:
