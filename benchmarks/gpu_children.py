@@ -432,12 +432,11 @@ def _engine_threads(name: str, genotype: Genotype, filters: int, size: Size, dev
         if device.type == "cuda":
             torch.cuda.current_stream().synchronize()
 
+    children = SideBySide(make, stream_of(settings), wait_for_own, size.seconds)
     for count in size.together:
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
 
         def measure(count: int = count) -> Row:
-            rate = SideBySide(make, stream_of(settings), wait_for_own, size.seconds).rate(count)
+            rate = children.rate(count)
             peak = round(torch.cuda.max_memory_reserved() / 2**20) if device.type == "cuda" else None
             return {"ms": round(1e3 / rate, 3), "images_per_second": round(rate * size.batch), "peak_MiB": peak}
 

@@ -26,7 +26,7 @@ def search(
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,
     sync: SyncOption = None,
-    runner: Annotated[str | None, typer.Option(help="ray, or local for one child at a time in this process.")] = None,
+    runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")

@@ -46,4 +46,5 @@ def answers(lines: Iterable[str]) -> Iterator[str]:
 
 if __name__ == "__main__":
     for answer in answers(sys.stdin):
-        print(answer, flush=True)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()

@@ -3,8 +3,9 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nas.runners.threads import stream_of
@@ -39,51 +40,44 @@ def choose_at_once(rate: Callable[[int], float], most: int) -> tuple[int, dict[i
 
 @dataclass
 class SideBySide:
-    """Children that can be made to train at once: ``make`` makes a child and warms it up, ``wait`` waits until a child's work is done."""
+    """Children that train at once: ``make`` makes one and warms it up, in a ``place`` of its own; ``wait`` waits for its work."""
 
     make: Callable[[int], Step]
     place: Callable[[], AbstractContextManager[object]]
     wait: Step
     seconds: float = MEASURED_SECONDS
+    made: list[tuple[AbstractContextManager[object], Step]] = field(default_factory=list)
 
     def rate(self, count: int) -> float:
-        """Steps a second of so many children at once, each in a thread. Raises whatever a child raises."""
-        problems: list[BaseException] = []
-        steps = [0] * count
-        ready, stop = threading.Barrier(count + 1), threading.Event()
+        """Steps a second of so many children at once, each in a thread; those that are there already are taken again.
 
-        def work(number: int) -> None:
-            try:
-                with self.place():
-                    step = self.make(number)
-                    self.wait()
-                    ready.wait()
-                    while not stop.is_set():
-                        step()
-                        steps[number] += 1
-                        if steps[number] % 2 == 0:
-                            self.wait()
-                    self.wait()
-            except threading.BrokenBarrierError:
-                return
-            except BaseException as problem:
-                problems.append(problem)
-                ready.abort()
-
-        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(count)]
-        for thread in threads:
-            thread.start()
-        with suppress(threading.BrokenBarrierError):
-            ready.wait()
+        Raises whatever making a child, or its steps, raises.
+        """
+        while len(self.made) < count:
+            place = self.place()
+            with place:
+                step = self.make(len(self.made))
+                self.wait()
+            self.made.append((place, step))
+        stop = threading.Event()
         started = time.perf_counter()
-        if not problems:
-            time.sleep(self.seconds)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        if problems:
-            raise problems[0]
-        return sum(steps) / (time.perf_counter() - started)
+        with ThreadPoolExecutor(count) as pool:
+            steps = [pool.submit(self._work, *child, stop) for child in self.made[:count]]
+            wait(steps, self.seconds, FIRST_EXCEPTION)
+            stop.set()
+            done = sum(one.result() for one in steps)
+        return done / (time.perf_counter() - started)
+
+    def _work(self, place: AbstractContextManager[object], step: Step, stop: threading.Event) -> int:
+        done = 0
+        with place:
+            while done == 0 or not stop.is_set():
+                step()
+                done += 1
+                if done % 2 == 0:  # not too far ahead of the GPU
+                    self.wait()
+            self.wait()
+        return done
 
 
 def open_question(config: SearchConfig) -> bool:
@@ -109,6 +103,7 @@ def measure_at_once(config: SearchConfig, amount: Amount) -> Layout:
         count, found = choose_at_once(lambda number: first if number == 1 else children.rate(number), most)
     except torch.cuda.OutOfMemoryError:
         count, found = 1, {1: first}
+    children.made.clear()
     torch.cuda.empty_cache()
     told = ", ".join(f"{number}: {steps:.3g}" for number, steps in found.items())
     room = f"; memory for {most} of {peak / 2**30:.1f} GiB each" if most < MOST_AT_ONCE else ""

@@ -100,6 +100,13 @@ def test_steps_of_a_minute_are_not_timed_often() -> None:
     assert told(trainer).after(0) == pytest.approx(6000) and trainer.done == {16: 1}
 
 
+def test_a_side_that_would_take_too_long_is_told_by_its_area() -> None:
+    trainer = fake(0.5, cold=0)
+    trainer.seconds = lambda side: side**2 / 10.0  # type: ignore[method-assign]
+    found = told(trainer)
+    assert trainer.done == {8: 1} and found.step_seconds(16) == pytest.approx(25.6) and found.step_seconds(12) == pytest.approx(14.4)
+
+
 def test_the_line_says_both_ends_where_images_grow() -> None:
     trainer = fake(0.5)
     line = describe_time(trainer, TrainConfig(skeleton={}, threads=3, compile=True), told(trainer))  # type: ignore[arg-type]
