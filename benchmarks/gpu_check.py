@@ -6,9 +6,9 @@
 Steps, in the order of what is most wanted: ``machine``, ``tests`` (``pytest -m gpu``) with ``exports`` and ``train`` (NASNet-A for two
 epochs, stopped and resumed) beside it, as none of them is timed, ``training`` (a child's step: layouts, precisions, CUDA graph; the
 engine's with and without graphs, and compiled), ``together`` (1–16 children at once), ``search`` (30 children in process by the `gpu`
-preset's settings, one epoch each, as many at once as it measures to be best and as many in all as the time allows), ``latency`` (``nas
-cost``). Each runs in a process of its own with a time limit; what it has found is in OUT/gpu_check.json and OUT/gpu_check.md before the
-next one begins, also where it fails or is stopped. OUT/gpu_check.log has all that was printed.
+preset's settings, one epoch each, eight at once, as many in all as the time allows), ``latency`` (``nas cost``). Each runs in a process of
+its own with a time limit; what it has found is in OUT/gpu_check.json and OUT/gpu_check.md before the next one begins, also where it fails
+or is stopped. OUT/gpu_check.log has all that was printed.
 """
 
 import argparse
@@ -155,7 +155,8 @@ def search(task: Task) -> Iterator[Row]:
     real = {"fidelity.image_size": 32, "fidelity.train_examples": 10_000, "fidelity.validation_examples": 1000}
     settings = {"fidelity.epochs": 1, "finalists": "null", **(real if task.gpu else tiny)}
     assigned = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
-    command = ["search", "--preset", "gpu", "--runner", "local", "--budget", "30" if task.gpu else "2", *task.data, *assigned]
+    budget, workers = ("30", "8") if task.gpu else ("2", "1")
+    command = ["search", "--preset", "gpu", "--runner", "local", "--budget", budget, "--workers", workers, *task.data, *assigned]
     enough = time.monotonic() + task.seconds - 15  # after which the children so far are what is reported
     yield run_nas([*command, "--run", str(run)], stop_when=lambda: time.monotonic() > enough, wanted=(0, 130))
     from nas.runs.folder import RunFolder

@@ -68,7 +68,7 @@ def test_exports_read_back(run: Path, tmp_path: Path) -> None:
 
 def test_the_bare_command_without_data_or_network_names_two_ways_out(tmp_path: Path) -> None:
     done = nas(
-        ["search", "--space", "nasnet", "--budget", "500", "--preset", "cpu"],
+        ["search", "--space", "nasnet", "--budget", "500", "--preset", "cpu", "--set", "runner.threads_per_child=1"],
         tmp_path,
         HOME=str(tmp_path),
         NAS_DATA=str(tmp_path / "none"),

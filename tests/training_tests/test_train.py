@@ -158,7 +158,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = launch([*COMMAND, "-o", "whole"], folder)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert "test: " in output and "read once" in output
+    assert "test: " in output and "read once" in output and "time:   about" in output
     return folder / "whole"
 
 
