@@ -108,6 +108,8 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
         return None
     amount, started = amount_of(config.data), time.monotonic()
     timing, work = time_children(config, amount), work_of(config, amount)
+    if not timing.children:  # all diverged on noise
+        return None
     layout = None
     if measure and open_question(config, hardware):
         layout = choose_layout(config, amount, hardware, timing.seconds(work))

@@ -213,5 +213,8 @@ def test_children_beside_one_another_are_no_faster_and_at_worst_as_slow_as_one_a
     assert side_by_side(1) == 1 and 1 <= side_by_side(2) <= 2
 
 
-def test_searches_that_train_nothing_are_not_timed() -> None:
+def test_searches_that_train_nothing_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expect(config(evaluator="synthetic"), FOUR) is None
+    monkeypatch.setattr(plan, "time_children", lambda config, amount: ChildTiming(0, 0, 0, 0))
+    assert expect(config(), FOUR) is None, "all children diverged on noise"
+    assert describe_plan(config(), FOUR)[-1] == "time:   shown once the first children have ended"
