@@ -11,9 +11,6 @@ from torch import Tensor
 
 from nas.data.settings import AugmentationSettings
 
-ASPECT = 4 / 3
-"""Largest ratio of the sides of a part that is enlarged."""
-
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -28,20 +25,17 @@ class Augmentation:
     upsample: bool
     flip: bool
     cutout: int
-    min_area: float | None = None
-    """Smallest share of the image's area that is enlarged to the whole; None where parts are not enlarged."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """The random choices for a number of examples, each of shape (examples,); of ``part`` (examples, 4): area, aspect, row, column."""
+    """The random choices for a number of examples, each of shape (examples,)."""
 
     row: Tensor
     column: Tensor
     mirrored: Tensor
     cut_row: Tensor
     cut_column: Tensor
-    part: Tensor
 
     def take(self, at: slice) -> "Draws":
         """The draws of some of the examples."""
@@ -52,7 +46,7 @@ class Draws:
         return Draws(*(values.to(device) for values in self._fields()))
 
     def _fields(self) -> tuple[Tensor, ...]:
-        return self.row, self.column, self.mirrored, self.cut_row, self.cut_column, self.part
+        return self.row, self.column, self.mirrored, self.cut_row, self.cut_column
 
 
 def plan_augmentation(settings: AugmentationSettings, image_size: int, mirrors: bool) -> Augmentation:
@@ -60,13 +54,11 @@ def plan_augmentation(settings: AugmentationSettings, image_size: int, mirrors: 
 
     ``upsample``: enlarged by 5/4 (32 → 40, bilinear), then a random window of the old size (Zoph et al. 2018, appendix A.1).
     ``shift``: padded with zeros by 1/8 on every side (32 → 40), then a random window (He et al. 2016, section 4.2).
-    ``zoom``: a window of random area and aspect ratio (3:4 to 4:3), enlarged to the whole (Szegedy et al. 2015, section 6).
     Images are mirrored only where the settings want it and the data set allows it (``mirrors``).
     """
     canvas = {"shift": image_size + 2 * max(1, round(image_size / 8)), "upsample": round(image_size * 5 / 4)}.get(settings.crop, image_size)
     cutout = min(settings.cutout, image_size // 2)
-    min_area = settings.min_area if settings.crop == "zoom" else None
-    return Augmentation(image_size, canvas, settings.crop == "upsample", settings.flip and mirrors, cutout, min_area)
+    return Augmentation(image_size, canvas, settings.crop == "upsample", flip=settings.flip and mirrors, cutout=cutout)
 
 
 def draw(plan: Augmentation, examples: int, generator: torch.Generator) -> Draws:
@@ -76,8 +68,7 @@ def draw(plan: Augmentation, examples: int, generator: torch.Generator) -> Draws
         return torch.randint(high, (examples,), generator=generator)
 
     offsets = plan.canvas - plan.image_size + 1
-    squares = uniform(offsets), uniform(offsets), uniform(2).bool(), uniform(plan.image_size), uniform(plan.image_size)
-    return Draws(*squares, torch.zeros(examples, 4) if plan.min_area is None else torch.rand(examples, 4, generator=generator))
+    return Draws(uniform(offsets), uniform(offsets), uniform(2).bool(), uniform(plan.image_size), uniform(plan.image_size))
 
 
 def augment(images: Tensor, plan: Augmentation, draws: Draws, mean: Tensor, std: Tensor) -> Tensor:
@@ -100,9 +91,7 @@ def augment(images: Tensor, plan: Augmentation, draws: Draws, mean: Tensor, std:
         else:
             margin = (plan.canvas - plan.image_size) // 2
             pixels = F.pad(pixels, (margin, margin, margin, margin))
-    if plan.min_area is not None:
-        pixels = _enlarged_part(pixels, plan, plan.min_area, draws)
-    elif plan.canvas > plan.image_size or plan.flip:
+    if plan.canvas > plan.image_size or plan.flip:
         pixels = _window(pixels, plan, draws)
     pixels = normalise_(pixels, mean, std)
     return _cut_out_(pixels, plan, draws) if plan.cutout else pixels
@@ -129,22 +118,6 @@ def _window(pixels: Tensor, plan: Augmentation, draws: Draws) -> Tensor:
     # Selecting whole pixels from (batch × height × width, channels) is about half the time of indexing with three tensors.
     chosen = pixels.permute(0, 2, 3, 1).reshape(-1, channels).index_select(0, flat)
     return chosen.view(batch, plan.image_size, plan.image_size, channels).permute(0, 3, 1, 2)
-
-
-def _enlarged_part(pixels: Tensor, plan: Augmentation, min_area: float, draws: Draws) -> Tensor:
-    """Every example's own part of the image, bilinearly resized to the whole, mirrored where it is to be."""
-    area, aspect, row, column = draws.part.unbind(1)
-    area = min_area + (1 - min_area) * area
-    aspect = (ASPECT ** (2 * aspect - 1)).sqrt()
-    height, width = ((area.sqrt() * ratio).clamp(max=1.0) for ratio in (1 / aspect, aspect))
-    # From where -1 and 1 are the borders of the result, to where they are those of the image.
-    across = torch.where(draws.mirrored, -width, width) if plan.flip else width
-    nothing = torch.zeros_like(area)
-    rows = torch.stack([nothing, height, (2 * row - 1) * (1 - height)], dim=1)
-    columns = torch.stack([across, nothing, (2 * column - 1) * (1 - width)], dim=1)
-    grid = F.affine_grid(torch.stack([columns, rows], dim=1), list(pixels.shape), align_corners=False)
-    enlarged = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return enlarged.contiguous(memory_format=torch.channels_last)
 
 
 def _cut_out_(pixels: Tensor, plan: Augmentation, draws: Draws) -> Tensor:

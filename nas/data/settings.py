@@ -38,12 +38,12 @@ def data_words(settings: DataSettings) -> str:
 class AugmentationSettings(Settings):
     """What is done to the training images."""
 
-    crop: Literal["none", "shift", "upsample", "zoom", "inception"] = Field(
+    crop: Literal["none", "shift", "upsample", "inception"] = Field(
         "shift",
         description="shift: zero-pad by 1/8, random window; upsample: enlarge by 5/4, random window; "
-        "inception: random area and aspect ratio, cut out of the file's image and resized; zoom: the same, of images in memory; none",
+        "inception: random area and aspect ratio, resized; none",
     )
-    min_area: Float = Field(0.08, gt=0, le=1, description="of inception and zoom: smallest share of the image's area")
+    min_area: Float = Field(0.08, gt=0, le=1, description="of inception: smallest share of the image's area")
     flip: bool = Field(True, description="mirror half of the images (never where the data set forbids it, as with digits)")
     cutout: int = Field(0, ge=0, description="side of the square erased from each image; 0 is off")
     color_jitter: Float = Field(0.0, ge=0, le=1, description="brightness, contrast, saturation, in random order")

@@ -30,7 +30,7 @@ def train_transform(settings: AugmentationSettings, data: PreparedData) -> Any: 
         return partial(middle, side=pixels, interpolation=settings.interpolation)
 
     match settings.crop:
-        case "inception" | "zoom":
+        case "inception":
             steps.append(v2.RandomResizedCrop(side, scale=(settings.min_area, 1.0), ratio=(3 / 4, 4 / 3), interpolation=interpolation))
         case "shift":
             steps += [middle_of(side), v2.RandomCrop(side, padding=max(1, round(side / 8)))]

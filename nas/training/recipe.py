@@ -99,7 +99,7 @@ class TrainingSettings(Settings):
     def _check_resolution(self) -> Self:
         if self.resolution.start < 1 and not self.augmentation.batched:
             raise ValueError(
-                "resolution.start below 1 needs an augmentation of whole batches (crop none, shift, upsample or zoom, and nothing else)"
+                "resolution.start below 1 needs an augmentation of whole batches (crop none, shift or upsample, and nothing else)"
             )
         return self
 

@@ -77,14 +77,18 @@ class Position:
 
     @property
     def best(self) -> float:
-        """The best validation accuracy so far; −1 before the first epoch's end."""
+        """The validation accuracy of the best epoch so far; −1 before the first one's end."""
         return self.history[self.best_epoch - 1].validation_top1 if self.best_epoch else -1.0
 
-    def add(self, record: EpochRecord) -> None:
-        """An epoch has ended. Few validation images leave many epochs at one accuracy: the smaller loss tells them apart."""
-        best = self.history[self.best_epoch - 1] if self.best_epoch else None
+    def add(self, record: EpochRecord, images: int) -> None:
+        """An epoch has ended, and was scored on so many images.
+
+        It is the best so far where it lies within a standard error of the most accurate one (Breiman et al. 1984, section 3.4.3): the
+        most accurate of many epochs is a lucky one where images are few, and later ones have learned more.
+        """
         self.history.append(record)
-        if best is None or (record.validation_top1, -record.validation_loss) > (best.validation_top1, -best.validation_loss):
+        most = max(past.validation_top1 for past in self.history)
+        if record.validation_top1 >= most - math.sqrt(most * (1 - most) / images):
             self.best_epoch = record.epoch
         self.epoch += 1
         self.step, self.loss_sum = 0, 0.0
@@ -424,7 +428,7 @@ class Trainer:
             cpu_seconds=position.cpu_seconds,
             images_per_second=self.steps_an_epoch * self.share.batch_size / max(1e-9, trained),
         )
-        position.add(record)
+        position.add(record, scores.images)
         return record
 
     def score(self, part: Part, on_batch: Callable[[], None] = lambda: None) -> Scores:

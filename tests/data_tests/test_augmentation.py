@@ -56,32 +56,6 @@ def test_batched_augmentation_equals_that_of_single_images(name, cutout, size, c
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_zooming_enlarges_a_part_of_the_image(mirrored):
-    made = plan(crop="zoom", min_area=0.25)
-    draws = draw(made, BATCH, torch.Generator().manual_seed(1))
-    draws.part[:] = torch.tensor([0.0, 0.5, 3 / 8, 5 / 8])  # a quarter of the area, square: 8×8 pixels at row 3, column 5
-    draws.mirrored[:] = mirrored
-    result = augment(images(), made, draws, MEAN, STD)
-    part = normalise(images(), MEAN, STD)[:, :, 3:11, 5:13]
-    expected = F.interpolate(part.flip(3) if mirrored else part, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-    # at its border the part of an image meets the image's own pixels, a part alone nothing
-    torch.testing.assert_close(result[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=1e-4, atol=1e-4)
-    assert result.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_zooming_takes_the_whole_image_or_the_least_area_and_never_leaves_it():
-    ramp = torch.arange(64, dtype=torch.uint8).repeat(512, 64, 1)[..., None].repeat(1, 1, 1, 3)
-    made = plan(64, crop="zoom", min_area=0.3, flip=False)
-    draws = draw(made, 512, torch.Generator().manual_seed(0))
-    seen = augment(ramp, made, draws, torch.zeros(3), torch.full((3,), 1 / 255))[:, 0, 0]
-    widths = (seen[:, -1] - seen[:, 0]) / 63
-    assert seen.min() >= 0 and seen.max() <= 63 + 1e-3 and 0.45 < widths.min() < 0.6 and widths.max() > 0.98
-    draws.part[:, :2] = torch.tensor([1.0, 0.5])
-    whole = augment(ramp, made, draws, torch.zeros(3), torch.full((3,), 1 / 255))
-    torch.testing.assert_close(whole, ramp.permute(0, 3, 1, 2).float(), rtol=0, atol=1e-2)
-
-
 def test_upsampling_crops_40_to_32_and_shift_pads_by_4():
     assert plan(32, crop="upsample").canvas == 40 and plan(32, crop="shift").canvas == 40
     assert plan(8, crop="shift").canvas == 10 and plan(32, crop="none").canvas == 32

@@ -100,7 +100,7 @@ class TrainProgress:
 
     def on_epoch(self, record: EpochRecord, is_best: bool) -> None:
         """An epoch ended."""
-        self._best = max(self._best, record.validation_top1)
+        self._best = record.validation_top1 if is_best else self._best
         self._say(
             f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
             f"{' (best)' if is_best else ''}{top5_words(record.validation_top5)} · {duration(record.seconds)}, "
