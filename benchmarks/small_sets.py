@@ -99,7 +99,8 @@ def make(folder: Path, cifar10: str | None, cifar100: str | None) -> None:
 def evaluator_for(folder: Path, values: dict[str, object]) -> tuple[TrainingEvaluator, int, float]:
     """The evaluator, its validation images, and the accuracy of who always names the commonest class."""
     settings = {key: value for key, value in values.items() if "." in key}
-    common = {"data.name": "folder", "data.root": str(folder), "fidelity.cells": 1, "training.learning_rate": 0.1}
+    common: dict[str, object] = {"data.name": "folder", "data.root": str(folder), "fidelity.cells": 1, "training.learning_rate": 0.1}
+    common["training.crop_mode"] = "squash"
     config = configure(common | settings)
     data = prepare_dataset(load_dataset(config.data), config.data, config.preparation())
     epochs = max(1, round(int(str(values["steps"])) * config.training.batch_size / len(data.train)))

@@ -2,11 +2,9 @@
 
 import contextlib
 import io
-import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +16,7 @@ from support.commands import nas
 from support.documents import Block, blocks
 from support.image_trees import make_tree
 from support.paths import ROOT
+from support.processes import launch_python
 
 from nas.cli.main import app
 from nas.runs.config import SearchConfig
@@ -98,10 +97,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_python(block: Block, folder: Path) -> None:
     """In a process of its own, as some start Ray; its home is the folder, so that nothing is written into the user's."""
-    environment = {**os.environ, "HOME": str(folder), "RAY_AIR_NEW_OUTPUT": "0"}
-    command = [sys.executable, "-c", block.scaled().text]
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, f"{block.document}:{block.line}: {ended.stderr}"
+    started = launch_python(block.scaled().text, folder, HOME=str(folder), RAY_AIR_NEW_OUTPUT="0")
+    output, _ = started.communicate(timeout=300)
+    assert started.returncode == 0, f"{block.document}:{block.line}: {output}"
 
 
 def run_commands(block: Block, folder: Path, patch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def check_data(
 
     if sheet is not None and Path(sheet).suffix.lower() != ".png":
         raise ConfigError(f"the sheet must be a file that ends in .png, but got {Path(sheet).name!r}")
-    wanted = {key.removeprefix("data."): value for key, value in data_settings(data, data_dir).items()}
+    wanted = {key.removeprefix("data."): value for key, value in data_settings(data, data_dir, "PATH").items()}
     found = survey(DataSettings(**wanted), progress)
     if str(data) in SPECS and (altered := unofficial_files(SPECS[str(data)], str(data_dir) if data_dir else None)):
         raise DataError(f"{', '.join(map(str, altered))}: not the official file (its checksum differs); remove it to fetch it anew")

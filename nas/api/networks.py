@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, TypeGuard
 
 from nas.api.run import Run
@@ -12,12 +13,15 @@ from nas.api.training import Training
 from nas.api.wishes import Place
 from nas.errors import ConfigError
 from nas.networks.architecture import Architecture, choose_architecture
-from nas.runs.genotypes import resolve_genotype
+from nas.runs import folder as run_folder
+from nas.runs.genotypes import is_genotype, resolve_genotype
+from nas.training.folder import newest_training
 from search_spaces.genotype import Genotype
 
 if TYPE_CHECKING:
     from nas.networks.detection import DetectorCost
     from nas.networks.latency import Latency
+    from nas.runs.folder import RunFolder
 
 Source = Place | Genotype | Run
 """A genotype, or what has one: a run, its folder or name, ``last``, a reference genotype's name, a genotype file."""
@@ -250,7 +254,7 @@ def export(
     cells: int | None = None,
     filters: int | None = None,
     classes: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     image_size: int | None = None,
 ) -> Exported:
     """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts.
@@ -261,7 +265,8 @@ def export(
         nas.export("trained/mine", "onnx", "mine.onnx").files
 
     Args:
-        source: a genotype or what has one; or a training, its folder, or its weights file.
+        source: a genotype or what has one; or a training, its folder, or its weights file. Of a run, a format that carries weights
+            takes its newest training in trained/ (of that trial, where a rank is named), unless a size is asked for.
         format: one of ``nas.available("formats")``.
         output: file to write; None gives the text, where the format is text.
         weights: trained weights, or the folder of a training; None: untrained.
@@ -269,9 +274,9 @@ def export(
         skeleton: macro network; None: the one the genotype is known in.
         cells: N, cells a stage.
         filters: F, filters of the first stage's cells.
-        classes: None: as published.
-        channels: of an image.
-        image_size: side in pixels; None: as published.
+        classes: None: those of the run's data set, else as published.
+        channels: of an image; None: those of the run's data set, else 3.
+        image_size: side in pixels; None: that of the run's images, else as published.
 
     Raises:
         UserError: a name or a value breaks a rule, a package is missing, or the network does not fit the format.
@@ -283,24 +288,60 @@ def export(
     if output is None and not chosen.text:
         raise ConfigError(f"--format {format} writes a file; name it with --output, such as {chosen.example}")
     place = source.path if isinstance(source, Training) else source
-    genotype, file = None, None if weights is None else Path(weights)
+    sizes: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
+    sizes |= {"channels": channels, "image_size": image_size}
+    genotype, file, how = None, None if weights is None else Path(weights), _UNTRAINED
     if weights is None and _is_path(place) and is_trained(Path(place)):
         file = Path(place)  # weights that say which network they belong to need no other name
     else:
         genotype = genotype_of(place, rank)
-    sizes: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
-    handover = gather(genotype, file, {**sizes, "channels": channels, "image_size": image_size})
+    if file is None and genotype is not None and chosen.takes == "network" and (run := _run_of(place)) is not None:
+        given = any(value is not None for value in sizes.values())
+        file = None if given else _trained_of(genotype, rank)
+        how = f"weights of {file}, the newest training of this run" if file else f"{_UNTRAINED_RUN} `nas train {quote(str(run.path))}`"
+        genotype, sizes = (None, sizes) if file else (genotype, _of_the_runs_images(run, sizes))
+    handover = gather(genotype, file, {**sizes, "channels": sizes["channels"] or 3})
     if output is None:
         return Exported(format, text=export_text(handover, chosen))
     files, found = export_files(handover, chosen, Path(output))
-    untrained = "" if handover.weights else ", untrained (random weights: name a training, such as trained/NAME, to hand over trained ones)"
-    network = f"{handover.architecture.name}{untrained}" if chosen.takes == "network" else ""
+    said = how if handover.weights is None or how.startswith("weights") else ""
+    network = ", ".join(filter(None, (handover.architecture.name, said))) if chosen.takes == "network" else ""
     if "weights" in handover.facts:
         network += f"\nfrom weights of {handover.facts['weights']}, converted"
     return Exported(format, tuple(files), found, network)
 
 
-def _is_path(source: "Source") -> "TypeGuard[Place]":
+_UNTRAINED = "untrained (random weights: name a training, such as trained/NAME, to hand over trained ones)"
+_UNTRAINED_RUN = "untrained (random weights): what a run found is trained by"
+
+
+def _run_of(source: "Source | Training") -> "RunFolder | None":
+    """The folder of the run that is meant; None where a genotype is."""
+    if isinstance(source, Run):
+        return run_folder.find(str(source.path))
+    return None if not _is_path(source) or is_genotype(str(source)) else run_folder.find(str(source))
+
+
+def _trained_of(genotype: Genotype, rank: int) -> Path | None:
+    """The folder of the newest training of the run that found the genotype; from rank 2 on, of that very trial."""
+    origin = genotype.provenance
+    found = None if origin is None else newest_training(origin.run, None if rank == 1 else origin.trial)
+    return None if found is None else found.path
+
+
+def _of_the_runs_images(run: "RunFolder", sizes: "dict[str, int | str | None]") -> "dict[str, int | str | None]":
+    """The sizes given, the others as the run's images have them. Raises UserError where those are not there to be looked at."""
+    from nas.training.fitting import amount_of
+
+    wanted = ("classes", "channels", "image_size")
+    if all(sizes[name] is not None for name in wanted):
+        return sizes
+    amount = amount_of(run.config().data)
+    own = {"classes": amount.classes, "channels": amount.channels, "image_size": amount.side}
+    return sizes | {name: own[name] for name in wanted if sizes[name] is None}
+
+
+def _is_path(source: object) -> "TypeGuard[Place]":
     from search_spaces.notations import is_notation
 
     return isinstance(source, str | PathLike) and not is_notation(str(source))

@@ -206,10 +206,11 @@ def carry_out(
 
 def divergence(result: "TrainResult") -> str:
     """What to say, and to do, where a training diverged."""
-    return (
-        f"the training diverged: {result.detail}. The checkpoint and the best weights of before are kept in {result.folder.path}; "
-        "try a smaller learning rate (optimizer.learning_rate) in another folder"
-    )
+    place = result.folder
+    there = {"the checkpoint": place.checkpoint_file, "the best weights": place.best_file}
+    kept = " and ".join(name for name, file in there.items() if file.is_file())
+    found = f"{kept} of before are kept in {place.path}" if kept else f"it was in its first epoch, so there are no weights in {place.path}"
+    return f"the training diverged: {result.detail}; {found}. Try a smaller learning rate (optimizer.learning_rate) in another folder"
 
 
 def _training(result: "TrainResult") -> Training:

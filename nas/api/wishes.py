@@ -65,11 +65,11 @@ def absolute(folder: Place | None) -> str | None:
     return str(Path(folder).expanduser().resolve()) if folder else None
 
 
-def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
+def data_settings(data: Place | None, data_dir: Place | None, said: str = "--data") -> dict[str, Any]:
     """``data``, a name, a folder of images or a file of them, and ``data_dir`` as dotted settings; None where nothing was said.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: it is none of them; ``said`` is how the person names what is wrong.
     """
     from nas.data.layouts import FILES, is_data_file
     from nas.data.names import printable
@@ -83,7 +83,7 @@ def data_settings(data: Place | None, data_dir: Place | None) -> dict[str, Any]:
     if place.is_dir() or is_data_file(place):
         return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
     raise ConfigError(
-        f"--data must be one of {', '.join(named)}, or an existing folder of images, or a file of them ({', '.join(FILES)}), "
+        f"{said} must be one of {', '.join(named)}, or an existing folder of images, or a file of them ({', '.join(FILES)}), "
         f"but got {printable(data)!r}"
     )
 
@@ -152,6 +152,13 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
     return genotype, config, Path(output) if output is not None else default_folder(genotype, config), choices
 
 
+_LONGER = (
+    ". Its learning rate falls over the epochs that it began with, so more cannot follow: for longer, train the same cell "
+    "in another folder with --epochs, from the beginning or from these weights (--weights FOLDER/best.safetensors)"
+)
+"""What to say to whoever wants a training to go on for longer."""
+
+
 def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
     from nas.training.folder import TrainFolder
 
@@ -163,7 +170,7 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
         flags = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in fixed)
         raise ConfigError(
             "--resume goes on with the training's own settings: only --device, --threads, --loader-workers and where its images are now "
-            f"(--data, --data-dir) may be given with it, but got {flags}"
+            f"(--data, --data-dir) may be given with it, but got {flags}{_LONGER if 'epochs' in fixed else ''}"
         )
     place = TrainFolder(Path(given["resume"]))
     config = place.config().model_copy(update=changed)

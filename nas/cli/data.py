@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import console, say
+from nas.cli.options import console, say, say_next
 
 
 def data(
-    name: Annotated[str, typer.Argument(help="A data set (`nas list datasets`), a folder of images, or a file of them.")] = "cifar10",
+    name: Annotated[
+        str, typer.Argument(metavar="PATH", help="A data set (`nas list datasets`), a folder of images, or a file of them.")
+    ] = "cifar10",
     data_dir: Annotated[Path | None, typer.Option(help="Folder to keep the data in; default $NAS_DATA or ~/.cache/nas/data.")] = None,
     sheet: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw some images of every class as a network sees them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
@@ -27,3 +29,7 @@ def data(
     print_survey(console, found)
     if sheet is not None:
         say(f"wrote {sheet}")
+    say_next(
+        ("search for a network for these images", ["nas", "search", "--data", name]),
+        ("train a published cell on them", ["nas", "train", "nasnet-a", "--data", name]),
+    )

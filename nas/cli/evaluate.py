@@ -20,7 +20,9 @@ from nas.cli.options import (
     TableFileOption,
     ThreadsOption,
     WhichOption,
+    errors,
     say,
+    say_next,
 )
 
 
@@ -69,3 +71,9 @@ def evaluate(
         report(form, found, target)
     if confusion is not None and form == "table" and output is None:
         say(f"wrote {confusion}")
+    if form == "table":
+        say_next(
+            ("what it sees in new images", ["nas", "predict", source, "IMAGES"]),
+            ("a file that needs nothing of this package", ["nas", "export", source, "--format", "onnx", "-o", "net.onnx"]),
+            where=errors,
+        )

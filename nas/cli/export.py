@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import CellsOption, ChannelsOption, ClassesOption, FiltersOption, RankOption, SizeOption, SkeletonOption, say
+from nas.cli.options import CellsOption, ClassesOption, FiltersOption, RankOption, SizeOption, SkeletonOption, say, say_next
 
 FORMATS_HELP = "yaml, json, dot, svg; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm, python or hf."
 
@@ -26,12 +26,13 @@ def export(
     cells: CellsOption = None,
     filters: FiltersOption = None,
     classes: ClassesOption = None,
-    channels: ChannelsOption = 3,
+    channels: Annotated[int | None, typer.Option(help="Of an image; default those of the run's data set, else 3.")] = None,
     image_size: SizeOption = None,
 ) -> None:
     """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts."""
     given = dict(locals())
     import nas
+    from nas.exports.formats import format_named
 
     done = nas.export(format=given.pop("format_"), **given)
     if output is None:
@@ -39,3 +40,7 @@ def export(
         return
     for line in done.lines():
         say(line)
+    if format_named(format_).takes == "network":
+        say_next(("how it is loaded, what it was trained on and how good it is", ["cat", done.files[-1]]))
+    elif format_ in ("yaml", "json"):
+        say_next(("the cell trained to convergence", ["nas", "train", done.files[0]]))

@@ -1,6 +1,11 @@
 """What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -86,6 +91,33 @@ def escape(text: str) -> str:
     from rich.markup import escape as escape_markup
 
     return escape_markup(text)
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines such as ``data:   …``: on a terminal broken between words, and below their first word; elsewhere whole."""
+    for line in lines:
+        if not console.is_terminal:
+            say(line)
+            continue
+        start = re.match(r"\w[\w ]*: +", line)
+        rest = " " * (start.end() if start else 2)
+        wrapped = wrap(line.strip("\n"), console.width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+        say("\n" * line.startswith("\n") + "\n".join(wrapped))
+
+
+def say_next(*commands: tuple[str, Sequence[object]], where: Console = console) -> None:
+    """Print what a person may type next: what each command is for as a comment, and below it the command, quoted for a shell."""
+    where.print("\nnext:")
+    for purpose, words in commands:
+        where.print(f"  # {purpose}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        where.print(f"  {shlex.join(map(str, words))}", style="bold", highlight=False, markup=False, soft_wrap=True)
+
+
+def say_next_of_dry_run() -> None:
+    """Print the command that was typed, without ``--dry-run``; nothing where no command was typed."""
+    words = [word for word in sys.argv[1:] if word != "--dry-run"]
+    if len(words) + 1 < len(sys.argv):
+        say_next(("the same for real", ["nas", *words]))
 
 
 def say(text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DeviceOption, FormatOption, JsonOption, NetworkArgument, TableFileOption, WhichOption, errors
+from nas.cli.options import DeviceOption, FormatOption, JsonOption, NetworkArgument, TableFileOption, WhichOption, errors, say_next
 
 UNREADABLE = 3
 """Exit code where some images cannot be read and the others are predicted."""
@@ -43,6 +43,8 @@ def predict(
         read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
     if output is not None:
         errors.print(f"{read:,} images → {output}", highlight=False, markup=False)
+    if form == "table" and output is None and read:
+        say_next(("the same for programs", ["nas", "predict", network, *images, "-o", "found.csv"]), where=errors)
     if unread:
         errors.print(f"{unread:,} of {read + unread:,} images cannot be read", highlight=False)
         raise typer.Exit(UNREADABLE if read else 2)

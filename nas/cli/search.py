@@ -6,7 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from nas.cli.options import AddressOption, DataDirOption, DataOption, SeedOption, SyncOption, WorkersOption, console, escape, say
+from nas.cli.options import (
+    AddressOption,
+    DataDirOption,
+    DataOption,
+    SeedOption,
+    SyncOption,
+    WorkersOption,
+    console,
+    say_lines,
+    say_next,
+    say_next_of_dry_run,
+)
 from nas.errors import ConfigError, LossesError
 
 
@@ -52,9 +63,9 @@ def search(
     hardware = detect()
     expected = expect(config, hardware, measure=not dry_run)
     config = config if expected is None else expected.config
-    for line in describe_plan(config, hardware, choices, expected):
-        say(line)
+    say_lines(describe_plan(config, hardware, choices, expected))
     if dry_run:
+        say_next_of_dry_run()
         return
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
@@ -119,9 +130,7 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
         console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell")
-    console.print("\nnext:")
-    for command, purpose in report.next_commands(result.folder.path, result.state):
-        console.print(f"  [bold]{escape(command)}[/]   {purpose}", highlight=False, soft_wrap=True)
+    say_next(*report.next_commands(result.folder.path, result.state))
     engine.check_failing(result)
     settings = result.config.finalists
     if settings is not None and result.ending.value == "finished":

@@ -156,7 +156,7 @@ class _Fit:
     """From a Pillow image to (side, side, channels), uint8: what scoring sees of it."""
 
     def __init__(self, data: PreparedData) -> None:
-        self._how = {"side": data.image_size, "fraction": data.crop_fraction, "interpolation": data.interpolation}
+        self._how = {"side": data.image_size, "fraction": data.crop_fraction, "interpolation": data.interpolation, "mode": data.crop_mode}
 
     def __call__(self, image: Image.Image) -> Tensor:
         return torch.from_numpy(as_array(middle(image, **self._how)).copy())  # type: ignore[arg-type]

@@ -206,15 +206,16 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     return coloured.convert("L") if channels == 1 else coloured
 
 
-def middle(image: Image.Image, side: int, fraction: float = 1.0, interpolation: str = "bicubic") -> Image.Image:
+def middle(image: Image.Image, side: int, fraction: float = 1.0, interpolation: str = "bicubic", mode: str = "center") -> Image.Image:
     """The shorter side scaled to ``side / fraction`` pixels, then the middle ``side`` × ``side`` cut out.
 
-    The arithmetic is torchvision's (``Resize`` and ``CenterCrop``) and timm's (rounding down), so that their transforms give the
-    same pixels.
+    In the mode ``squash`` both sides are scaled to that: nothing is cut off where ``fraction`` is 1, and squares become oblongs. The
+    arithmetic is torchvision's (``Resize`` and ``CenterCrop``) and timm's (rounding down), so that their transforms give the same pixels.
     """
-    image = cut_to_ratio(image)
+    image = image if mode == "squash" else cut_to_ratio(image)
     short, (width, height) = math.floor(side / fraction), image.size
     scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    scaled = (short, short) if mode == "squash" else scaled
     resized = image if scaled == image.size else image.resize(scaled, RESAMPLING[interpolation])
     left, top = (round((length - side) / 2.0) for length in resized.size)
     return resized.crop((left, top, left + side, top + side))
@@ -232,9 +233,11 @@ def as_array(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def fit(image: Image.Image, channels: int, side: int, fraction: float = 1.0, interpolation: str = "bicubic") -> npt.NDArray[np.uint8]:
+def fit(
+    image: Image.Image, channels: int, side: int, fraction: float = 1.0, interpolation: str = "bicubic", mode: str = "center"
+) -> npt.NDArray[np.uint8]:
     """(side, side, channels): what a network sees of an image when it is scored. Raises ImageError."""
-    return as_array(middle(to_channels(image, channels), side, fraction, interpolation))
+    return as_array(middle(to_channels(image, channels), side, fraction, interpolation, mode))
 
 
 def resize_all(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Images, Part, balan
 from nas.data.mirrors import judge_mirrors
 from nas.data.pixels import READING_ERRORS, channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
-from nas.data.settings import DataSettings, Normalisation, Preparation
+from nas.data.settings import CropMode, DataSettings, Normalisation, Preparation
 from nas.data.split import split
 from nas.errors import DataError
 
@@ -32,7 +32,7 @@ class PreparedData:
     """What a network is trained, chosen and finally tested on. ``test`` is None for a search: nothing it sees may come from it.
 
     ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]; ``mirrors`` says whether a mirror image keeps its class;
-    ``crop_fraction`` and ``interpolation`` say how scoring prepares images from files, and how arrays were resized;
+    ``crop_fraction``, ``crop_mode`` and ``interpolation`` say how scoring prepares images from files, and how arrays were resized;
     ``notes`` tell what was skipped, converted or split.
     """
 
@@ -47,6 +47,7 @@ class PreparedData:
     std: tuple[float, ...]
     mirrors: bool = True
     crop_fraction: float = 1.0
+    crop_mode: CropMode = "center"
     interpolation: str = "bicubic"
     notes: tuple[str, ...] = ()
 
@@ -116,6 +117,7 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
         std=std,
         mirrors=mirrors,
         crop_fraction=wanted.crop_fraction,
+        crop_mode=wanted.crop_mode,
         interpolation=interpolation,
         notes=(*understood, *dataset.notes, *parts.notes, *why),
     )
@@ -148,6 +150,7 @@ def prepare_part(
         std=statistics[1],
         mirrors=dataset.mirrors is not False,
         crop_fraction=wanted.crop_fraction,
+        crop_mode=wanted.crop_mode,
         interpolation=wanted.interpolation,
         notes=dataset.notes,
     )
@@ -196,7 +199,7 @@ def _hold(part: Part, channels: int, side: int, wanted: Preparation) -> ArrayPar
     if isinstance(part, ArrayPart):
         images = resize_all(part.images, side)
     else:
-        how = (side, channels, wanted.crop_fraction, wanted.interpolation)
+        how = (side, channels, wanted.crop_fraction, wanted.interpolation, wanted.crop_mode)
         images = kept.pixels(part.digests, how, (len(part), side, side, channels), lambda: _decode(part, channels, side, wanted))
     labels = part.labels
     for array in (images, labels):
@@ -210,7 +213,7 @@ def _decode(part: ImageFiles, channels: int, side: int, wanted: Preparation) -> 
 
     def decode(index: int) -> None:
         try:
-            images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation)
+            images[index] = fit(part.open(index), channels, side, wanted.crop_fraction, wanted.interpolation, wanted.crop_mode)
         except READING_ERRORS as problem:
             raise DataError(f"{part.root / part.names[index]}: has become unreadable since it was checked: {problem}") from None
 

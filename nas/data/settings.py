@@ -10,6 +10,8 @@ from nas.settings.base import Float, Settings
 
 Normalisation = Literal["measured", "imagenet", "half"]
 """Where mean and deviation come from: the training images, ImageNet, or 0.5 and 0.5."""
+CropMode = Literal["center", "squash"]
+"""Of an image that is no square: its middle, or the whole of it, squashed; timm's words."""
 LARGE_SIDE = 224
 """Side in pixels at which large images are trained on where nobody says."""
 
@@ -70,7 +72,8 @@ class Preparation:
     """How images are brought to a network.
 
     ``image_size`` is the side in pixels; None takes the images' own where they are small, else ``large_side``.
-    ``crop_fraction`` is the share of the shorter side that scoring sees, of images from files. ``whole_batches`` says that the
+    ``crop_fraction`` is the share of the shorter side that scoring sees, of images from files, and ``crop_mode`` what becomes of
+    those that are no squares. ``whole_batches`` says that the
     augmentation works on batches in memory; else files are read anew every epoch. ``mirrored`` says that it mirrors images: else
     nobody looks whether they keep their class. ``test`` is False where the test part must not
     be read: in a search.
@@ -80,6 +83,7 @@ class Preparation:
     large_side: int = LARGE_SIDE
     normalisation: Normalisation = "measured"
     crop_fraction: float = 1.0
+    crop_mode: CropMode = "center"
     interpolation: str = "bicubic"
     train_examples: int | None = None
     validation_examples: int | None = None

@@ -27,7 +27,7 @@ def train_transform(settings: AugmentationSettings, data: PreparedData) -> Any: 
     steps: list[Any] = []
 
     def middle_of(pixels: int) -> Any:  # noqa: ANN401 - a function from image to image
-        return partial(middle, side=pixels, interpolation=settings.interpolation)
+        return partial(middle, side=pixels, interpolation=settings.interpolation, mode=data.crop_mode)
 
     match settings.crop:
         case "inception":

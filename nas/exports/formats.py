@@ -60,7 +60,7 @@ def format_named(name: str) -> Format:
 def export_files(handover: Handover, format_: Format, output: str | Path) -> tuple[list[Path], str]:
     """Write a handover in a format; nothing appears under its name before it was read back and compared.
 
-    A network comes with a model card; see ``nas.networks.card.write_card`` for its name.
+    A network comes with a model card: FILE.README.md beside a file, README.md in a folder.
 
     Returns:
         The files written, the one asked for first and the card last, and what reading back found.
@@ -84,7 +84,7 @@ def export_files(handover: Handover, format_: Format, output: str | Path) -> tup
             names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: (name != output.name, name))
             if format_.takes == "network":
                 how = Loading(output.name, format_.library, format_.load(handover, output))
-                names.append(write_card(made, handover, how, beside=target).name)
+                names.append(write_card(scratch, handover, how).name)
             _move(made, names, target)
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
@@ -166,7 +166,7 @@ def _safetensors(handover: Handover, path: Path) -> str:
     from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits
 
     if handover.weights is None:
-        raise ConfigError("--format safetensors hands weights over; name them with --weights")
+        raise _untrained("safetensors")
     write_weights_beside(handover, path)
     images = example_images(handover)
     again = gather(None, path, {})
@@ -181,7 +181,7 @@ def _named_weights(library: str, handover: Handover, path: Path) -> str:
     from nas.networks.weights.layouts import in_layout
 
     if handover.weights is None:
-        raise ConfigError(f"--format {library}-weights hands weights over; name them with --weights")
+        raise _untrained(f"{library}-weights")
     network, images = handover.network(), example_images(handover)
     state = in_layout(network, handover.architecture.skeleton, library)
     write_weights(path, state, to_metadata(handover))
@@ -191,6 +191,11 @@ def _named_weights(library: str, handover: Handover, path: Path) -> str:
     if theirs is None:
         return f"{sentence}; {name}"
     return compare(expected, logits(theirs, images), SAME_LIBRARY, path.name) + f", and the same by {name}"
+
+
+def _untrained(name: str) -> ConfigError:
+    rule = "nothing trained was named: name a training (`nas train` makes one) or give --weights"
+    return ConfigError(f"--format {name} hands weights over, and {rule}")
 
 
 def write_weights_beside(handover: Handover, path: Path) -> Path:
@@ -307,7 +312,7 @@ def _hf(handover: Handover, folder: Path) -> str:
     from nas.exports.verify import SAME_LIBRARY, compare, example_images, logits, run_elsewhere
 
     if handover.weights is None:
-        raise ConfigError("--format hf hands weights over; name them with --weights")
+        raise _untrained("hf")
     module, images = write_hub_folder(handover, folder), example_images(handover)
     expected, found = logits(handover.network(), images), run_elsewhere("hub_folder", [folder, module or ""], images, folder.name)
     sentences = [compare(expected, produced, SAME_LIBRARY, f"{folder.name}, {way}") for way, produced in sorted(found.items())]

@@ -1,10 +1,14 @@
 """How each export is loaded where it is used, in a few lines of Python for its model card. No torch at import."""
 
 import keyword
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from nas.exports.handover import Handover
+
+_MODES = {1: "L", 3: "RGB"}
+"""Pillow's modes of images with so many channels."""
 
 Loader = Callable[[Handover, Path], str]
 """From what was handed over and the file or folder it is in to lines of Python, run where that file or folder lies."""
@@ -23,13 +27,35 @@ def torch_program(handover: Handover, path: Path) -> str:
 def onnx_model(handover: Handover, path: Path) -> str:
     """Of an ONNX file."""
     chosen = handover.architecture
+    side, mode = chosen.image_size, _MODES.get(chosen.channels)
+    if mode is None:
+        zeros = f"np.zeros((1, {chosen.channels}, {side}, {side}), np.float32)"
+        use = f'session = onnxruntime.InferenceSession({path.name!r})\n(logits,) = session.run(["logits"], {{"images": {zeros}}})'
+        return f"import numpy as np\nimport onnxruntime\n\n{use}"
+    mean, std = ([round(value, 7) for value in values] for values in (handover.mean, handover.std))
+    kept = "(short, int(short * height / width)) if width <= height else (int(short * width / height), short)"
+    size = "(short, short)" if handover.crop_mode == "squash" else kept
     return f"""
+import json
+
 import numpy as np
 import onnxruntime
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession({path.name!r})
-images = np.zeros((1, {chosen.channels}, {chosen.image_size}, {chosen.image_size}), np.float32)
+names = json.loads(session.get_modelmeta().custom_metadata_map["network"])["class_names"]
+
+image = ImageOps.exif_transpose(Image.open("image.jpg")).convert({mode!r})
+short, (width, height) = {math.floor(side / handover.crop_fraction)}, image.size
+size = {size}
+image = image.resize(size, Image.Resampling.{handover.interpolation.upper()})
+left, top = (round((length - {side}) / 2) for length in image.size)
+pixels = np.asarray(image.crop((left, top, left + {side}, top + {side})), np.float32).reshape({side}, {side}, {chosen.channels}) / 255
+images = ((pixels - np.float32({mean})) / np.float32({std})).transpose(2, 0, 1)[None]
+
 (logits,) = session.run(["logits"], {{"images": images}})
+best = int(logits.argmax())
+print(names[best] if names else best)
 """.strip()
 
 
@@ -85,14 +111,29 @@ def hub_folder(handover: Handover, path: Path) -> str:
     from nas.exports.hub_folder import own_module
 
     module = own_module(handover)
-    start = 'import timm\n\nfolder = "."  # the folder of this file; or huggingface_hub.snapshot_download("USER/NAME")\n'
-    if module is None:
-        return f'{start}network = timm.create_model(f"local-dir:{{folder}}", pretrained=True).eval()  # or "hf-hub:USER/NAME"'
-    return (
-        f"import sys\n\n{start}sys.path.insert(0, folder)\nimport {module}  # registers the network with timm: code, to be read first\n\n"
-        'network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()  # or "hf-hub:USER/NAME"\n'
-        f"network = {module}.Network.from_pretrained(folder)  # the same by huggingface_hub alone"
-    )
+    lines = ["import json", "import sys" if module else "", "", "import timm"]
+    lines += ["", 'folder = "."  # the folder of this file; or huggingface_hub.snapshot_download("USER/NAME")']
+    if module is not None:
+        lines += ["sys.path.insert(0, folder)", f"import {module}  # registers the network with timm: code, to be read first", ""]
+    lines.append('network = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()  # or "hf-hub:USER/NAME"')
+    if module is not None:
+        lines.append(f"network = {module}.Network.from_pretrained(folder)  # the same by huggingface_hub alone")
+    lines = [line for i, line in enumerate(lines) if line or i != 1]
+    mode = _MODES.get(handover.architecture.channels)
+    return "\n".join([*lines, *(_HUB_USE.format(mode=mode).splitlines() if mode else [])])
+
+
+_HUB_USE = """
+from PIL import Image
+from timm.data import create_transform
+
+with open(f"{{folder}}/config.json", encoding="utf-8") as file:
+    config = json.load(file)
+prepared = {{key: config["pretrained_cfg"][key] for key in ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")}}
+transform = create_transform(**prepared, is_training=False)
+logits = network(transform(Image.open("image.jpg").convert({mode!r}))[None])
+best = int(logits.argmax())
+print(config["label_names"][best] if "label_names" in config else best)"""
 
 
 def _zeros(handover: Handover) -> str:

@@ -133,6 +133,7 @@ def _constants(handover: Handover, code: NetworkCode) -> str:
         f"CHANNELS = {handover.architecture.channels}",
         normalisation(handover),
         f"CROP_FRACTION = {handover.crop_fraction:g}  # share of the shorter side that is looked at",
+        f'CROP_MODE = "{handover.crop_mode}"  # center: the middle of an image; squash: the whole of it, scaled to a square',
         f'INTERPOLATION = "{handover.interpolation.upper()}"',
         class_names(handover),
         *([f"NORM_EPS = {code.norm_eps:g}"] if code.norm_eps is not None else []),
@@ -191,7 +192,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def read_image(path: str) -> Tensor:
-    """The middle of an image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255, prepared as for training's tests."""
+    """An image file as pixels (1, channels, IMAGE_SIZE, IMAGE_SIZE) from 0 to 255, prepared as for training's tests."""
     import math
     from collections.abc import Iterator
     from contextlib import contextmanager, suppress
@@ -204,7 +205,7 @@ def read_image(path: str) -> Tensor:
 
 PIXELS
     image = to_channels(decode(Path(path).read_bytes()), CHANNELS)
-    image = middle(image, IMAGE_SIZE, CROP_FRACTION, INTERPOLATION.lower())
+    image = middle(image, IMAGE_SIZE, CROP_FRACTION, INTERPOLATION.lower(), CROP_MODE)
     return torch.from_numpy(np.array(image)).view(1, IMAGE_SIZE, IMAGE_SIZE, CHANNELS).permute(0, 3, 1, 2)
 
 

@@ -6,16 +6,17 @@ from nas.exports.code import network_code
 from nas.exports.handover import Handover
 from nas.exports.network_code import NetworkCode
 from nas.exports.standalone import class_names, header, indented, layer_sections, normalisation
+from nas.networks.description import readable_name
 
 LOADABLE_CHANNELS = (1, 3)
 """Channels for which timm may know the first convolution: for others it drops its weights when it loads them."""
 
 
 def model_name(handover: Handover) -> str:
-    """The name to give to ``timm.create_model``: the genotype's, in letters timm allows, but no name that timm has itself."""
+    """The name to give to ``timm.create_model``: its readable name in letters timm allows, but no name that timm has itself."""
     import timm
 
-    plain = re.sub(r"[^a-z0-9]+", "_", (handover.architecture.genotype.name or "found cell").lower()).strip("_")
+    plain = re.sub(r"[^a-z0-9]+", "_", readable_name(handover).lower()).strip("_")
     taken = timm.is_model(plain) and timm.model_entrypoint(plain).__module__.startswith("timm.")
     return plain if plain and not plain[0].isdigit() and not taken else f"nas_{plain}"
 
@@ -183,6 +184,7 @@ default_cfgs = generate_default_cfgs(
             input_size=({chosen.channels}, IMAGE_SIZE, IMAGE_SIZE),
             pool_size=None,
             crop_pct={handover.crop_fraction:g},
+            crop_mode="{handover.crop_mode}",
             interpolation="{handover.interpolation}",
             mean=MEAN,
             std=STD,

@@ -2,17 +2,19 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from nas.networks.architecture import Architecture
-from nas.networks.description import NetworkDescription
+from nas.networks.description import NetworkDescription, readable_name
 from nas.tools.files import write_atomically
 from nas.tools.intervals import wilson
+from nas.tools.words import TOP5_FROM
 from search_spaces.reference import load_reference, reference_names, reference_source
 
 if TYPE_CHECKING:
@@ -40,28 +42,25 @@ class Loading:
     code: str
 
 
-def write_card(folder: str | Path, description: NetworkDescription, loading: Loading, *, beside: str | Path | None = None) -> Path:
-    """Write the card as README.md; under a name of its own where a README.md is there that is not the card of the same thing.
+def write_card(place: str | Path, description: NetworkDescription, loading: Loading) -> Path:
+    """Write the card: of a folder as README.md in it, of a file as FILE.README.md beside it.
+
+    A README.md in a folder that is not its card stays: the card then has the name that it would have beside a file.
 
     Args:
-        folder: where it is written.
+        place: the folder; or the file, there or not.
         description: of the network; its facts have the data set's and the accuracy's.
         loading: how it is loaded.
-        beside: the folder whose README.md counts, where it is another one that the card is moved to.
 
     Raises:
         OSError: it cannot be written.
         UserError: the genotype does not fit the skeleton.
     """
-    path = Path(folder) / _free_name(Path(beside or folder), loading.what)
+    folder = Path(place) if Path(place).is_dir() else None
+    free = folder is not None and (is_card_of(folder / README, loading.what) or not (folder / README).exists())
+    path = (folder or Path(place).parent) / (README if free else f"{loading.what}.{README}")
     write_atomically(path, model_card(description, loading))
     return path
-
-
-def _free_name(folder: Path, what: str) -> str:
-    """README.md, or one named after what it is of where somebody else's is there."""
-    there = folder / README
-    return README if is_card_of(there, what) or not there.exists() else f"{what}.{README}"
 
 
 def is_card_of(path: Path, what: str) -> bool:
@@ -73,7 +72,7 @@ def is_card_of(path: Path, what: str) -> bool:
 
 
 def _mark(what: str) -> str:
-    return f"<!-- nas-engine's card of {quote(what)} -->"
+    return f"<!-- nas-engine's card of {escape(_printable(what), quote=False)} -->"
 
 
 def model_card(description: NetworkDescription, loading: Loading) -> str:
@@ -81,7 +80,7 @@ def model_card(description: NetworkDescription, loading: Loading) -> str:
     parts = [
         f"---\n# license: yours to choose, see {LICENSES}\n{_front_matter(description, loading)}\n---",
         _mark(loading.what),
-        f"# {plain(description.architecture.name)}",
+        f"# {plain(_title(description))}",
         _summary(description),
         *_section("Accuracy", _accuracy(description)),
         *_section("Data", _data(description)),
@@ -94,6 +93,12 @@ def model_card(description: NetworkDescription, loading: Loading) -> str:
         f"Written by nas-engine {_version()} on {date.today().isoformat()}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _title(description: NetworkDescription) -> str:
+    """The network's name with its size; a found cell's by what it was found for."""
+    chosen, name = description.architecture, readable_name(description)
+    return chosen.name if name == chosen.genotype.name else replace(chosen, genotype=replace(chosen.genotype, name=name)).name
 
 
 def _section(title: str, paragraphs: list[str]) -> list[str]:
@@ -135,7 +140,7 @@ def card_data(description: NetworkDescription, loading: Loading) -> "ModelCardDa
         tags=list(TAGS),
         datasets=[str(public)] if public else None,
         metrics=["accuracy"] if tested else None,
-        model_name=description.architecture.name if tested else None,
+        model_name=_printable(_title(description)) if tested else None,
         eval_results=[results] if tested else None,
     )
 
@@ -163,7 +168,7 @@ def _accuracy(description: NetworkDescription) -> list[str]:
             low, high = wilson(top1, images)
             found = f"{found}: 95 % interval {_percent(low)} to {_percent(high)} % (Wilson), from {images:,} images"
         lines.append(f"- {found}. They were read once, after the training, and nothing was chosen by them.")
-        if isinstance(facts.get("test_top5"), float) and description.architecture.classes > 5:
+        if isinstance(facts.get("test_top5"), float) and description.architecture.classes >= TOP5_FROM:
             lines.append(f"- {_percent(float(facts['test_top5']))} % have it among the five likeliest (top-5).")
     if isinstance(facts.get("validation_top1"), float):
         epoch = f" of epoch {facts['epoch']}" if "epoch" in facts else ""
@@ -208,9 +213,11 @@ def _input(description: NetworkDescription) -> list[str]:
     side, channels = chosen.image_size, {1: "1 channel (grey)", 3: "3 channels (red, green, blue)"}.get(chosen.channels)
     resized = round(side / description.crop_fraction)
     mean, std = (", ".join(f"{value:.6g}" for value in values) for values in (description.mean, description.std))
+    resizing = "both sides are resized" if description.crop_mode == "squash" else "the shorter side is resized"
+    cut = f", and the middle {side}×{side} is taken" if description.crop_mode == "center" or resized != side else ""
     lines = [
         f"- a batch of {chosen.channels}×{side}×{side}" + (f": {channels}" if channels else ""),
-        f"- the shorter side is resized to {resized} pixels ({description.interpolation}), and the middle {side}×{side} is taken",
+        f"- {resizing} to {resized} pixels ({description.interpolation}){cut}",
         f"- pixels are scaled to [0, 1]; then the mean ({mean}) is subtracted, and the result divided by ({std})",
     ]
     return ["\n".join(lines)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -51,6 +51,11 @@ class NetworkDescription:
         return float(found) if isinstance(found, int | float) and 0 < found <= 1 else 1.0
 
     @property
+    def crop_mode(self) -> Literal["center", "squash"]:
+        """Whether the middle of an image that is no square is seen, or the whole of it, squashed."""
+        return "squash" if self.facts.get("crop_mode") == "squash" else "center"
+
+    @property
     def interpolation(self) -> str:
         """How images are resized; the word comes from a file and goes into generated code, so only known ones pass."""
         found = self.facts.get("interpolation")
@@ -87,6 +92,14 @@ def to_document(description: NetworkDescription) -> dict[str, Any]:
 def skeleton_document(skeleton: Skeleton, name: str) -> dict[str, Any]:
     """A skeleton as plain data: its kind, its name and all its numbers; ``read_skeleton`` reads it."""
     return {"kind": kind_of(skeleton), "name": name, **asdict(skeleton)}
+
+
+def readable_name(description: NetworkDescription) -> str:
+    """What to call the network: a found cell by its data set, space and trial rather than by the hour in which its search began."""
+    genotype = description.architecture.genotype
+    if genotype.provenance is None:
+        return genotype.name or "found cell"
+    return " ".join(filter(None, (str(description.facts.get("data", "")), genotype.space or "cell", str(genotype.provenance.trial))))
 
 
 def to_metadata(description: NetworkDescription) -> dict[str, str]:

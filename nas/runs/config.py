@@ -1,6 +1,7 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import yaml
 from pydantic import Field
@@ -22,7 +23,7 @@ from nas.settings.reading import (
     validated,
 )
 from nas.tools.hardware import detect
-from nas.training.fitting import Choice, amount_of
+from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, trust
 
 GIVEN = "given"
@@ -94,6 +95,9 @@ def fitted_config(
     if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
         return config, ()
     choices = fit_children(amount_of(config.data), detect(), said)
+    framing = fit_framing(config.data)
+    if framing is not None and not said.keys() & {"training", "training.crop_mode"}:
+        choices += (replace(framing, setting="training.crop_mode"),)
     return _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said})), choices
 
 

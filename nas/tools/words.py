@@ -11,9 +11,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def top5_words(share: float) -> str:
-    """A top-5 accuracy in [0, 1], to be added to a sentence; nothing where it is 1, as it is by nature with five classes or fewer."""
-    return f", top-5 {100 * share:.2f} %" if share < 1 else ""
+TOP5_FROM = 6
+"""Classes from which on a top-5 accuracy says something: of fewer the right one is always among five."""
+
+
+def top5_words(share: float, classes: int) -> str:
+    """A top-5 accuracy in [0, 1] on so many classes, to be added to a sentence; nothing where there are five or fewer."""
+    return f", {100 * share:.2f} % top-5" if classes >= TOP5_FROM else ""
 
 
 def megabytes(count: int) -> str:

@@ -111,6 +111,11 @@ def fit_validation(amount: Amount, data: DataSettings) -> Choice | None:
     return Choice("data.validation_examples", held_out, f"not {amount.validation:,}: they only choose the epoch, and images are scarce")
 
 
+def fit_framing(data: DataSettings) -> Choice | None:
+    """What becomes of images that are no squares: people's own show what they show anywhere, not only in their middle."""
+    return Choice("crop_mode", "squash", "nothing of an image is cut off, whatever its shape") if own_images(data) else None
+
+
 def fit_side(amount: Amount, recipe: Recipe, hardware: Hardware) -> Choice | None:
     """The side at which large images are trained on without a GPU; None where that of ``nas.data.prepared`` suits."""
     usual = training_side(amount.side, recipe.image_size or LARGE_SIDE)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError, RunError, UserError
 from nas.networks.description import read_skeleton
 from nas.settings.reading import validated
 from nas.tools.files import write_atomically
@@ -173,6 +173,17 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     if not file.is_file():
         raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
     return file, place
+
+
+def newest_training(run: str, trial: int | None = None) -> TrainFolder | None:
+    """The newest training in trained/ that has weights of a cell that this search found: of that trial, where one is named."""
+    found = []
+    for file in DEFAULT_ROOT.glob("*/best.safetensors"):
+        with suppress(UserError, OSError):  # somebody else's, or damaged: not this run's
+            origin = TrainFolder(file.parent).genotype().provenance
+            if origin is not None and origin.run == run and trial in (None, origin.trial):
+                found.append(TrainFolder(file.parent))
+    return max(found, key=lambda place: place.best_file.stat().st_mtime_ns, default=None)
 
 
 def _find_training(path: Path) -> TrainFolder:

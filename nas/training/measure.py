@@ -129,7 +129,8 @@ def _check_sizes(genotype: Genotype | None, *sizes: str | int | None) -> None:
 def _converted(description: NetworkDescription) -> str:
     layout = description.facts.get("weights")
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (description.mean, description.std))
-    seen = f"{description.crop_fraction:.1%} of the shorter side, {description.interpolation}"
+    shorter = "both sides" if description.crop_mode == "squash" else "the shorter side"
+    seen = f"{description.crop_fraction:.1%} of {shorter}, {description.interpolation}"
     return f"weights of {layout}; images prepared by mean {mean}, deviation {std}, {seen}" if layout else ""
 
 
@@ -179,7 +180,10 @@ def _prepared(dataset: Dataset, part: Part, description: NetworkDescription, ima
     """The images as the network was trained to see them."""
     expected = description.architecture
     wanted = Preparation(
-        image_size=image_size or expected.image_size, crop_fraction=description.crop_fraction, interpolation=description.interpolation
+        image_size=image_size or expected.image_size,
+        crop_fraction=description.crop_fraction,
+        crop_mode=description.crop_mode,
+        interpolation=description.interpolation,
     )
     return prepare_part(dataset, part, wanted, expected.channels, (description.mean, description.std))
 

@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from nas.data.dataset import Labels
 from nas.tools.intervals import CONFIDENCE, wilson
+from nas.tools.words import TOP5_FROM
 
 if TYPE_CHECKING:
     from nas.training.scoring import Scores
-
-TOP5_FROM = 6
-"""Classes from which on it says something that the right one is among five."""
 
 
 @dataclass(frozen=True)

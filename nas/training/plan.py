@@ -118,7 +118,8 @@ def describe_result(result: TrainResult) -> list[str]:
     if result.test:
         test = result.test
         low, high = wilson(test.top1, test.images)
-        accuracy = f"{100 * test.top1:.2f} % top-1{top5_words(test.top5)} on {test.images:,} images, read once, with these weights"
+        found = f"{100 * test.top1:.2f} % top-1{top5_words(test.top5, result.classes)}"
+        accuracy = f"{found} on {test.images:,} images, read once, with these weights"
         lines.append(f"test:       {accuracy}; {100 * low:.1f} to {100 * high:.1f} % with 95 % confidence")
     lines.append(f"network:    {result.parameters:,} parameters, {result.macs:,} MACs")
     if result.best_epoch:

@@ -72,8 +72,8 @@ class Predictor:
     def prepared(self, picture: Picture) -> npt.NDArray[np.uint8]:
         """(side, side, channels): the pixels that scoring would show the network, before they are normalised."""
         expected = self.description.architecture
-        crop, interpolation = self.description.crop_fraction, self.description.interpolation
-        return fit(_opened(picture), expected.channels, expected.image_size, crop, interpolation)
+        how = self.description.crop_fraction, self.description.interpolation, self.description.crop_mode
+        return fit(_opened(picture), expected.channels, expected.image_size, *how)
 
     def _answers(self, names: list[str], reads: list[Future[npt.NDArray[np.uint8]]]) -> Iterator[Seen]:
         results = [_result(read) for read in reads]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from nas.data.settings import LARGE_SIDE, AugmentationSettings, Normalisation, Preparation
+from nas.data.settings import LARGE_SIDE, AugmentationSettings, CropMode, Normalisation, Preparation
 from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
 from nas.settings.reading import Document, PackagedYaml, apply_overrides, document, named_document, validated
@@ -87,6 +87,9 @@ class TrainingSettings(Settings):
     batch_size: int = Field(128, ge=1)
     normalisation: Normalisation = Field("measured", description="mean and deviation: of the training images, of ImageNet, or 0.5 and 0.5")
     crop_fraction: Float = Field(0.875, gt=0, le=1, description="share of the shorter side that scoring sees, of images from files")
+    crop_mode: CropMode = Field(
+        "center", description="of images from files: center cuts out the middle, squash shows the whole image, scaled to a square"
+    )
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -124,6 +127,7 @@ class Recipe(TrainingSettings):
             large_side=self.image_size or LARGE_SIDE,
             normalisation=self.normalisation,
             crop_fraction=self.crop_fraction if self.augmentation.crop == "inception" else 1.0,
+            crop_mode=self.crop_mode,
             interpolation=self.augmentation.interpolation,
             train_examples=train_examples,
             whole_batches=self.augmentation.batched and not stream,

@@ -74,6 +74,7 @@ class TrainResult:
     macs: int
     seconds: float
     cpu_seconds: float
+    classes: int
     detail: str = ""
     history: tuple[EpochRecord, ...] = field(default=(), repr=False)
 
@@ -296,8 +297,9 @@ class _Session:
             "validation_images": len(data.validation),
             "epoch": epoch,
             "validation_top1": record.validation_top1,
-            # How images from files are prepared: shorter side scaled to image_size / crop_fraction, the middle cut out.
+            # How images from files are prepared: shorter side (or both) scaled to image_size / crop_fraction, the middle cut out.
             "crop_fraction": data.crop_fraction,
+            "crop_mode": data.crop_mode,
             "interpolation": data.interpolation,
             **({"images": self.images} if self.images else {}),  # so that `nas evaluate` knows them again
         }
@@ -317,6 +319,7 @@ class _Session:
             test=test,
             parameters=self.parameters,
             macs=self.macs,
+            classes=self.data.classes,
             seconds=sum(record.seconds for record in position.history) + position.seconds,
             cpu_seconds=sum(record.cpu_seconds for record in position.history) + position.cpu_seconds,
             detail=detail,
@@ -357,7 +360,7 @@ def _auxiliary_parameters(network: Network) -> int:
 
 def _result_document(result: TrainResult) -> dict[str, object]:
     keys = ("epochs", "best_epoch", "validation_top1", "parameters", "macs", "seconds", "cpu_seconds", "detail")
-    document: dict[str, object] = {"ending": result.ending.value, **{key: getattr(result, key) for key in keys}}
+    document: dict[str, object] = {"ending": result.ending.value, "classes": result.classes, **{key: getattr(result, key) for key in keys}}
     return document | {"test": asdict(result.test) if result.test else None}
 
 
@@ -372,6 +375,7 @@ def read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
             ending=Ending(document["ending"]),
             test=Scores(**test) if isinstance(test, dict) else None,
             history=tuple(EpochRecord(**record) for record in records),
+            classes=int(document.get("classes", 0)),  # type: ignore[call-overload]  # older results do not say
             **{key: document[key] for key in keys},  # type: ignore[arg-type]
         )
     except (OSError, KeyError, TypeError, ValueError) as problem:

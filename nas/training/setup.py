@@ -16,7 +16,18 @@ from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
-from nas.training.fitting import FITTED_RECIPE, Amount, Choice, amount_of, fit_network, fit_recipe, fit_side, fit_validation, own_images
+from nas.training.fitting import (
+    FITTED_RECIPE,
+    Amount,
+    Choice,
+    amount_of,
+    fit_framing,
+    fit_network,
+    fit_recipe,
+    fit_side,
+    fit_validation,
+    own_images,
+)
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
@@ -99,7 +110,8 @@ def fit_request(request: Request) -> Fitted:
         data, choices = data.model_copy(update={"validation_examples": held_out.value}), (held_out,)
     amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
     if request.recipe == FITTED_RECIPE:
-        of_recipe = fit_recipe(recipe, amount(), said)
+        framing = fit_framing(data) if "crop_mode" not in said else None
+        of_recipe = (*fit_recipe(recipe, amount(), said), *([framing] if framing else []))
         recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in of_recipe}, **said})
         choices += of_recipe
     if side is None and own_images(data) and (fitted := fit_side(amount(), recipe, detect())):

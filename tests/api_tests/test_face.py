@@ -79,7 +79,7 @@ def test_the_guides_examples_run_and_say_nothing(
         "cells.svg",
         "mine.safetensors",
         "sheet.png",
-        "README.md",  # the card of the exported network
+        "mine.safetensors.README.md",  # the card of the exported network
     }
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err == ""
@@ -120,7 +120,7 @@ def test_a_search_works_in_a_thread_and_beside_an_event_loop(tmp_path: Path, cap
         (lambda: nas.train("nasnet-b"), "nasnet-a"),
         (lambda: nas.train(), "name what to train"),
         (lambda: nas.train("nasnet-a", resume="x"), "no genotype"),
-        (lambda: nas.train(resume="x", epochs=3, settings={"epochs": 2}), "got --epochs, --set"),
+        (lambda: nas.train(resume="x", epochs=3, settings={"epochs": 2}), "got --epochs, --set. Its learning rate falls over the epochs"),
         (lambda: nas.evaluate("nowhere"), "no such"),
         (lambda: nas.predict("nowhere", []), "no such trained network"),
         (lambda: nas.compare(["nasnet-a", "darts-v1"]), "size"),

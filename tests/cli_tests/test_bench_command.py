@@ -1,7 +1,6 @@
 """`nas bench` as a person uses it: suites and flags, raw results that tables come from again, one clear message for nonsense."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.paths import ROOT
+from support.processes import Running, run_nas
 
 from controllers.options import ControllerError
 from nas.comparisons.controllers import BenchWatcher
@@ -49,11 +49,8 @@ def suite(**changes: object) -> dict[str, object]:
     }
 
 
-def bench(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "170"}
-    return subprocess.run(
-        [sys.executable, "-m", "nas.cli.main", "bench", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=200
-    )
+def bench(arguments: list[str], cwd: Path) -> Running:
+    return run_nas(["bench", *arguments], cwd, COLUMNS="170")
 
 
 def test_a_controller_is_written_in_a_line():

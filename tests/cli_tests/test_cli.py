@@ -1,23 +1,18 @@
 """The command line as a person uses it: plans, tables, exports, one clear message and exit code 2 for bad input."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import Running, run_nas
 
 from search_spaces.genotype import read_genotype
 
 SYNTHETIC = ["--preset", "laptop", "--runner", "local", "--controller", "random", "--set", "evaluator=synthetic"]
 
 
-def nas(arguments: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "COLUMNS": "160", **environment}
-    return subprocess.run(
-        [sys.executable, "-m", "nas.cli.main", *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False
-    )
+def nas(arguments: list[str], cwd: Path, **environment: str) -> Running:
+    return run_nas(arguments, cwd, **{"COLUMNS": "160", **environment})
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +34,11 @@ def test_a_search_says_what_it_does_and_ends_with_a_table_and_next_commands(tmp_
 
 
 def test_a_real_search_trains_on_digits_and_hands_over_genotypes(tmp_path: Path) -> None:
-    done = nas(["search", "--preset", "laptop", "--runner", "local", "--budget", "4", "--run", "real", "--epochs", "1"], tmp_path)
+    small = ["--epochs", "1", "--filters", "2", "--set", "fidelity.train_examples=128", "--set", "data.validation_examples=64"]
+    done = nas(["search", "--preset", "laptop", "--runner", "local", "--budget", "2", "--run", "real", *small], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "s a child, from" in done.stdout
-    assert "4 of 4 children trained" in done.stdout
+    assert "2 of 2 children trained" in done.stdout
     genotype = read_genotype(tmp_path / "real" / "best" / "1.yaml")
     assert genotype.provenance is not None and 0 < (genotype.provenance.reward or 0) <= 1
 
@@ -68,7 +64,7 @@ def test_exports_read_back(run: Path, tmp_path: Path) -> None:
 
 def test_the_bare_command_without_data_or_network_names_two_ways_out(tmp_path: Path) -> None:
     done = nas(
-        ["search", "--space", "nasnet", "--budget", "500", "--preset", "cpu", "--set", "runner.threads_per_child=1"],
+        ["search", "--space", "nasnet", "--budget", "500", "--preset", "cpu", "--filters", "4", "--set", "fidelity.train_examples=256"],
         tmp_path,
         HOME=str(tmp_path),
         NAS_DATA=str(tmp_path / "none"),
@@ -98,7 +94,7 @@ def test_the_bare_command_without_data_or_network_names_two_ways_out(tmp_path: P
         (["show", "nowhere"], ["nowhere: no run folder"]),
         (["export", "nowhere"], ["nowhere", "no run"]),
         (["export", "nasnet-a", "--format", "docx"], ["unknown export format 'docx'; choose one of yaml, json, dot"]),
-        (["data", "imagenet"], ["cifar10, cifar100, digits", "'imagenet'"]),
+        (["data", "imagenet"], ["PATH must be one of cifar10, cifar100, digits", "'imagenet'"]),
         (["draw", "nasnet-a", "--network", "--image-size", "9999999", "-o", "x.svg"], ["between 8 and 4,096, but got 9999999"]),
         (["cost", "nasnet-a", "--cells", "100000"], ["--cells must lie between 1 and 50, but got 100000"]),
         (["cost", "nasnet-a", "--filters", "0"], ["--filters must lie between 1 and 4,096, but got 0"]),

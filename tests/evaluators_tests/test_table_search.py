@@ -3,13 +3,11 @@
 import csv
 import gzip
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support.paths import SHARED_DATA
+from support.processes import Running, run_nas
 
 from controllers.controller import Completed
 from nas.errors import ConfigError, DataError
@@ -28,9 +26,8 @@ cells: [normal]
 REAL = SHARED_DATA / "nasbench201.csv.gz"
 
 
-def nas(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nas", *arguments]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, "COLUMNS": "160"}, capture_output=True, text=True, timeout=120, check=False)
+def nas(arguments: list[str], cwd: Path) -> Running:
+    return run_nas(arguments, cwd, COLUMNS="160")
 
 
 @pytest.fixture

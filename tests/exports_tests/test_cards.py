@@ -16,7 +16,8 @@ import nas
 from nas.exports.formats import FORMATS, export_files, export_text, format_named
 from nas.exports.handover import Handover, gather
 from nas.networks.architecture import Architecture
-from nas.networks.card import Loading, model_card
+from nas.networks.card import Loading, model_card, write_card
+from nas.networks.weights.described import write_described
 from nas.tools.intervals import wilson
 from search_spaces.genotype import Provenance
 from search_spaces.reference import load_reference
@@ -101,18 +102,18 @@ def test_a_card_says_what_is_not_known_and_where_cells_come_from() -> None:
 # ---------------------------------------------------------------------------------------------------- beside files
 
 
-def test_somebodys_readme_is_never_overwritten(tmp_path: Path) -> None:
-    def export(name: str) -> str:
-        return export_files(given(), format_named("safetensors"), tmp_path / name)[0][-1].name
-
-    assert export("a.safetensors") == "README.md"
-    assert export("a.safetensors") == "README.md"  # its own card, made again
-    assert export("b.safetensors") == "b.safetensors.README.md"
+def test_the_card_of_a_file_has_its_name_and_somebodys_readme_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
-    assert export("a.safetensors") == "a.safetensors.README.md"
-    (tmp_path / "README.md").write_bytes(b"\xff\xfe")
-    assert export("a.safetensors") == "a.safetensors.README.md"
-    assert (tmp_path / "README.md").read_bytes() == b"\xff\xfe"
+    for name in ("a.safetensors", "my net.safetensors"):
+        files, _ = export_files(given(), format_named("safetensors"), tmp_path / name)
+        assert files[-1].name == f"{name}.README.md"
+        assert f"card of {name} -->" in files[-1].read_text(encoding="utf-8"), "as it is written"
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert write_card(tmp_path, given(), Loading("this training", "nas-engine", "")).name == "this training.README.md"
+    assert (tmp_path / "README.md").read_text() == "mine"
+    (tmp_path / "net").mkdir()
+    for _ in range(2):  # its own card, made again
+        assert write_card(tmp_path / "net", given(), Loading("this training", "nas-engine", "")).name == "README.md"
 
 
 def test_genotypes_and_text_have_no_card(tmp_path: Path) -> None:
@@ -125,26 +126,37 @@ NETWORKS = [name for name, row in FORMATS.items() if row.takes == "network" and 
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "onnx" else ()) for name in NETWORKS])
-def test_a_card_loads_what_it_is_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_loads_what_it_is_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In this process: that the files stand alone is checked by the exports themselves."""
     if name == "onnx":
         pytest.importorskip("onnx")
     monkeypatch.setattr("nas.exports.verify.run_elsewhere", trusting)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     output = tmp_path / f"net_{name.replace('-', '_')}{FORMATS[name].suffix}"
-    files, _ = export_files(given(), format_named(name), output)
+    made = given(class_names=tuple(f"class {i}" for i in range(len(EVIL))))
+    files, _ = export_files(made, format_named(name), output)
     folder = files[0].parent
     Image.new("RGB", (40, 30), "red").save(folder / "image.jpg")
     monkeypatch.chdir(folder)
     (code,) = blocks(files[-1].read_text(encoding="utf-8"), "python")
     (folder / "snippet.txt").write_text(code, encoding="utf-8")
     found = runpy.run_path(str(folder / "snippet.txt"))
+    if name in ("onnx", "hf"):  # from a picture to the name of its class, as this package has it
+        expected = nas.predict(nas.load_network(described(tmp_path / "described.safetensors")), folder / "image.jpg")[0].label
+        assert capsys.readouterr().out.splitlines()[-1] == expected
     network = found.get("network")
     if network is not None:
         images = torch.randn(1, 3, 16, 16)
         torch.testing.assert_close(network(images), given().network()(images), rtol=1e-5, atol=1e-5)
     else:
         assert found["logits"].shape == (1, len(EVIL))
+
+
+def described(path: Path) -> Path:
+    """The weights of the tiny network in a file that says its classes."""
+    made = given(class_names=tuple(f"class {i}" for i in range(len(EVIL))))
+    write_described(path, dict(made.weights or {}), made)
+    return path
 
 
 def trusting(script: str, arguments: list[object], images: torch.Tensor, what: str) -> dict[str, torch.Tensor]:

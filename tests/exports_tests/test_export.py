@@ -215,7 +215,7 @@ def test_the_file_classifies_images_on_the_command_line(tmp_path: Path) -> None:
 
     given = trained(small(class_names=("ant", "bee", "cat", "dog", "eel")))
     files, found = export_files(given, format_named("python"), tmp_path / "net.py")
-    assert [path.name for path in files] == ["net.py", "net.safetensors", "README.md"]
+    assert [path.name for path in files] == ["net.py", "net.safetensors", "net.py.README.md"]
     assert "in a process without this package" in found
     Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
     run = subprocess.run(
@@ -251,7 +251,7 @@ def test_a_file_that_needs_this_package_does_not_pass(tmp_path: Path, monkeypatc
 def test_timm_makes_the_model_with_features_and_other_classes(genotype: str, skeleton: Skeleton, tmp_path: Path) -> None:
     given = trained(handover(load_reference(genotype), skeleton))
     files, found = export_files(given, format_named("timm"), tmp_path / "found_net.py")
-    assert [path.name for path in files] == ["found_net.py", "found_net.safetensors", "README.md"]
+    assert [path.name for path in files] == ["found_net.py", "found_net.safetensors", "found_net.py.README.md"]
     assert "feature maps" in found  # logits and maps were compared in a process without this package
     name = genotype.replace("-", "_")
     script = f"""
@@ -336,7 +336,7 @@ def check_onnx(given: Handover, folder: Path, said: str, sides: tuple[int, int])
     path = folder / "net.onnx"
     _, found = export_files(given, format_named("onnx"), path)
     assert said in found
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "net.onnx"]  # weights inside
+    assert sorted(p.name for p in folder.iterdir()) == ["net.onnx", "net.onnx.README.md"]  # weights inside
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     side = given.architecture.image_size
     for images in (torch.randn(4, 3, side, side), torch.randn(1, 3, *sides)):

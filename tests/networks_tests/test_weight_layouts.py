@@ -1,14 +1,13 @@
 """Weights in timm's and torchvision's own names come in and go out by the commands, say what they are, and compute the same there."""
 
 import contextlib
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from support.image_trees import make_tree
+from support.processes import run_nas
 from support.random_weights import randomise
 from torch import nn
 from typer.testing import CliRunner
@@ -152,8 +151,7 @@ def test_the_command_says_what_it_converted(place: Path) -> None:
 def test_nasnet_large_given_timms_weights_says_which_skeleton_is_meant(place: Path) -> None:
     write_weights(place / "nasnet.safetensors", published("nasnet", num_classes=3).state_dict())
     arguments = ["evaluate", "nasnet.safetensors", "--genotype", "nasnet-a", "--filters", "8", "--data", "images", "--image-size", "32"]
-    command = [sys.executable, "-m", "nas", *arguments, "--skeleton", "nasnet-large"]
-    refused = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    refused = run_nas([*arguments, "--skeleton", "nasnet-large"], place)
     assert refused.returncode == 2
     assert "the skeleton nasnet-large-timm is meant" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -249,6 +247,6 @@ def test_what_a_library_has_not_is_refused(genotype: str, skeleton: str, library
 
 
 def test_untrained_weights_are_not_handed_over(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--format timm-weights hands weights over; name them with --weights"):
+    with pytest.raises(ConfigError, match="--format timm-weights hands weights over, and nothing trained was named"):
         run(["export", "convnext", "--skeleton", "convnext-t", "--format", "timm-weights", "-o", "x.safetensors"], tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -1,20 +1,17 @@
 """``kill -9`` of the driver at random moments, then ``nas resume``: no finished child is lost or trained twice, in process and on Ray."""
 
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from support.processes import Running, launch, wait_until
 
 from nas.runs.ledger import read_records
 from nas.runs.state import replay
 
-NAS = [sys.executable, "-m", "nas.cli.main"]
 SETTINGS = [
     "--preset",
     "laptop",
@@ -29,19 +26,8 @@ SETTINGS = [
 ]
 
 
-def launch(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.Popen(
-        [*NAS, *arguments], cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
-
-
-def wait_for_lines(ledger: Path, count: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 90
-    while not ledger.is_file() or ledger.read_bytes().count(b"\n") < count:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the search does not move"
-        time.sleep(0.01)
+def wait_for_lines(ledger: Path, count: int, process: Running) -> None:
+    wait_until(lambda: ledger.is_file() and ledger.read_bytes().count(b"\n") >= count, process)
 
 
 def kill_and_resume(tmp_path: Path, runner: list[str], budget: int, kills: int, seed: int) -> None:
@@ -58,7 +44,7 @@ def kill_and_resume(tmp_path: Path, runner: list[str], budget: int, kills: int, 
             assert process.returncode == 0, output
             assert f"{budget} of {budget} children trained" in output
             break
-        wait_for_lines(ledger, lines + rng.randrange(3, 25), process)
+        wait_for_lines(ledger, lines + rng.randrange(3, 16), process)
         time.sleep(rng.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -84,11 +70,11 @@ def kill_and_resume(tmp_path: Path, runner: list[str], budget: int, kills: int, 
 
 
 def test_in_process(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, ["--runner", "local"], budget=30, kills=4, seed=1)
+    kill_and_resume(tmp_path, ["--runner", "local"], budget=20, kills=3, seed=1)
 
 
 def test_on_ray(tmp_path: Path) -> None:
-    kill_and_resume(tmp_path, ["--workers", "2"], budget=24, kills=2, seed=2)
+    kill_and_resume(tmp_path, ["--workers", "2"], budget=12, kills=1, seed=2)
 
 
 @pytest.mark.slow

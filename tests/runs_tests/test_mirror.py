@@ -3,14 +3,14 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.commands import nas
+from support.processes import launch
 
 from nas.errors import ConfigError, DataError, RunError
 from nas.runs import mirror
@@ -81,27 +81,26 @@ def test_states_of_running_children_are_mirrored_and_removed(tmp_path: Path, url
     assert kept.status().endswith("up to date")
 
 
-def test_a_killed_driver_is_continued_from_its_mirror_on_a_fresh_machine(tmp_path: Path) -> None:
+def test_a_killed_driver_is_continued_from_its_mirror_on_a_fresh_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url, run = f"file://{tmp_path}/bucket/search", tmp_path / "run"
-    nas = [sys.executable, "-m", "nas.cli.main"]
     settings = ["--preset", "laptop", "--controller", "evolution", "--runner", "local", "--set", "evaluator=synthetic"]
-    settings += ["--set", "synthetic.seconds=0.1", "--set", "runner.sync_seconds=0.2", "--sync", url, "--budget", "40"]
-    process = subprocess.Popen([*nas, "search", *settings, "--run", str(run)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    settings += ["--set", "synthetic.seconds=0.05", "--set", "runner.sync_seconds=0.2", "--sync", url, "--budget", "30"]
+    process = launch(["search", *settings, "--run", str(run)], tmp_path)
     parts = tmp_path / "bucket" / "search" / "ledger.jsonl.parts"
     until(lambda: (parts.is_dir() and Remote(url).grown("ledger.jsonl").count(b"finished") > 5) or process.poll() is not None, 120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     known, _ = read_records(run / "ledger.jsonl")
     shutil.rmtree(run)  # the machine is gone
-    done = subprocess.run([*nas, "resume", url], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "40 of 40 children trained" in done.stdout and f"mirror {url}: up to date" in done.stdout, done.stdout
+    said = nas(["resume", url], tmp_path, monkeypatch)
+    assert "30 of 30 children trained" in said and f"mirror {url}: up to date" in said
     records, _ = read_records(tmp_path / "runs" / "search" / "ledger.jsonl")
     state = replay(records, run)
     ends = [record["trial"] for record in records if record["event"] == "finished"]
-    assert len(ends) == len(set(ends)) and state.spent == 40
+    assert len(ends) == len(set(ends)) and state.spent == 30
     shared = sum(a == b for a, b in zip(known, records, strict=False))
     assert shared >= 5 * 3 and len(known) - shared < 60, "all but the last moments were mirrored"
-    assert fetch(url, tmp_path / "copy").state().spent == 40
+    assert fetch(url, tmp_path / "copy").state().spent == 30
 
 
 # ---------------------------------------------------------------------------------------------------- remotes that fail

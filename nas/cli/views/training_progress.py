@@ -30,6 +30,7 @@ class TrainProgress:
         self._best = 0.0
         self._sum_seen = 0.0
         self._loss = ""
+        self._classes = 0
 
     def __enter__(self) -> "TrainProgress":
         if self._console.is_terminal:
@@ -53,6 +54,7 @@ class TrainProgress:
         """The data are there and the network is built."""
         for note in data.notes:
             self._console.print(f"note:   {note}", highlight=False, soft_wrap=True, markup=False)
+        self._classes = data.classes
         share, position = trainer.share, trainer.position
         passes = f" in {share.passes} passes" if share.passes > 1 else ""
         workers = f" on {share.world} workers" if share.world > 1 else ""
@@ -103,7 +105,7 @@ class TrainProgress:
         self._best = record.validation_top1 if is_best else self._best
         self._say(
             f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
-            f"{' (best)' if is_best else ''}{top5_words(record.validation_top5)} · {duration(record.seconds)}, "
+            f"{' (best)' if is_best else ''}{top5_words(record.validation_top5, self._classes)} · {duration(record.seconds)}, "
             f"{record.images_per_second:,.0f} images/s"
         )
 
