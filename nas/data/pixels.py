@@ -209,8 +209,9 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
 def middle(image: Image.Image, side: int, fraction: float = 1.0, interpolation: str = "bicubic", mode: str = "center") -> Image.Image:
     """The shorter side scaled to ``side / fraction`` pixels, then the middle ``side`` × ``side`` cut out.
 
-    In the mode ``squash`` both sides are scaled to that: nothing is cut off where ``fraction`` is 1, and squares become oblongs. The
-    arithmetic is torchvision's (``Resize`` and ``CenterCrop``) and timm's (rounding down), so that their transforms give the same pixels.
+    In the mode ``squash`` both sides are scaled to that: nothing is cut off where ``fraction`` is 1, and squares become oblongs.
+    The arithmetic is torchvision's (``Resize`` and ``CenterCrop``) and timm's (rounding down), so that their transforms give the
+    same pixels.
     """
     image = image if mode == "squash" else cut_to_ratio(image)
     short, (width, height) = math.floor(side / fraction), image.size
