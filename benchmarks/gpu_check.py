@@ -1,13 +1,14 @@
-"""Does everything work on this machine's GPU, and how fast? One command of at most nine minutes, without Ray and without network.
+"""Does everything work on this machine's GPU, and how fast? One command of at most six minutes, without Ray and without network.
 
     python benchmarks/gpu_check.py --output OUT                # on a machine with a GPU
     python benchmarks/gpu_check.py --output OUT --device cpu   # the same, tiny, to try the check itself
 
 Steps, in the order of what is most wanted: ``machine``, ``tests`` (``pytest -m gpu``) with ``exports`` and ``train`` (NASNet-A for two
-epochs, stopped and resumed) beside it, as none of them is timed, ``training`` (a child's step: layouts, precisions, CUDA graph),
-``together`` (1–16 children at once), ``search`` (30 children in process by the `gpu` preset's settings, one epoch each, as many as the time
-allows), ``latency`` (``nas cost``). Each runs in a process of its own with a time limit; what it has found is in OUT/gpu_check.json and
-OUT/gpu_check.md before the next one begins, also where it fails or is stopped. OUT/gpu_check.log has all that was printed.
+epochs, stopped and resumed) beside it, as none of them is timed, ``training`` (a child's step: layouts, precisions, CUDA graph; the
+engine's with and without graphs, and compiled), ``together`` (1–16 children at once), ``search`` (30 children in process by the `gpu`
+preset's settings, one epoch each, eight at once, as many in all as the time allows), ``latency`` (``nas cost``). Each runs in a process of
+its own with a time limit; what it has found is in OUT/gpu_check.json and OUT/gpu_check.md before the next one begins, also where it fails
+or is stopped. OUT/gpu_check.log has all that was printed.
 """
 
 import argparse
@@ -154,7 +155,8 @@ def search(task: Task) -> Iterator[Row]:
     real = {"fidelity.image_size": 32, "fidelity.train_examples": 10_000, "fidelity.validation_examples": 1000}
     settings = {"fidelity.epochs": 1, "finalists": "null", **(real if task.gpu else tiny)}
     assigned = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
-    command = ["search", "--preset", "gpu", "--runner", "local", "--budget", "30" if task.gpu else "2", *task.data, *assigned]
+    budget, workers = ("30", "8") if task.gpu else ("2", "1")
+    command = ["search", "--preset", "gpu", "--runner", "local", "--budget", budget, "--workers", workers, *task.data, *assigned]
     enough = time.monotonic() + task.seconds - 15  # after which the children so far are what is reported
     yield run_nas([*command, "--run", str(run)], stop_when=lambda: time.monotonic() > enough, wanted=(0, 130))
     from nas.runs.folder import RunFolder
@@ -172,7 +174,8 @@ def search(task: Task) -> Iterator[Row]:
         "rewards": [round(min(rewards), 4), round(sum(rewards) / len(rewards), 4), round(max(rewards), 4)] if rewards else None,
         "seconds_a_child": [round(seconds[0], 2), round(seconds[len(seconds) // 2], 2), round(seconds[-1], 2)] if seconds else None,
         "images_per_second": [round(speeds[0]), round(speeds[len(speeds) // 2]), round(speeds[-1])] if speeds else None,
-        "share_of_time_in_children": round(sum(seconds) / max(1e-9, last - first), 3),
+        "replayed_share": sorted({round(metrics["replayed_share"], 2) for metrics in measured if "replayed_share" in metrics}),
+        "children_at_once": round(sum(seconds) / max(1e-9, last - first), 3),
     }
 
 
@@ -329,11 +332,15 @@ def call_nas(arguments: Sequence[str]) -> Row:
     return _command_row(arguments, done.exit_code, (0,), time.monotonic() - started, output)
 
 
+TOLD = ("graphs:", "layout:", "time:", "latency:", "memory:", "read back", "test:", "accuracy:", "throughput:")
+"""Beginnings of the lines of a command's output that are kept."""
+
+
 def _command_row(arguments: Sequence[str], code: int, wanted: Sequence[int], seconds: float, output: str) -> Row:
     short = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in arguments)
     row: Row = {"command": f"nas {short}", "exit_code": code, "seconds": round(seconds, 1)}
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("latency:", "memory:", "read back", "test:", "accuracy:", "throughput:"))]
+    told = [line for line in lines if line.startswith(TOLD)]
     if told:
         row["output"] = told
     return row if code in wanted else row | {"error": " | ".join(lines[-3:])[-400:]}
@@ -439,7 +446,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu_check.json, .md and .log")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu for a tiny trial of the check itself")
     parser.add_argument("--steps", default=ORDER, help="some of them, separated by commas, or by + where they are to run at once")
-    parser.add_argument("--minutes", type=float, default=9, help="for all steps together")
+    parser.add_argument("--minutes", type=float, default=6, help="for all steps together")
     parser.add_argument("--data", help="cifar10, synthetic or a folder of images for the search and the training; default synthetic images")
     parser.add_argument("--data-dir", help="folder that holds CIFAR-10")
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)

@@ -1,12 +1,13 @@
 """Children's training steps on a GPU, timed one way and another: the part of ``gpu_check.py`` that needs torch.
 
 A step is that of the engine's trainer (``nas.training.trainer``), from the same parts: gather and augment a batch on the device, forward,
-cross-entropy, backward, clip, fused SGD with momentum. It is run operation by operation (*eager*, as the engine does today) or captured
-once as a CUDA graph and replayed (what the engine does not do yet). The rows *engine* time the trainer itself, with all that it does
-beside: seeds, schedule, sums of the loss. Every function yields rows of plain data; a row says what went wrong where something did.
+cross-entropy, backward, clip, fused SGD with momentum. It is run operation by operation (*eager*) or captured once as a CUDA graph and
+replayed. The rows *engine* time the trainer itself, with all that it does beside (seeds, schedule, sums of the loss): with recorded
+steps, without, and compiled. Every function yields rows of plain data; a row says what went wrong where something did.
 """
 
 import multiprocessing as mp
+import os
 import random
 import threading
 import time
@@ -25,11 +26,15 @@ from nas.data.augmentation import Draws, augment, draw, plan_augmentation
 from nas.data.batches import Resident, statistics
 from nas.data.dataset import ArrayPart
 from nas.data.prepared import PreparedData
-from nas.evaluators.settings import CHILD_DEFAULTS
+from nas.evaluators.settings import CHILD_DEFAULTS, RunnerSettings
+from nas.runners.threads import stream_of
+from nas.runs.streams import SideBySide, warm
+from nas.training.graphs import SWITCH
 from nas.training.numerics import autocast
 from nas.training.optimisation import make_optimizer
 from nas.training.recipe import Recipe
 from nas.training.trainer import Hooks, Trainer
+from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.networks.build import build_network
@@ -284,12 +289,17 @@ def training_rows(device: torch.device, size: Size) -> Iterator[Row]:
                 lambda g=genotype, f=filters, w=way: _timed(g, f, size, w, noise),  # type: ignore[misc]
             )
         if number <= 1:  # the wide and the narrow NASNet-A
-            row = {"what": "engine", "child": name, "F": filters, "way": "nas.training, auto"}
-            yield guarded(row, lambda g=genotype, f=filters: _engine(g, f, size, noise))  # type: ignore[misc]
+            for words, off, compiled in ENGINE_WAYS[: 2 if device.type == "cuda" else 1]:
+                row = {"what": "engine", "child": name, "F": filters, "way": words}
+                yield guarded(row, lambda g=genotype, f=filters, o=off, c=compiled: _engine(g, f, size, noise, o, c))  # type: ignore[misc]
         if number == 0 and device.type == "cuda":
             yield guarded({"what": "kernels", "child": name, "F": filters, "way": EAGER.name}, lambda: _kernels(first, size, noise))
             yield guarded({"what": "graph equals eager", "child": name}, lambda: _graph_is_right(first, size, noise))
     yield guarded({"what": "repeated", "child": first[0], "way": EAGER.name}, lambda: _repeated(first, size, noise))
+    if device.type == "cuda":  # last: it may take longer than there is time
+        words, off, compiled = ENGINE_WAYS[2]
+        row = {"what": "engine", "child": first[0], "F": first[2], "way": words}
+        yield guarded(row, lambda: _engine(first[1], first[2], size, noise, off, compiled))
 
 
 def _timed(genotype: Genotype, filters: int, size: Size, way: Way, noise: Noise) -> Row:
@@ -315,18 +325,31 @@ def _timed(genotype: Genotype, filters: int, size: Size, way: Way, noise: Noise)
     }
 
 
-def _engine(genotype: Genotype, filters: int, size: Size, noise: Noise) -> Row:
+ENGINE_WAYS = (
+    ("nas.training, auto", False, False),
+    ("nas.training, without graphs", True, False),
+    ("nas.training, compiled", False, True),
+)
+"""Name, whether CUDA graphs are switched off, and whether the network is compiled."""
+
+
+def _engine(genotype: Genotype, filters: int, size: Size, noise: Noise, off: bool, compiled: bool) -> Row:
     """The engine's own trainer over an epoch of some steps, scoring left out, after one that warms up."""
     torch.manual_seed(0)
+    os.environ[SWITCH] = "off" if off else ""
     network = build_network(genotype, NASNetSkeleton(size.cells, filters), classes=CLASSES, image_size=size.side)
     few = min(size.examples, ENGINE_STEPS * size.batch)
     part = replace(noise.data, train=noise.data.train.take(range(few)))
-    trainer = Trainer(network.to(noise.device), part, child_recipe(size), seed=0, device=noise.device)
-    for _ in range(ENGINE_EPOCHS):
-        record = trainer.run_epoch(Hooks())
+    trainer = Trainer(network.to(noise.device), part, child_recipe(size), seed=0, device=noise.device, compiled=compiled)
+    os.environ.pop(SWITCH)
+    started = time.perf_counter()
+    records = [trainer.run_epoch(Hooks()) for _ in range(ENGINE_EPOCHS)]
+    record = records[-1]
     assert record is not None  # nobody stops it
     step = size.batch / record.images_per_second
-    return {"ms": round(1e3 * step, 3), "images_per_second": round(record.images_per_second), "steps": trainer.steps_an_epoch}
+    row = {"ms": round(1e3 * step, 3), "images_per_second": round(record.images_per_second), "steps": trainer.steps_an_epoch}
+    row |= {"loss": round(record.train_loss, 4), "seconds": round(time.perf_counter() - started, 1)}
+    return row | {"graphs": str(trainer.replays) if trainer.replays else trainer.plain}
 
 
 def _graph_is_right(child: tuple[str, Genotype, int], size: Size, noise: Noise) -> Row:
@@ -378,8 +401,9 @@ def _kernels(child: tuple[str, Genotype, int], size: Size, noise: Noise) -> Row:
 
 
 def together_rows(device: torch.device, size: Size) -> Iterator[Row]:
-    """Images a second of several children at once on one device: graphs on streams, threads, and processes."""
+    """Images a second of several children at once on one device: the engine's threads, graphs on streams, threads, and processes."""
     kinds = [("NASNet-A", load_reference("nasnet-a"), size.filters), ("random 1", cell(1), NARROW[2])]
+    yield from _engine_threads(*kinds[1], size, device)
     if device.type == "cuda":
         for name, genotype, filters in kinds:
             yield from _streams(name, genotype, filters, size, device)
@@ -394,6 +418,35 @@ def _row(way: str, name: str, filters: int, count: int) -> Row:
 
 def _rate(steps: int, seconds: float, size: Size) -> Row:
     return {"ms": round(1e3 * seconds / steps, 3), "images_per_second": round(steps * size.batch / seconds)}
+
+
+def _engine_threads(name: str, genotype: Genotype, filters: int, size: Size, device: torch.device) -> Iterator[Row]:
+    """The engine's trainers in threads of this process, each on a stream of its own, as a search in one process has them."""
+    noise = random_data(size, device)
+    settings = RunnerSettings(gpus_per_child=None if device.type == "cuda" else 0.0)
+
+    def make(number: int) -> Callable[[], object]:
+        with TURN:
+            torch.manual_seed(number)
+            network = build_network(genotype, NASNetSkeleton(size.cells, filters), classes=CLASSES, image_size=size.side)
+        return warm(Trainer(network.to(device), noise.data, child_recipe(size), seed=number, device=device, resident=noise.resident))
+
+    def wait_for_own() -> None:
+        if device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+
+    children = SideBySide(make, stream_of(settings), wait_for_own, size.seconds)
+    for count in size.together:
+
+        def measure(count: int = count) -> Row:
+            rate = children.rate(count)
+            peak = round(torch.cuda.max_memory_reserved() / 2**20) if device.type == "cuda" else None
+            return {"ms": round(1e3 / rate, 3), "images_per_second": round(rate * size.batch), "peak_MiB": peak}
+
+        row = guarded(_row("engine, threads of one process", name, filters, count), measure)
+        yield row
+        if "error" in row:
+            break
 
 
 def _streams(name: str, genotype: Genotype, filters: int, size: Size, device: torch.device) -> Iterator[Row]:

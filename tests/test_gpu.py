@@ -18,7 +18,7 @@ from nas.data.embedded import make_synthetic
 from nas.data.prepared import PreparedData, prepare_dataset
 from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
-from nas.evaluators.child import train_child
+from nas.evaluators.child import TrainingEvaluator, train_child
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.evaluators.registry import build_evaluator
 from nas.evaluators.settings import child_training
@@ -26,14 +26,20 @@ from nas.networks.description import skeleton_document
 from nas.networks.latency import LatencyError, measure_latency
 from nas.networks.random_weights import fill_at_random
 from nas.networks.weights.described import load_described
+from nas.runners.local import LocalRunner
+from nas.runners.runner import Ended, Job, Reported
+from nas.runners.threads import ThreadedRunner, stream_of
 from nas.runs.config import config_from_document
+from nas.runs.streams import measure_at_once, open_question
 from nas.training.config import TrainConfig
+from nas.training.fitting import Amount
+from nas.training.graphs import SWITCH, WARM_UP
 from nas.training.measure import evaluate_weights
 from nas.training.numerics import resolve_precision
 from nas.training.recipe import Recipe, TrainingSettings, load_recipe
 from nas.training.scoring import score
 from nas.training.session import TrainResult, Watcher, choose_device, train_network
-from nas.training.trainer import Ending
+from nas.training.trainer import Ending, Hooks, Trainer
 from search_spaces.networks.build import build_network
 from search_spaces.networks.network import Network
 from search_spaces.reference import load_reference
@@ -149,6 +155,143 @@ def test_a_searchs_evaluator_takes_the_gpu() -> None:
         next(child)
     assert isinstance(end.value.value.outcome, Completed) and end.value.value.metrics["macs"] > 0
     assert torch.cuda.max_memory_allocated() > before
+
+
+# ---------------------------------------------------------------------------------------------------- recorded steps
+
+
+def trainer(images: PreparedData, epochs: int = 4, **changes) -> Trainer:
+    """The training of a network that drops paths and units, so that every step draws."""
+    torch.manual_seed(0)
+    network = build_network(CELLS, NASNetSkeleton(1, 4, drop_path_keep=0.7, dropout=0.2), classes=10, image_size=16).to(DEVICE)
+    return Trainer(network, images, Recipe(epochs=epochs, **dict(settings(**changes))), seed=0, device=torch.device(DEVICE))
+
+
+def history(one: Trainer) -> list[float]:
+    one.run(lambda is_best: None)
+    return [record.train_loss for record in one.position.history]
+
+
+ADAMW = {"optimizer": {"name": "adamw"}, "learning_rate": 0.003}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "float32"}, {}, {"precision": "float32", **ADAMW}, {"precision": "float32", "ema": {"decay": 0.9}}],
+    ids=["float32", "auto", "adamw", "average"],
+)
+def test_recorded_steps_train_as_steps_operation_by_operation(
+    images: PreparedData, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    recorded = trainer(images, **changes)
+    assert recorded.plain == ""
+    found = history(recorded)
+    assert recorded.replays is not None and recorded.replays.refused == "" and recorded.replays.replayed == 32 - WARM_UP
+    monkeypatch.setenv(SWITCH, "off")
+    plain = trainer(images, **changes)
+    assert plain.replays is None and found == pytest.approx(history(plain), rel=10 * SAME if "precision" not in changes else 2 * SAME)
+
+
+def test_replays_draw_by_the_seed_of_their_step(images: PreparedData) -> None:
+    one = trainer(images, precision="float32")
+    assert one.replays is not None
+    passes = next(one.batches.epoch(1, one.share, 0, 8))
+    one.network.train()
+    with one.replays.stream():
+        for _ in range(WARM_UP + 1):
+            one.step(passes)
+        before = {name: value.clone() for name, value in one.tensors().items()}
+        losses = []
+        for step in (5, 6, 5):
+            for name, value in one.tensors().items():
+                value.copy_(before[name])
+            one.position.step = step
+            losses.append(one.step(passes).item())
+    assert one.replays.replayed == 4 and losses[0] == pytest.approx(losses[2], rel=1e-5) and losses[0] != pytest.approx(losses[1], rel=1e-4)
+
+
+def test_every_side_of_growing_images_is_recorded(images: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.training.trainer.LEAST_REPLAYS", 5)
+    growing = {"precision": "float32", "resolution": {"start": 0.5}}
+    recorded = trainer(images, **growing)
+    found = history(recorded)
+    assert recorded.replays is not None and recorded.replays.replayed >= 32 - 3 * WARM_UP - 5
+    monkeypatch.setenv(SWITCH, "off")
+    assert found == pytest.approx(history(trainer(images, **growing)), rel=2 * SAME)
+
+
+def test_a_step_never_waits_for_the_gpu(images: PreparedData) -> None:
+    one = trainer(images)
+    assert one.replays is not None
+    one.network.train()
+    with one.replays.stream():
+        for number, passes in enumerate(one.batches.epoch(1, one.share, 0, 8)):
+            torch.cuda.set_sync_debug_mode("error" if number > WARM_UP else "default")
+            try:
+                one.step(passes)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    assert one.replays.replayed == 8 - WARM_UP
+
+
+def test_recorded_steps_go_on_from_a_checkpoint(images: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.training.trainer.LEAST_REPLAYS", 4)
+    for changes in ({"precision": "float32"}, {"precision": "float32", **ADAMW}):
+        whole, first, second = (trainer(images, 2, **changes) for _ in range(3))
+        losses = history(whole)
+        first.run_epoch(Hooks())
+        kept = {name: value.cpu().clone() for name, value in first.tensors().items()}
+        second.load(kept, first.state(), "here")
+        assert history(second) == pytest.approx(losses, rel=SAME)
+
+
+def test_a_compiled_training_has_the_same_names_and_learns(images: PreparedData) -> None:
+    torch.manual_seed(0)
+    chosen = Recipe(epochs=2, **dict(settings(precision="bfloat16")))
+    one = Trainer(child_network(), images, chosen, seed=0, device=torch.device(DEVICE), compiled=True)
+    found = history(one)
+    assert found[1] < found[0] and not any("_orig_mod" in name for name in one.tensors())
+
+
+def test_children_train_at_once_on_streams_of_their_own(images: PreparedData) -> None:
+    document = {
+        "fidelity": {"epochs": 4, "cells": 1, "filters": 4},
+        "training": {"batch_size": 64, "precision": "float32", "drop_path_keep": 0.7},
+        "runner": {"kind": "local"},
+    }
+    config = config_from_document(document)
+    evaluator = TrainingEvaluator(images, config, DEVICE)
+    runners = LocalRunner(evaluator), ThreadedRunner(evaluator, 4, place=stream_of(config.runner))
+    found: list[dict[int, list[float]]] = []
+    for runner in runners:
+        told: dict[int, list[float]] = {trial: [] for trial in range(4)}
+        for trial in told:
+            runner.submit(Job(trial, 1, CELLS, trial))
+        ends: list[Ended] = []
+        while len(ends) < 4:
+            for event in runner.poll(60.0):
+                if isinstance(event, Reported):
+                    told[event.trial].append(event.report.metrics["train_loss"])
+                elif isinstance(event, Ended):
+                    ends.append(event)
+        runner.close()
+        assert all(isinstance(end.evaluation.outcome, Completed) and end.evaluation.metrics["replayed_share"] > 0.5 for end in ends), ends
+        found.append(told)
+    for trial in found[0]:
+        assert found[1][trial] == pytest.approx(found[0][trial], rel=2 * SAME)
+
+
+def test_the_number_of_children_at_once_is_measured() -> None:
+    document = {
+        "data": {"name": "synthetic"},
+        "fidelity": {"epochs": 1, "cells": 1, "filters": 4, "train_examples": 128, "validation_examples": 50},
+        "training": {"batch_size": 64},
+        "runner": {"kind": "local"},
+    }
+    config = config_from_document(document)
+    assert open_question(config)
+    layout = measure_at_once(config, Amount(128, 50, 16, 10))
+    assert layout.workers in (1, 2, 4, 8, 16) and "at once on streams of one GPU" in layout.words
 
 
 # ---------------------------------------------------------------------------------------------------- scoring and measuring

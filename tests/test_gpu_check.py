@@ -64,6 +64,7 @@ def test_a_child_is_timed_on_a_cpu(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu_check.json").read_text())
     assert [row["what"] for row in found["training"]["rows"]] == ["step", "engine", "step", "engine", "step", "repeated"]
     assert all(row["ms"] > 0 for row in found["training"]["rows"][:-1]) and "torch" in found["machine"]["rows"][0]
+    assert found["training"]["rows"][1]["graphs"] == "CUDA graphs need a GPU"
 
 
 def test_unknown_steps_are_refused(tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def search(
         epochs: that a child is trained for.
         cells: N, normal cells a stage.
         filters: F, filters of the first stage.
-        workers: children trained at once.
+        workers: children trained at once; with ``runner="local"`` in threads, for a GPU.
         gpus_per_child: whole or fractional GPUs for each child.
         address: Ray cluster to join.
         sync: URL that the run folder is mirrored to as it grows.
-        runner: ray, or local for one child at a time in this process.
+        runner: ray, or local for this process: one child at a time unless ``workers`` says more.
         time_limit: seconds a child may take.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.

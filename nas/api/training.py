@@ -73,6 +73,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     threads: int | None = None,
+    compile: bool | None = None,
     loader_workers: int | None = None,
     settings: Assignments | None = None,
     output: Place | None = None,
@@ -103,6 +104,7 @@ def train(
         seed: of everything random.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads.
+        compile: whether training's forward pass goes through ``torch.compile``: a minute or more first, then faster steps.
         loader_workers: processes that read and augment images.
         settings: any setting of the recipe by its dotted name, such as ``{"optimizer.learning_rate": 0.05}``; or ``data.…``.
         output: folder of this training; None: one under trained/.

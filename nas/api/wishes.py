@@ -54,6 +54,7 @@ FIXED = (
     "weights",
     "seed",
     "micro_batch",
+    "compile",
     "output",
 )
 """What may not."""
@@ -236,5 +237,5 @@ def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("image_size", "micro_batch", "seed", *EXECUTION)
+    names = ("image_size", "micro_batch", "seed", "compile", *EXECUTION)
     return {**{name: given.get(name) for name in names}, "weights": absolute(given.get("weights"))}

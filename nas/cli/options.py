@@ -58,6 +58,9 @@ WeightsOption = Annotated[Path | None, typer.Option(help="Weights to start from.
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]
+CompileOption = Annotated[
+    bool | None, typer.Option("--compile", help="Training's forward pass through torch.compile: a minute or more first, then faster steps.")
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
 
 # trained networks

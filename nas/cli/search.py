@@ -37,7 +37,7 @@ def search(
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,
     sync: SyncOption = None,
-    runner: Annotated[str | None, typer.Option(help="ray, or local for one child at a time in this process.")] = None,
+    runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")
@@ -53,14 +53,17 @@ def search(
         _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
         return
     from nas.api.wishes import choose_preset, search_wish
-    from nas.runs.plan import describe_plan
+    from nas.runs.plan import describe_plan, expect
     from nas.tools.hardware import detect
 
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
     config, choices = search_wish(name, assign or (), given)
-    say_lines(describe_plan(config, detect(), choices))
+    hardware = detect()
+    expected = expect(config, hardware, measure=not dry_run)
+    config = config if expected is None else expected.config
+    say_lines(describe_plan(config, hardware, choices, expected))
     if dry_run:
         say_next_of_dry_run()
         return

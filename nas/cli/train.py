@@ -8,6 +8,7 @@ import typer
 from nas.cli.options import (
     BatchOption,
     CellsOption,
+    CompileOption,
     DataDirOption,
     DataOption,
     DeviceOption,
@@ -48,6 +49,7 @@ def train(
     seed: SeedOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    compile: CompileOption = None,
     loader_workers: LoadersOption = None,
     assign: SetOption = None,
     output: OutputOption = None,

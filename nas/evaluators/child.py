@@ -18,6 +18,7 @@ from nas.training.checkpoint import checkpoint_bytes, parse_checkpoint
 from nas.training.config import trained_skeleton
 from nas.training.recipe import Recipe
 from nas.training.trainer import DivergedError, Hooks, Trainer
+from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
@@ -41,12 +42,14 @@ class TrainingEvaluator:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
         config = at_fidelity(self._config, attempt.fidelity)
         data, device = self._data, self._resident.device
-        torch.manual_seed(seed)
         network: Network | None = None
+        skeleton = child_skeleton(genotype, config)
         try:
-            network = build_network(
-                genotype, child_skeleton(genotype, config), classes=data.classes, channels=data.channels, image_size=data.image_size
-            ).to(device)
+            with TURN:
+                torch.manual_seed(seed)
+                network = build_network(
+                    genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size
+                ).to(device)
         except (MemoryError, RuntimeError) as problem:
             failed = out_of_memory(problem)
         if network is None:
@@ -204,6 +207,8 @@ def _restore(trainer: Trainer, clock: _Clock, checkpoint: bytes | None) -> None:
 def _metrics(trainer: Trainer | None, clock: _Clock) -> dict[str, float]:
     """What was measured, for the evaluation."""
     measured = {"train_seconds": clock.seconds()}
+    if trainer is not None and trainer.replays is not None:
+        measured["replayed_share"] = trainer.replays.replayed / max(1, trainer.replays.steps)
     if trainer is not None and trainer.position.history:
         epochs = trainer.position.history
         measured["images_per_second"] = len(epochs) / sum(1 / max(1e-9, record.images_per_second) for record in epochs)
@@ -224,4 +229,5 @@ def release_memory(network: nn.Module | None, device: torch.device) -> None:
     if network is not None:
         network.zero_grad(set_to_none=True)
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with TURN:  # never while another thread records a graph
+            torch.cuda.empty_cache()

@@ -64,11 +64,11 @@ def _training(config: EvaluationConfig, data: PreparedData | None) -> Evaluator:
 
     from nas.evaluators.child import TrainingEvaluator
 
-    torch.set_num_threads(config.runner.threads_per_child)
+    torch.set_num_threads(config.runner.threads)
     share = config.runner.gpus_per_child
     if share == 0 or not torch.cuda.is_available():
         return TrainingEvaluator(data, config, "cpu")
-    if share is not None and share < 1:
+    if share is not None and share < 1 and config.runner.kind == "ray":
         torch.cuda.set_per_process_memory_fraction(share)  # Ray counts fractions of a GPU and does not enforce them
     torch.set_float32_matmul_precision("high")
     return TrainingEvaluator(data, config, "cuda")

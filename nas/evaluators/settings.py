@@ -128,11 +128,15 @@ class HalvingSettings(Settings):
 class RunnerSettings(Settings):
     """Where and how many children are trained at once."""
 
-    kind: Literal["ray", "local"] = Field("ray", description="local trains one child at a time inside this process")
+    kind: Literal["ray", "local"] = Field(
+        "ray", description="local trains children inside this process: one at a time, or as many as workers says, in threads, for a GPU"
+    )
     address: str | None = Field(None, description="Ray cluster to join (auto or HOST:PORT); null starts Ray on this machine")
     workers: int | None = Field(None, ge=1, description="children at once; null fills the machine")
     gpus_per_child: Float | None = Field(None, ge=0, description="whole or fractional GPUs; null gives one where there is a GPU, else none")
-    threads_per_child: int = Field(1, ge=1, description="CPU threads of a child's training")
+    threads_per_child: int | None = Field(
+        None, ge=1, description="CPU threads of a child's training; null: as measured when a long search begins, else one"
+    )
     cpu_nodes: bool = Field(False, description="where children take GPUs: train some on nodes without one, too")
     time_limit: Float | None = Field(None, gt=0, description="seconds a child may take; null sets none")
     heartbeat: Float | None = Field(300.0, gt=0, description="seconds without a batch after which a child hangs; null waits for ever")
@@ -141,6 +145,11 @@ class RunnerSettings(Settings):
     sync: str | None = Field(None, description="URL that the run folder is mirrored to as it grows (s3://, gs://, file://, …)")
     sync_seconds: Float = Field(5.0, gt=0, description="seconds between two syncs")
     failures_in_a_row: int = Field(20, ge=1, description="failed children one after the other that end the search (resumable)")
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a child's training."""
+        return self.threads_per_child or 1
 
     @property
     def cluster(self) -> str | None:

@@ -42,8 +42,8 @@ def plan_places(settings: RunnerSettings, nodes: Sequence[Node]) -> list[Place]:
         if share and node.gpus == 0 and not settings.cpu_nodes:
             continue
         here = share if node.gpus else 0.0
-        room += [Place(settings.threads_per_child, here, node.id)] * _workers_on(node, settings.threads_per_child, here)
-    anywhere = Place(settings.threads_per_child, share)
+        room += [Place(settings.threads, here, node.id)] * _workers_on(node, settings.threads, here)
+    anywhere = Place(settings.threads, share)
     if settings.workers is None:
         return room or [anywhere]
     # A worker without a GPU stays on its node, or it might take the threads of one that has a GPU.

@@ -125,10 +125,10 @@ class _Slot:
 
 def check_fits(settings: RunnerSettings, cores: int) -> None:
     """Raise ConfigError where this machine is asked for far more children at once than it has cores: they would fill its memory."""
-    most = max(1, 2 * cores // settings.threads_per_child)
+    most = max(1, 2 * cores // settings.threads)
     if settings.cluster is None and settings.workers is not None and settings.workers > most:
         raise ConfigError(
-            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads_per_child} threads a child), "
+            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads} threads a child), "
             f"but got {settings.workers}; join a cluster with --address for more"
         )
 
@@ -372,7 +372,7 @@ def actor_options(settings: RunnerSettings, resources: Mapping[str, float]) -> d
         ConfigError: more GPUs are asked than the cluster has, or a fraction above one that is not whole.
     """
     whole = Node("", resources.get("CPU", 0.0), resources.get("GPU", 0.0))
-    return place_options(Place(settings.threads_per_child, gpu_share(settings, [whole])))
+    return place_options(Place(settings.threads, gpu_share(settings, [whole])))
 
 
 def _first_line(error: Exception) -> str:

@@ -37,7 +37,7 @@ def start_ray(settings: RunnerSettings, cores: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {"namespace": "nas", "log_to_driver": False, "logging_level": "ERROR"}
     if settings.cluster is None:
-        wanted = max(cores, (settings.workers or 1) * settings.threads_per_child)
+        wanted = max(cores, (settings.workers or 1) * settings.threads)
         protect_token()
         aside(lambda: ray.init(address="local", num_cpus=wanted, include_dashboard=False, **common), stay=True)
         return

@@ -153,5 +153,5 @@ def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:
         image_size=config.fidelity.image_size,
         train_examples=config.fidelity.train_examples,
         seed=config.seed,
-        threads=config.runner.threads_per_child,
+        threads=config.runner.threads,
     )

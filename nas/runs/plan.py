@@ -3,29 +3,25 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from controllers.controller import random_for
-from nas.data.prepared import training_side
 from nas.data.settings import data_words
 from nas.evaluators.registry import EVALUATORS
-from nas.evaluators.settings import FOLDER_SIDE
+from nas.runs import streams
 from nas.runs.config import SearchConfig
+from nas.runs.expected import START_SECONDS, images_used, side_by_side, time_children, work_of
+from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
-from search_spaces.space import sample_actions, size
-
-TIMED_GENOTYPES = 4
-TIMED_IMAGES = 192
-"""Training images of a timed epoch at least: a few batches, more of small ones."""
-TIMED_SCORED = 256
+from search_spaces.space import size
 
 
-def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
+def describe_plan(
+    config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = (), expected: "Expected | None" = None
+) -> list[str]:
     """What the search will do, one line a topic, with what was chosen to suit the images; and last how long it may take."""
     space = load_space(config.space)
     fidelity, amount = config.fidelity, None
@@ -57,13 +53,17 @@ def describe_plan(config: SearchConfig, hardware: Hardware, choices: Sequence[Ch
     lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
     if config.evaluator == "train" and not hardware.gpus:
         lines.append(f"native kernels: {describe_kernels()}")
-    lines.append(f"time:   {_time(config, workers, amount)}")
+    if config.evaluator == "train" and hardware.gpus and config.runner.gpus_per_child != 0:
+        lines.append(f"graphs: {describe_graphs(config)}")
+    if expected is not None and expected.layout is not None:
+        lines.append(f"layout: {expected.layout.words}")
+    lines.append(f"time:   {expected or 'shown once the first children have ended'}")
     return lines
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
     """How sure one reward is, and the memory that the images take."""
-    trained_on, scored, side = _used(config, amount)
+    trained_on, scored, side = images_used(config, amount)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
     return [
         f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / amount.classes:.3g} %",
@@ -71,25 +71,14 @@ def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
     ]
 
 
-def _used(config: SearchConfig, amount: Amount) -> tuple[int, int, int]:
-    """Images that a child is trained on and scored on, and their side in pixels."""
-    fidelity = config.fidelity
-    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
-    return (
-        min(fidelity.train_examples or amount.train, amount.train),
-        min(fidelity.validation_examples or amount.validation, amount.validation),
-        fidelity.image_size or config.data.image_size or usual,
-    )
-
-
 def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
     """Children at once, as far as it can be told before Ray is asked; None on a cluster."""
     runner = config.runner
     if runner.kind == "local":
-        return 1
+        return runner.workers or 1
     if runner.workers is not None or runner.cluster is not None:
         return runner.workers
-    on_cpu = max(1, hardware.cores // runner.threads_per_child)
+    on_cpu = max(1, hardware.cores // runner.threads)
     share = runner.gpus_per_child if runner.gpus_per_child is not None else float(bool(hardware.gpus))
     if not share or not hardware.gpus:
         return on_cpu
@@ -97,54 +86,68 @@ def expected_workers(config: SearchConfig, hardware: Hardware) -> int | None:
     return max(1, min(on_cpu, on_gpu))
 
 
-def _time(config: SearchConfig, workers: int | None, amount: Amount | None) -> str:
-    if config.evaluator != "train" or workers is None or amount is None:
-        return "shown once the first children have ended"
-    started = time.monotonic()
-    seconds = estimate_child_seconds(config, amount)
-    total = seconds * config.budget / workers
-    return (
-        f"about {duration(total)} ({seconds:.1f} s a child, from {TIMED_GENOTYPES} random children timed "
-        f"in {time.monotonic() - started:.0f} s); Ctrl-C stops, `nas resume` goes on"
-    )
-
-
-def estimate_child_seconds(config: SearchConfig, amount: Amount) -> float:
-    """Seconds that an average random child takes on one worker of this machine, from a few timed steps on noise."""
+def describe_graphs(config: SearchConfig) -> str:
+    """How children's steps are done on a GPU: as CUDA graphs, or why not."""
     import torch
 
-    from nas.data.dataset import ArrayPart
-    from nas.data.prepared import PreparedData
-    from nas.evaluators.registry import build_evaluator
+    from nas.training.graphs import refusal
+    from nas.training.numerics import resolve_precision
 
-    train_images, validation_images, side = _used(config, amount)
-    batch = min(config.training.batch_size, train_images)
-    batches, scored = max(3, math.ceil(TIMED_IMAGES / batch)), min(TIMED_SCORED, validation_images)
-    noise = np.random.default_rng(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plain = refusal(config.recipe(), device, resolve_precision(config.training.precision, device))
+    return f"steps run operation by operation: {plain}" if plain else "steps are replayed as CUDA graphs"
 
-    def images(count: int) -> ArrayPart:
-        pixels = noise.integers(0, 256, (count, side, side, amount.channels), dtype=np.uint8)
-        return ArrayPart(pixels, noise.integers(0, amount.classes, count))
 
-    names = tuple(map(str, range(amount.classes)))
-    mean, std = (0.5,) * amount.channels, (0.25,) * amount.channels
-    data = PreparedData("noise", images(batch * batches), images(scored), None, names, amount.channels, side, mean, std)
-    short = config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side})})
-    space = load_space(config.space)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.runner.threads_per_child)
-    try:
-        evaluator = build_evaluator(short, data)
-        seconds = []
-        for number in range(TIMED_GENOTYPES):
-            genotype = space.decode(sample_actions(space, random_for(config.seed, "plan", number)))
-            # The second epoch alone: the first pays for warming up.
-            ends = [time.monotonic() for _ in evaluator.evaluate(genotype, 0, None)]
-            if len(ends) < 2:
-                continue  # it diverged on noise
-            epoch = ends[-1] - ends[0]
-            work = batch * batches + scored / 3  # scoring an image costs about a third of training on it
-            seconds.append(epoch / work * config.fidelity.epochs * (train_images + validation_images / 3))
-    finally:
-        torch.set_num_threads(threads)
-    return sum(seconds) / max(1, len(seconds))
+def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "Expected | None":
+    """How children will be laid out and how long the search takes; None where only the first children will tell.
+
+    With ``measure`` the layout is measured where that is an open question and worth it (``nas.runs.layout``).
+    """
+    workers = expected_workers(config, hardware)
+    if config.evaluator != "train" or workers is None:
+        return None
+    amount, started = amount_of(config.data), time.monotonic()
+    timing, work = time_children(config, amount), work_of(config, amount)
+    if not timing.children:  # all diverged on noise
+        return None
+    layout = None
+    if measure and open_question(config, hardware):
+        layout = choose_layout(config, amount, hardware, timing.seconds(work))
+        config = with_layout(config, layout)
+        if layout.threads > 1:
+            timing = time_children(config, amount)
+    elif measure and streams.open_question(config):
+        layout = streams.measure_at_once(config, amount)
+        config = with_layout(config, layout)
+    workers = expected_workers(config, hardware) or 1
+    slower = layout.side_by_side if layout is not None else None
+    if slower is None and hardware.gpus and config.runner.gpus_per_child != 0:
+        slower = max(1.0, workers / len(hardware.gpus))  # processes with a CUDA graph each take turns on a GPU (benchmarks/README.md)
+    slower = slower or side_by_side(min(workers, config.budget))
+    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a search will take: ``child`` seconds each, beside the other workers' children, which makes it ``slower`` times slower."""
+
+    config: SearchConfig
+    layout: Layout | None
+    child: float
+    slower: float
+    workers: int
+    timed: int
+    took: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole search: its start, and the children, the last of whom leave workers idle."""
+        rounds = max(1.0, self.config.budget / self.workers + 0.5 * (self.workers > 1))
+        return START_SECONDS[self.config.runner.kind] + rounds * self.child
+
+    def __str__(self) -> str:
+        beside = f", {self.slower:.2g} times that alone as {self.workers} train at once" if self.slower >= 1.05 else ""
+        return (
+            f"about {duration(self.seconds)} ({self.child:.2g} s a child{beside}, from {self.timed} random children timed "
+            f"in {self.took:.0f} s; {START_SECONDS[self.config.runner.kind]:.0f} s to start); Ctrl-C stops, `nas resume` goes on"
+        )

@@ -366,10 +366,16 @@ def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | Non
         raise ConfigError("the evaluator of this run was given in Python: only there can it be used again")
     if config.runner.kind == "local" or evaluator is not None:
         from nas.evaluators.registry import build_evaluator
-        from nas.runners.local import LocalRunner
-
         scorer = evaluator or build_evaluator(config, shared)
-        runner = LocalRunner(scorer, config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds)
+        rules = config.runner.time_limit, config.rungs(), config.runner.checkpoint_seconds
+        if evaluator is None and (config.runner.workers or 1) > 1:
+            from nas.runners.threads import ThreadedRunner, stream_of
+
+            runner = ThreadedRunner(scorer, config.runner.workers or 1, *rules, place=stream_of(config.runner))
+        else:
+            from nas.runners.local import LocalRunner
+
+            runner = LocalRunner(scorer, *rules)
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")

@@ -64,9 +64,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, str, Tensor]]:
-    """The optimiser's state among the tensors: parameter, name, and value in the memory layout of its parameter.
+    """The optimiser's state among the tensors: parameter, name, and value on the device and in the memory layout of its parameter.
 
-    Fused kernels rely on that layout. Nothing is changed; ``optimizer.state[parameter][name] = value`` puts a value back.
+    Fused kernels rely on both, of the count of steps too. Nothing is changed: ``optimizer.state[parameter][name] = value`` puts it back.
 
     Raises:
         ValueError: a name or a shape does not fit.
@@ -84,5 +84,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tens
             value = torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
         elif value.ndim:
             raise ValueError(f"{name} has the shape {tuple(value.shape)}")
+        elif optimizer.param_groups[0].get("fused"):
+            value = value.to(parameter.device)
         found.append((parameter, key, value))
     return found

@@ -23,6 +23,7 @@ class TrainConfig(Settings):
     weights: str | None = Field(None, description="file to start from; a classifier of another number of classes is left out")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     threads: int = Field(1, ge=1, description="CPU threads; another number may change the last bits of the result")
+    compile: bool = Field(False, description="the forward pass of training goes through torch.compile; last bits of the result change")
     loader_workers: int = Field(0, ge=0, le=64, description="processes that read and augment images; the result does not depend on it")
     micro_batch: int | None = Field(
         None, ge=1, description="images of one pass; gradients are added up to recipe.batch_size; null: all at once"

@@ -10,14 +10,11 @@ from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
 from nas.training.recipe import Recipe
-from nas.training.session import TrainResult, build_for_training, make_trainer, train_steps_seconds
-from nas.training.trainer import Trainer, image_side
+from nas.training.session import TrainResult, build_for_training, make_trainer
+from nas.training.timing import Estimate, estimate
+from nas.training.trainer import Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import network_name
-
-SIDES_SAMPLED = 200
-SCORING_SHARE = 0.35
-"""Time of scoring an image as a share of training on it."""
 
 
 def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, choices: Sequence[Choice], timed: bool) -> list[str]:
@@ -79,27 +76,36 @@ def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
     torch.set_num_threads(config.threads)
     try:
         trainer = make_trainer(build_for_training(genotype, config, data), data, config)
-        seconds = train_steps_seconds(trainer)
+        time = describe_time(trainer, config, estimate(trainer.twin()))
     finally:
         torch.set_num_threads(before)
-    total = estimate_seconds(trainer, seconds)
     return [
         *(f"note:   {note}" for note in data.notes),
         f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
         f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
-        f"time:   about {duration(total)} ({1000 * seconds:.0f} ms a step of {trainer.share.batch_size} images, "
-        f"{trainer.steps_an_epoch} steps an epoch, {config.threads} threads); Ctrl-C stops, the same command goes on",
+        *describe_steps(trainer),
+        time,
     ]
 
 
-def estimate_seconds(trainer: Trainer, step_seconds: float) -> float:
-    """Seconds of a whole training, from those of a step on full-sized images: shrunk ones cost as their area."""
-    full = trainer.data.image_size
-    sides = [image_side(trainer.recipe, full, (i + 0.5) / SIDES_SAMPLED) for i in range(SIDES_SAMPLED)]
-    area = sum((side / full) ** 2 for side in sides) / len(sides)
-    an_image = step_seconds / trainer.share.batch_size
-    scored = SCORING_SHARE * an_image * (len(trainer.data.validation) * trainer.recipe.epochs + len(trainer.data.test or ()))
-    return trainer.steps * step_seconds * area + scored
+def describe_steps(trainer: Trainer) -> list[str]:
+    """How steps are done, where there is a choice: on a GPU."""
+    if trainer.device.type != "cuda":
+        return []
+    return [f"graphs: {f'steps run operation by operation: {trainer.plain}' if trainer.plain else 'steps are replayed as CUDA graphs'}"]
+
+
+def describe_time(trainer: Trainer, config: TrainConfig, expected: Estimate) -> str:
+    """How long what is left of a training takes, in a line."""
+    steps = [f"{1000 * seconds:.0f}" for _, seconds in expected.timed]
+    sides = f" at {' to '.join(str(side) for side, _ in expected.timed[:: len(expected.timed) - 1])} pixels" if len(steps) > 1 else ""
+    compiled = "; without --compile, whose first steps take a minute or more" if config.compile else ""
+    place = str(trainer.device) if trainer.device.type == "cuda" else f"{config.threads} threads"
+    return (
+        f"time:   about {duration(expected.after(trainer.updates))} ({' to '.join(steps[:: max(1, len(steps) - 1)])} ms a step of "
+        f"{trainer.share.batch_size} images{sides}, {trainer.steps_an_epoch} steps an epoch, {place}{compiled}); "
+        "Ctrl-C stops, the same command goes on"
+    )
 
 
 def describe_result(result: TrainResult) -> list[str]:

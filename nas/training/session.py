@@ -32,8 +32,6 @@ from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
 
-TIMED_SECONDS = 5.0
-"""Longest that an estimate times steps before it makes do with those it has."""
 CURVES_EVERY = 60.0
 """Seconds between two drawings of the curves while a training goes on."""
 LOADING = """
@@ -214,22 +212,6 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: PreparedDa
     return network
 
 
-def train_steps_seconds(trainer: Trainer, steps: int = 3) -> float:
-    """Seconds of one step of the optimiser on full-sized images, the fastest of some; the trainer is spoilt and must be thrown away."""
-    from nas.data.batches import shrink
-
-    times = []
-    stream = trainer.batches.epoch(1, trainer.share, 0, min(steps, trainer.steps_an_epoch))
-    trainer.network.train()
-    for passes in stream:
-        started = time.perf_counter()
-        trainer._step([(shrink(images, trainer.data.image_size), labels) for images, labels in passes])
-        times.append(time.perf_counter() - started)
-        if sum(times) > TIMED_SECONDS:
-            break
-    return min(times)
-
-
 class _Session:
     """One process's work in a training's folder."""
 
@@ -269,6 +251,8 @@ class _Session:
             if test is not None:
                 self._write_card(test)
             write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
+            if trainer.replays:
+                self._log(f"steps: {trainer.replays}")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
 
@@ -365,6 +349,7 @@ def make_trainer(network: Network, data: PreparedData, config: TrainConfig, work
         micro_batch=config.micro_batch,
         loader_workers=config.loader_workers,
         workers=workers,
+        compiled=config.compile,
     )
 
 

@@ -1,5 +1,6 @@
 """Trains one network by a recipe, step by step, and can stop and go on at any step with the same result bit for bit."""
 
+import copy
 import math
 import random
 import time
@@ -21,10 +22,12 @@ from nas.data.dataset import Part
 from nas.data.prepared import PreparedData
 from nas.errors import DataError, RunError
 from nas.training.checkpoint import optimizer_state, optimizer_tensors
+from nas.training.graphs import LEAST_REPLAYS, CudaRecorder, Recorder, ReplayedSteps, refusal
 from nas.training.numerics import autocast, flushed_denormals, resolve_precision
 from nas.training.optimisation import WeightAverage, make_mixup, make_optimizer, make_schedule, set_norm_momentum
 from nas.training.recipe import Recipe
 from nas.training.scoring import Scores, score_sums
+from nas.training.turns import TURN
 from search_spaces.networks.network import Network
 
 LOSS_CHECKED_EVERY = 50
@@ -160,12 +163,14 @@ class Trainer:
         loader_workers: int = 0,
         workers: Workers | None = None,
         resident: Resident | None = None,
+        compiled: bool = False,
+        recorder: Recorder | None = None,
     ) -> None:
         self.resident = resident or Resident(device)
         self.workers = workers or Workers()
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
-        self.loader_workers = loader_workers
+        self.loader_workers, self.micro_batch = loader_workers, micro_batch
         self.share = plan_share(recipe, len(data.train), self.workers.world, micro_batch, self.workers.rank)
         self.steps_an_epoch = len(data.train) // self.share.batch_size
         self.steps = self.steps_an_epoch * recipe.epochs
@@ -179,11 +184,28 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16 and device.type == "cuda")
         self.batches = TrainingBatches(data, recipe.augmentation, seed, self.resident, loader_workers)
         self.module = self.workers.wrap(_WithAuxiliary(self.network))
+        if compiled:  # the forward pass of training alone: what is scored, saved and exported is the network itself
+            self.module = torch.compile(self.module)  # type: ignore[assignment]
+        self.plain = "" if recorder else refusal(recipe, device, self.precision, self.workers.world, self.share.passes)
+        self.replays = None if self.plain else ReplayedSteps(self.optimizer, recorder or CudaRecorder(device))
 
     @cached_property
     def fingerprint(self) -> str:
         """Tells whether another training has the same images."""
         return self.data.fingerprint()
+
+    def twin(self) -> "Trainer":
+        """The same training from its beginning, on a copy of the network, uncompiled and alone: to be timed and thrown away."""
+        return Trainer(
+            copy.deepcopy(self.network),
+            self.data,
+            self.recipe,
+            seed=self.seed,
+            device=self.device,
+            micro_batch=self.micro_batch,
+            loader_workers=self.loader_workers,
+            resident=self.resident,
+        )
 
     # ------------------------------------------------------------------------------------------------ state
 
@@ -243,6 +265,8 @@ class Trainer:
             network.load_state_dict(_below(prefix, tensors))
         for parameter, name, value in momenta:
             self.optimizer.state[parameter][name] = value
+        if self.replays:
+            self.replays.forget()
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -267,7 +291,9 @@ class Trainer:
 
     def run_epoch(self, hooks: Hooks, checkpoint: Callable[[], None] = lambda: None, every_steps: int | None = None) -> EpochRecord | None:
         """Train to the end of the current epoch and score it; None where ``hooks.stop`` said so. Raises DivergedError."""
-        return self._end_epoch(hooks) if self._train_epoch(hooks, checkpoint, every_steps) else None
+        with self.replays.stream() if self.replays else nullcontext():
+            trained = self._train_epoch(hooks, checkpoint, every_steps)
+        return self._end_epoch(hooks) if trained else None
 
     def _train_epoch(self, hooks: Hooks, checkpoint: Callable[[], None], every_steps: int | None) -> bool:
         """Train to the end of the current epoch; False where it was interrupted."""
@@ -281,7 +307,7 @@ class Trainer:
         for passes in steps:
             hooks.on_batch()
             with flushed_denormals(self.device):
-                total += self._step(passes)
+                total += self.step(passes)
             position.step += 1
             stopping = hooks.stop()
             if stopping or position.step % every == 0 or position.step == self.steps_an_epoch:
@@ -300,32 +326,51 @@ class Trainer:
                 return False
         return True
 
-    def _step(self, passes: list[Batch]) -> Tensor:
-        """One step of the optimiser; returns the mean loss of this worker's images, detached."""
-        updates = self.updates
-        self._seed_step(updates)
-        self.schedule.step_update(updates)
-        self.network.set_progress(updates / self.steps)
-        side = image_side(self.recipe, self.data.image_size, updates / self.steps)
+    @property
+    def side(self) -> int:
+        """Side of the images in the next step."""
+        return image_side(self.recipe, self.data.image_size, self.updates / self.steps)
+
+    def step(self, passes: list[Batch]) -> Tensor:
+        """One step of the optimiser; returns the mean loss of this worker's images, detached.
+
+        The position is the caller's business; the next step may overwrite the loss.
+        """
+        updates, side = self.updates, self.side
         mine = sum(len(labels) for _, labels in passes)
+        with TURN:
+            self._seed_step(updates)
+            self.schedule.step_update(updates)
+            self.network.set_progress(updates / self.steps)
+            mixed = (self._mixed(shrink(images, side), labels) for images, labels in passes)
+            if self.replays and len(passes) == 1:
+                ahead = updates + LEAST_REPLAYS
+                more = ahead <= self.steps and image_side(self.recipe, self.data.image_size, (ahead - 1) / self.steps) == side
+                loss = self.replays.run(lambda *batch: self._optimise(iter([batch]), 1, mine), *next(mixed), more)
+            else:
+                loss = self._optimise(mixed, len(passes), mine)
+            if self.average:
+                self.average.update(self.network, updates + 1)
+        return loss
+
+    def _optimise(self, passes: Iterator[Batch], count: int, mine: int) -> Tensor:
+        """Gradients of all ``count`` passes, then the optimiser's step: what can be recorded, and so waits for nothing on the device."""
         # Workers average their gradients; those with one image more than others count for it.
         mean_share = self.share.batch_size / self.workers.world
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        for number, (images, labels) in enumerate(passes, start=1):
+        for number, (images, targets) in enumerate(passes, start=1):
             # Workers exchange gradients in the last pass only.
-            quiet = self._without_exchange() if number < len(passes) else nullcontext()
+            quiet = self._without_exchange() if number < count else nullcontext()
             with quiet:
-                part = self._loss(shrink(images, side), labels)
-                self.scaler.scale(part * (len(labels) / mean_share)).backward()  # type: ignore[no-untyped-call]
-            loss += part.detach().double() * (len(labels) / mine)
+                part = self._loss(images, targets)
+                self.scaler.scale(part * (len(targets) / mean_share)).backward()  # type: ignore[no-untyped-call]
+            loss += part.detach().double() * (len(targets) / mine)
         if self.recipe.optimizer.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.optimizer.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update(self.network, updates + 1)
         return loss
 
     def _without_exchange(self) -> AbstractContextManager[object]:
@@ -333,10 +378,7 @@ class Trainer:
         no_sync = getattr(self.module, "no_sync", None)
         return no_sync() if callable(no_sync) else nullcontext()
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        targets = labels
-        if self.mixup is not None:
-            images, targets = self._mix(self.mixup, images, labels)
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         with autocast(self.device, self.precision):
             logits, auxiliary = self.module(images)
         smoothing = 0.0 if self.mixup else self.recipe.regularisation.label_smoothing
@@ -346,14 +388,16 @@ class Trainer:
             loss = loss + weight * F.cross_entropy(auxiliary.float(), targets, label_smoothing=smoothing)
         return loss
 
-    def _mix(self, mixup: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images mixed in pairs, and their classes' shares (batch, classes); the last of an odd number stays as it is."""
+    def _mixed(self, images: Tensor, labels: Tensor) -> Batch:
+        """Images mixed in pairs, and their classes' shares (batch, classes), where the recipe mixes; the last of an odd number stays."""
+        if self.mixup is None:
+            return images, labels
         even = len(labels) // 2 * 2
         smoothing, classes = self.recipe.regularisation.label_smoothing, self.data.classes
         alone = F.one_hot(labels[even:], classes) * (1 - smoothing) + smoothing / classes
         if not even:
             return images, alone
-        mixed, targets = mixup(images[:even], labels[:even])
+        mixed, targets = self.mixup(images[:even], labels[:even])
         return torch.cat([mixed, images[even:]]), torch.cat([targets, alone])
 
     def _seed_step(self, updates: int) -> None:

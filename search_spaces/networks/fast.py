@@ -20,16 +20,16 @@ RELU = nn.ReLU()
 
 def usable(x: Tensor) -> bool:
     """Whether kernels may compute what follows from this state."""
-    return library.load() is not None and torch.is_grad_enabled() and plain(x)
+    return plain(x) and library.load() is not None and torch.is_grad_enabled()
 
 
 def plain(x: Tensor) -> bool:
     """Whether this is a state of numbers in a CPU's memory, in float32, that nothing traces, converts or watches."""
     return (
-        type(x) is Tensor
+        not torch.compiler.is_compiling()  # first: nothing of what follows shall be traced
+        and type(x) is Tensor
         and x.dtype is torch.float32
         and x.is_cpu
-        and not torch.compiler.is_compiling()
         and not torch._C._get_tracing_state()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)

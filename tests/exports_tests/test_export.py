@@ -421,7 +421,7 @@ def test_weights_of_another_genotype_are_refused(tmp_path: Path) -> None:
 
 
 def test_safetensors_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="name a training .* or give --weights"):
+    with pytest.raises(ConfigError, match=r"name a training .* or give --weights"):
         export_files(small(), format_named("safetensors"), tmp_path / "w.safetensors")
 
 

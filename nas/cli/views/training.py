@@ -48,7 +48,7 @@ def announce_and_train(
 
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:
     stopper = Stopper(console.print, STOPPING)
-    with stopper, TrainProgress(console, config.recipe.epochs) as progress:
+    with stopper, TrainProgress(console, config) as progress:
         watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
         return carry_out(genotype, config, folder, watcher)
 
@@ -56,6 +56,6 @@ def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainR
 def _train_together(genotype: Genotype, config: TrainConfig, folder: Path, group: Group) -> TrainResult:
     console.print(f"workers: {group.workers}, {'a GPU each' if group.gpu else f'{config.threads} CPU threads each'}; starting Ray …")
     stopper = Stopper(console.print, STOPPING)
-    with stopper, TrainProgress(console, config.recipe.epochs) as progress:
+    with stopper, TrainProgress(console, config) as progress:
         watcher = Watcher(on_epoch=progress.on_epoch, on_files=progress.on_files, stop=stopper.asked)
         return carry_out(genotype, config, folder, watcher, group)

@@ -9,14 +9,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from nas.cli.views.search_progress import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
 from nas.tools.words import duration, top5_words
+from nas.training.config import TrainConfig
+from nas.training.plan import describe_steps, describe_time
+from nas.training.timing import Estimate, estimate
 from nas.training.trainer import EpochRecord, Position, Trainer
 
 
 class TrainProgress:
     """Use as a context manager around the training; its methods are what ``nas.training.session.Watcher`` takes."""
 
-    def __init__(self, console: Console, epochs: int) -> None:
-        self._console, self._epochs = console, epochs
+    def __init__(self, console: Console, config: TrainConfig) -> None:
+        self._console, self._config, self._epochs = console, config, config.recipe.epochs
+        self._expected: Estimate | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._line = time.monotonic()
@@ -68,6 +72,10 @@ class TrainProgress:
             where = f"epoch {position.epoch}" + (f", step {position.step}" if position.step else "")
             self._console.print(f"going on at {where}", highlight=False)
         self._steps = trainer.steps_an_epoch
+        if trainer.updates < trainer.steps:
+            self._expected = estimate(trainer.twin())
+            for line in (*describe_steps(trainer), describe_time(trainer, self._config, self._expected)):
+                self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def on_step(self, position: Position, steps: int) -> None:
         """A step of the optimiser was done."""
@@ -102,11 +110,15 @@ class TrainProgress:
         )
 
     def _left(self, done: int) -> str:
-        """From the steps of this session after its first one, in which a GPU's kernels are loaded."""
+        """From the steps of this session after its first one, in which a GPU's kernels are loaded; those to come may cost more."""
         if self._began is None:
             self._began, self._steps_before = time.monotonic(), done
             return ""
-        return f"{duration((time.monotonic() - self._began) / (done - self._steps_before) * (self._epochs * self._steps - done))} left"
+        passed = time.monotonic() - self._began
+        if self._expected is None:
+            return f"{duration(passed / (done - self._steps_before) * (self._epochs * self._steps - done))} left"
+        expected = self._expected.until(done) - self._expected.until(self._steps_before)
+        return f"{duration(passed / expected * self._expected.after(done))} left"
 
     def _say(self, text: str) -> None:
         self._line = time.monotonic()

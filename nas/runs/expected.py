@@ -1,0 +1,233 @@
+"""How long a child takes on this machine: random children are trained briefly on noise of the data's shape, and it is added up."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from controllers.controller import random_for
+from nas.data.prepared import training_side
+from nas.evaluators.evaluator import Attempt
+from nas.evaluators.settings import FOLDER_SIDE, EvaluationConfig
+from nas.runs.config import SearchConfig
+from nas.training.fitting import Amount
+from search_spaces.genotype import Genotype
+from search_spaces.registry import load_space
+from search_spaces.space import sample_actions
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas.data.prepared import PreparedData
+    from nas.training.trainer import Trainer
+
+TIMED_GENOTYPES = 4
+TIMED_IMAGES = 192
+"""Training images of a timed epoch at least: a few batches, more of small ones."""
+TIMED_SCORED = 256
+TIMED_STEPS_ON_GPU = 30
+"""Steps of a timed epoch at least where they are recorded as CUDA graphs, which is done in the first one."""
+TIMED_SECONDS = 8.0
+"""After so many seconds no other child is timed."""
+START_SECONDS = {"ray": 9.0, "local": 1.0}
+"""From the plan to the first child: Ray takes 4–6 s to start and its workers 2–3 s to load torch (measured on two quiet cores)."""
+ALONE_SECONDS = 0.15
+"""How long one thread computes alone, and so many as there are workers beside one another, to see what that costs."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a child has to do: epochs (fewer than all, where children are stopped early), and in each of them."""
+
+    epochs: float
+    steps: int
+    scored: int
+
+
+@dataclass(frozen=True)
+class ChildTiming:
+    """Seconds of a child's parts, alone on this machine, and how many children were timed.
+
+    ``setup`` is what a child costs before its second step: its network is built and counted, and its kernels warm up.
+    """
+
+    setup: float
+    step: float
+    scored_image: float
+    children: int
+
+    def seconds(self, work: Work) -> float:
+        """Of a whole child."""
+        return self.setup + work.epochs * (work.steps * self.step + work.scored * self.scored_image)
+
+
+def images_used(config: SearchConfig, amount: Amount) -> tuple[int, int, int]:
+    """Images that a child is trained on and scored on, and their side in pixels."""
+    fidelity = config.fidelity
+    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
+    return (
+        min(fidelity.train_examples or amount.train, amount.train),
+        min(fidelity.validation_examples or amount.validation, amount.validation),
+        fidelity.image_size or config.data.image_size or usual,
+    )
+
+
+def work_of(config: SearchConfig, amount: Amount) -> Work:
+    """What an average child does."""
+    train, validation, _ = images_used(config, amount)
+    return Work(expected_epochs(config), max(1, train // min(train, config.training.batch_size)), validation)
+
+
+def expected_epochs(config: EvaluationConfig) -> float:
+    """Epochs of an average child: of those that reach a rung, one in ``halving.reduction`` goes on."""
+    epochs, share, before = 0.0, 1.0, 0
+    for rung in (*config.rungs(), config.fidelity.epochs):
+        epochs += share * (rung - before)
+        before = rung
+        share /= config.halving.reduction if config.halving is not None else 1
+    return epochs
+
+
+def time_children(config: SearchConfig, amount: Amount) -> ChildTiming:
+    """Time a few random children, each for two short epochs, on as many threads as a worker has."""
+    from nas.evaluators.registry import build_evaluator
+
+    data = noise(config, amount)
+    parts = []
+    with own_threads(config.runner.threads):
+        evaluator = build_evaluator(short(config, data.image_size), data)
+        began = time.perf_counter()
+        for number in range(TIMED_GENOTYPES):
+            moments = [time.perf_counter()]
+            reports = []
+            attempt = Attempt(beat=lambda moments=moments: moments.append(time.perf_counter()))  # type: ignore[misc]
+            for _ in evaluator.evaluate(timed_genotype(config, number), 0, None, attempt):
+                reports.append(len(moments))
+                moments.append(time.perf_counter())
+            if len(reports) == 2:  # else it diverged on noise
+                steps = len(data.train) // min(len(data.train), config.training.batch_size)
+                parts.append(_parts(moments, reports, steps, recorded=on_gpu(config)))
+            if time.perf_counter() - began > TIMED_SECONDS:
+                break
+    if not parts:
+        return ChildTiming(0.0, 0.0, 0.0, 0)
+    setup, step, scoring = (fmean(values) for values in zip(*parts, strict=True))
+    return ChildTiming(setup, step, scoring / len(data.validation), len(parts))
+
+
+def _parts(moments: list[float], reports: list[int], steps: int, recorded: bool) -> tuple[float, float, float]:
+    """Set-up, a step and one scoring, from the moments of the call, of every batch and of both reports.
+
+    The sides of images that grow come in the short training as in the whole one, so that the mean of its steps is the whole one's:
+    of all but the first, and where steps are ``recorded`` in the first epoch, of the second.
+    """
+    first, second = 1, reports[0] + 1
+    spans = [after - before for before, after in pairwise(moments)]
+    timed = ([] if recorded else spans[first + 1 : first + steps]) + spans[second : second + steps]
+    step = fmean(timed)
+    scoring = moments[reports[1]] - moments[second + steps]
+    return moments[first + 1] - moments[0] - step, step, scoring
+
+
+def noise(config: SearchConfig, amount: Amount) -> "PreparedData":
+    """Images of the data's shape, as many as a short epoch takes."""
+    from nas.data.dataset import ArrayPart
+    from nas.data.prepared import PreparedData
+
+    train, validation, side = images_used(config, amount)
+    batch = min(config.training.batch_size, train)
+    source = np.random.default_rng(0)
+
+    def images(count: int) -> ArrayPart:
+        pixels = source.integers(0, 256, (count, side, side, amount.channels), dtype=np.uint8)
+        return ArrayPart(pixels, source.integers(0, amount.classes, count))
+
+    names = tuple(map(str, range(amount.classes)))
+    mean, std = (0.5,) * amount.channels, (0.25,) * amount.channels
+    steps = max(TIMED_STEPS_ON_GPU if on_gpu(config) else 3, math.ceil(TIMED_IMAGES / batch))
+    parts = images(batch * steps), images(min(TIMED_SCORED, validation))
+    return PreparedData("noise", *parts, None, names, amount.channels, side, mean, std)
+
+
+def on_gpu(config: SearchConfig) -> bool:
+    """Whether this process would train a child on a GPU."""
+    import torch
+
+    return config.runner.gpus_per_child != 0 and torch.cuda.is_available()
+
+
+def short(config: SearchConfig, side: int) -> SearchConfig:
+    """The configuration for two epochs on such noise."""
+    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side}), "halving": None})
+
+
+def timed_genotype(config: SearchConfig, number: int) -> Genotype:
+    """A random child of the search's space."""
+    space = load_space(config.space)
+    return space.decode(sample_actions(space, random_for(config.seed, "plan", number)))
+
+
+def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch.device", number: int) -> "Trainer":
+    """The training of a random child of a ``short`` configuration, to be timed."""
+    import torch
+
+    from nas.evaluators.child import child_skeleton
+    from nas.training.trainer import Trainer
+    from nas.training.turns import TURN
+    from search_spaces.networks.build import build_network
+
+    genotype = timed_genotype(config, number)
+    skeleton = child_skeleton(genotype, config)
+    with TURN:
+        torch.manual_seed(number)
+        network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    trainer = Trainer(network, data, config.recipe(), seed=number, device=device)
+    trainer.network.train()
+    return trainer
+
+
+@contextmanager
+def own_threads(count: int) -> Iterator[None]:
+    """So many threads for PyTorch, as long as this lasts."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def side_by_side(workers: int) -> float:
+    """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores."""
+    import torch
+
+    images, weights = torch.zeros(32, 16, 16, 16), torch.zeros(16, 16, 3, 3)
+
+    def count(seconds: float) -> float:
+        torch.set_num_threads(1)  # of this thread
+        done, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            torch.conv2d(images, weights).add_(1).relu_()
+            done += 1
+        return done / (time.perf_counter() - started)
+
+    if workers == 1:
+        return 1.0
+    with own_threads(1):
+        count(ALONE_SECONDS / 3)
+        alone, rates = count(ALONE_SECONDS), []
+        threads = [threading.Thread(target=lambda: rates.append(count(ALONE_SECONDS))) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return min(float(workers), max(1.0, alone / fmean(rates)))
