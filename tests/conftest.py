@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Ray's workers yield to everything else by default: on a busy machine they would not get up before a test loses patience.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# A console made while COLUMNS is set keeps that width for good: so it is made now, and each test may set its own.
+os.environ.pop("COLUMNS", None)
+import_module("nas.cli.options")
 
 # Everything else is tested where Ray is not installed as well.
 collect_ignore_glob = [] if find_spec("ray") else ["*test_ray_*.py", "*test_cluster_examples.py"]

@@ -20,6 +20,9 @@ from nas.cli.options import (
 UNREADABLE = 3
 """Exit code where some images cannot be read and the others are predicted."""
 
+FEW_NAMES = 4
+"""Images that are named again in the command that may come next: a shell makes thousands of a glob."""
+
 
 def predict(
     network: NetworkArgument,
@@ -55,7 +58,8 @@ def predict(
     if output is not None:
         errors.print(f"{read:,} images → {output}", highlight=False, markup=False)
     if form == "table" and output is None and read:
-        say_next(("the same for programs", ["nas", "predict", network, *images, "-o", "found.csv"]), where=errors)
+        named = images if len(images) <= FEW_NAMES else ["IMAGES"]
+        say_next(("the same for programs", ["nas", "predict", network, *named, "-o", "found.csv"]), where=errors)
     if unread:
         errors.print(f"{unread:,} of {read + unread:,} images cannot be read", highlight=False)
         raise typer.Exit(UNREADABLE if read else 2)
