@@ -47,7 +47,7 @@ class TrainProgress:
         """Some files of a folder were checked."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description="checking images", completed=done, total=total, text=f"{done:,}/{total:,}")
-        else:
+        elif time.monotonic() - self._line >= PLAIN_LINE_EVERY:
             self._say(f"checking images: {done:,} of {total:,}")
 
     def on_start(self, trainer: Trainer, data: PreparedData) -> None:
