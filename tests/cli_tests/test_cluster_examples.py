@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +118,14 @@ HAS_JOBS = all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "open
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports below those that systems hand out, which a cluster that another test starts meanwhile would be given."""
+    found: list[int] = []
+    for port in random.Random(os.getpid()).sample(range(20_000, 29_000), 200):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"{count} free ports were not found")
 
 
 @pytest.fixture
