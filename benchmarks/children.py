@@ -66,7 +66,7 @@ def engine_network(genotype: Genotype, size: Size, filters: int) -> nn.Module:
     """The engine's network, from the same weights every time."""
     try:
         from search_spaces.networks.build import build_network
-    except ModuleNotFoundError:  # another checkout, of before 2026-11-24
+    except ImportError:  # another checkout, of before 2026-11-24
         from search_spaces.network import build_network
     torch.manual_seed(0)
     return build_network(genotype, NASNetSkeleton(size.cells, filters), classes=CLASSES, image_size=size.side)

@@ -75,6 +75,12 @@ def _begin(what: Callable[..., None], arguments: tuple[object, ...], cwd: Path, 
     what(*arguments)
 
 
+def _inherited() -> dict[str, str]:
+    """This process's environment without what a Ray session in it has set: where it is set, Ray takes it for read at its import, which
+    was before."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+
+
 def _nas(*arguments: str) -> None:
     from nas.cli.main import main
 
@@ -84,7 +90,7 @@ def _nas(*arguments: str) -> None:
 
 def launch(arguments: list[str], cwd: Path, *, merged: bool = True, **environment: str) -> Running:
     """Start ``nas`` with these arguments; ``merged``: errors are printed where everything else is."""
-    return Running(_nas, tuple(map(str, arguments)), cwd, {**os.environ, "COLUMNS": "200", **environment}, merged)
+    return Running(_nas, tuple(map(str, arguments)), cwd, {**_inherited(), "COLUMNS": "200", **environment}, merged)
 
 
 def run_nas(arguments: list[str], cwd: Path, **environment: str) -> Running:
@@ -96,7 +102,7 @@ def run_nas(arguments: list[str], cwd: Path, **environment: str) -> Running:
 
 def launch_python(code: str, cwd: Path, argv: tuple[str, ...] = (), **environment: str) -> Running:
     """Start these statements as a program."""
-    return Running(_python, (code, argv), cwd, {**os.environ, **environment}, True)
+    return Running(_python, (code, argv), cwd, {**_inherited(), **environment}, True)
 
 
 def _python(code: str, argv: tuple[str, ...]) -> None:
