@@ -1,7 +1,6 @@
 """``nas.search`` and its kin: begin a run, go on with one, open one. No torch at import."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -96,8 +95,9 @@ def search(
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
     from nas.runs import session as engine
+    from nas.training.numerics import own_threads
 
-    with threads_kept():
+    with own_threads():
         thinker = as_controller(controller, config, load_space(config.space))
         result = engine.start(config, None if run is None else Path(run), watcher, engine.Parts(scorer, thinker))
     return _ended(result, thinker, watcher)
@@ -200,6 +200,7 @@ def resume(
         UserError: the run or its data cannot be used; or the search gave up because children failed one after the other.
     """
     from nas.runs import session as engine
+    from nas.training.numerics import own_threads
 
     if isinstance(evaluator, str):
         raise ConfigError(f"a run keeps the evaluator that it began with; only an object can be given again, but got {evaluator!r}")
@@ -208,7 +209,7 @@ def resume(
     scorer = None if evaluator is None else as_evaluator(evaluator)
     config = folder.config()
     thinker = None if controller is None else as_controller(controller, config, folder.space(config))
-    with threads_kept():
+    with own_threads():
         result = engine.resume(folder, budget, watcher, places, engine.Parts(scorer, thinker))
     return _ended(result, thinker, watcher)
 
@@ -256,19 +257,8 @@ def _ended(result: Any, controller: Controller | None, watcher: Watcher) -> Run:
     engine.check_failing(result)
     if result.config.finalists is not None and result.ending is Ending.FINISHED:
         from nas.runs.finalists import run_finalists
+        from nas.training.numerics import own_threads
 
-        with threads_kept():
+        with own_threads():
             run_finalists(result.folder, result.config.finalists, watcher)
     return Run(result.folder, controller)
-
-
-@contextmanager
-def threads_kept() -> Iterator[None]:
-    """Give PyTorch its number of CPU threads back: what is called inside sets it for itself."""
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.api.run import Run
-from nas.api.searching import threads_kept
 from nas.api.shown import Shown, html_table
 from nas.api.wishes import Assignments, Place, data_settings, training_wish, transfer_wish
 from nas.errors import ConfigError, RunError
@@ -326,8 +325,9 @@ def evaluate(
     """
     from nas.runs.genotypes import resolve_genotype
     from nas.training.measure import evaluate_weights
+    from nas.training.numerics import own_threads
 
-    with threads_kept():
+    with own_threads():
         found = evaluate_weights(
             source.path if isinstance(source, Training) else Path(source),
             which=which,

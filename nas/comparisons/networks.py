@@ -181,17 +181,12 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
 
 def _latency(architecture: Architecture) -> float:
     """Milliseconds for one image, measured here on the CPU with one thread, at the median of 50."""
-    import torch
-
     from nas.networks.latency import measure_latency
+    from nas.training.numerics import own_threads
 
     network = architecture.build()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with own_threads(1):
         return 1000 * measure_latency(network, image_size=architecture.image_size, channels=architecture.channels).median
-    finally:
-        torch.set_num_threads(threads)
 
 
 # ---------------------------------------------------------------------------------------------------- the table

@@ -5,6 +5,7 @@ The figures were chosen by ``benchmarks/small_sets.py``.
 
 import math
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 from nas.tools.hardware import Hardware
@@ -27,8 +28,8 @@ OFTEN = 12
 FEWEST_CHILDREN, MOST_CHILDREN = 40, 500
 
 
-def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any]) -> tuple[Choice, ...]:
-    """Settings of a search on these images on this machine; none of those that were ``said``."""
+def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any], framing: Choice | None = None) -> tuple[Choice, ...]:
+    """Settings of a search on these images on this machine, with a training's ``framing`` of them; none of those that were ``said``."""
     on_gpu = bool(hardware.gpus)
     largest, filters = _size(amount.side, on_gpu)
     side = max(8, min(largest, amount.side // 4 * 4))
@@ -49,6 +50,7 @@ def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any]) ->
         *_augmentation(epochs),
         _at_most("fidelity.train_examples", seen, amount.train, "what there is time for"),
         _at_most("fidelity.validation_examples", SCORED, amount.validation, "a reward is known to a point"),
+        *([replace(framing, setting=f"training.{framing.setting}")] if framing is not None else []),
     ]
     return tuple(choice for choice in choices if not _named(choice.setting, said))
 

@@ -1,7 +1,6 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import yaml
 from pydantic import Field
@@ -94,10 +93,7 @@ def fitted_config(
     config = _checked(apply_overrides(document, said))
     if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
         return config, ()
-    choices = fit_children(amount_of(config.data), detect(), said)
-    framing = fit_framing(config.data)
-    if framing is not None and not said.keys() & {"training", "training.crop_mode"}:
-        choices += (replace(framing, setting="training.crop_mode"),)
+    choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
     return _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said})), choices
 
 

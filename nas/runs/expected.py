@@ -3,8 +3,6 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -98,6 +96,7 @@ def expected_epochs(config: EvaluationConfig) -> float:
 def time_children(config: SearchConfig, amount: Amount) -> ChildTiming:
     """Time a few random children, each for two short epochs, on as many threads as a worker has."""
     from nas.evaluators.registry import build_evaluator
+    from nas.training.numerics import own_threads
 
     data = noise(config, amount)
     parts = []
@@ -193,22 +192,11 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
     return trainer
 
 
-@contextmanager
-def own_threads(count: int) -> Iterator[None]:
-    """So many threads for PyTorch, as long as this lasts."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def side_by_side(workers: int) -> float:
     """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores."""
     import torch
+
+    from nas.training.numerics import own_threads
 
     images, weights = torch.zeros(32, 16, 16, 16), torch.zeros(16, 16, 3, 3)
 

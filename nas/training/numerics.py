@@ -1,9 +1,21 @@
-"""How numbers are held while a network is trained or scored: precision, autocast, denormals."""
+"""How numbers are computed while a network is trained or scored: threads, precision, autocast, denormals."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+
+
+@contextmanager
+def own_threads(count: int | None = None) -> Iterator[None]:
+    """So many CPU threads for PyTorch, as long as this lasts; None: what is called inside sets their number for itself."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

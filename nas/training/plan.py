@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nas.data.prepared import PreparedData, prepare
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
 from nas.tools.intervals import wilson
 from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
+from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe
 from nas.training.session import TrainResult, build_for_training, make_trainer
 from nas.training.timing import Estimate, estimate
@@ -67,24 +69,19 @@ def _starting_weights(path: Path) -> str:
 
 
 def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
-    import torch
-
-    from nas.data.prepared import prepare
-
     data = prepare(config.data, preparation(config))
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
+    with own_threads(config.threads):
         trainer = make_trainer(build_for_training(genotype, config, data), data, config)
         time = describe_time(trainer, config, estimate(trainer.twin()))
-    finally:
-        torch.set_num_threads(before)
+    return [*describe_data(data), *describe_steps(trainer), time]
+
+
+def describe_data(data: PreparedData) -> list[str]:
+    """What was noticed of the images, and what becomes of them."""
     return [
         *(f"note:   {note}" for note in data.notes),
         f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
         f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
-        *describe_steps(trainer),
-        time,
     ]
 
 

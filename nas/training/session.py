@@ -25,6 +25,7 @@ from nas.tools.hardware import environment
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
+from nas.training.numerics import own_threads
 from nas.training.scoring import Scores
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
@@ -114,13 +115,13 @@ def train_network(
     """
     place = TrainFolder(Path(folder))
     if workers is not None:  # whoever started the workers holds the folder
-        with _threads(config.threads):
+        with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
     with held(place, genotype, config):
         done = finished(place)
         if done is not None:
             return done
-        with _threads(config.threads):
+        with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), Workers(), data).run()
 
 
@@ -167,16 +168,6 @@ def finished(place: TrainFolder) -> TrainResult | None:
     """The result of a training that has finished, read from its folder; else None. Raises RunError where it is damaged."""
     done = place.result()
     return read_result(place, done) if done is not None and done.get("ending") == Ending.FINISHED.value else None
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from nas.cli.views.search_progress import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
 from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig
-from nas.training.plan import describe_steps, describe_time
+from nas.training.plan import describe_data, describe_steps, describe_time
 from nas.training.timing import Estimate, estimate
 from nas.training.trainer import EpochRecord, Position, Trainer
 
@@ -52,15 +52,13 @@ class TrainProgress:
 
     def on_start(self, trainer: Trainer, data: PreparedData) -> None:
         """The data are there and the network is built."""
-        for note in data.notes:
-            self._console.print(f"note:   {note}", highlight=False, soft_wrap=True, markup=False)
+        for line in describe_data(data):
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
         self._classes = data.classes
         share, position = trainer.share, trainer.position
         passes = f" in {share.passes} passes" if share.passes > 1 else ""
         workers = f" on {share.world} workers" if share.world > 1 else ""
         self._console.print(
-            f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
-            f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}\n"
             f"steps:  {trainer.steps_an_epoch} an epoch of {share.batch_size} images{passes}{workers}, "
             f"learning rate up to {max(group['initial_lr'] for group in trainer.optimizer.param_groups):.4g}",
             highlight=False,
