@@ -13,12 +13,14 @@ class Proposal:
 
     ``log_probs`` has the log-probability of every action under the policy that sampled it (empty for controllers
     without a policy), and ``policy_version`` counts that policy's updates: outcomes may arrive many versions later.
+    ``rung`` says at which fidelity it is trained: 0 are the search's own children, higher ones are trained again because they did well.
     """
 
     trial: int
     actions: tuple[int, ...]
     log_probs: tuple[float, ...] = ()
     policy_version: int = 0
+    rung: int = 0
 
 
 class RewardError(ValueError):

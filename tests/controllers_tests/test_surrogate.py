@@ -64,7 +64,7 @@ def test_posterior_equals_scikit_learns():
     """Mean and deviation against an independent implementation, with pending points as observations at their own mean."""
     surrogate = taught(40)
     hyper = GRID[surrogate.choice]
-    known = np.array([actions for actions, _ in surrogate.points])
+    known = np.array([actions for actions, _, _ in surrogate.points])
     candidates = np.array(SEQUENCES[100:160])
     reference = GaussianProcessRegressor(Wrapped(surrogate.encoder, hyper), alpha=hyper.noise, optimizer=None)
     targets = surrogate._training_set()[1]
@@ -127,7 +127,7 @@ def test_pending_neighbourhoods_lose_their_attraction():
 def test_capacity_keeps_the_best_and_the_newest():
     surrogate = taught(400, capacity=50)
     assert len(surrogate.points) == 50
-    kept = [actions for actions, _ in surrogate.points] + [actions for actions, _ in surrogate.fresh]
+    kept = [actions for actions, _, _ in surrogate.points] + [actions for actions, _, _ in surrogate.fresh]
     assert kept[-20:] == SEQUENCES[-20:]
     best = sorted(SEQUENCES, key=score)[-5:]
     assert sum(actions in kept for actions in best) >= 4
