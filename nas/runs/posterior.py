@@ -13,6 +13,7 @@ A reward may be false (a leak, a bug): where one is far above what everything el
 explains it better than a tail does, and it counts for as much as it can be trusted. A second look at the same cell settles it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -63,6 +64,28 @@ class Belief:
     low: float
     high: float
     deviation: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crowning:
+    """Who is the incumbent and why: its ``belief``. ``contender`` is believed to be better but has been looked at once only."""
+
+    incumbent: Actions
+    belief: Belief
+    contender: Actions | None
+
+
+def crowned(space: SearchSpace, observations: Sequence[Observation], rung: int = 0, images: Mapping[int, int] | None = None) -> Crowning:
+    """The incumbent by posterior mean: the best of the cells with two rewards, so that a single lucky or false one crowns nobody.
+
+    Where no cell has two, it is the best of all. Of equal means the one observed first is taken. There must be an observation.
+    """
+    believed = beliefs(space, observations, rung, images)
+    looks = Counter(one.actions for one in observations)
+    twice = [actions for actions in believed if looks[actions] > 1]
+    best = max(believed, key=lambda actions: believed[actions].mean)
+    incumbent = max(twice or [best], key=lambda actions: believed[actions].mean)
+    return Crowning(incumbent, believed[incumbent], best if looks[best] < 2 else None)
 
 
 @dataclass(frozen=True)
