@@ -2,7 +2,7 @@
 
 A reward of cell x at rung r is
 
-    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = (1 - η) · (w k(x, x') + (1 - w) [x = x']) · (1 if r = r' else ρ)
+    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = √(1 - η_r) √(1 - η_r') · (w k(x, x') + (1 - w) [x = x']) · (1 if r = r' else ρ)
 
 with ε of variance η_r, k the surrogate's kernel (decisions and features of a genotype) and w = 0 while there are few cells. A Gaussian
 process so far (Rasmussen and Williams 2006, chapter 2; the means μ_r by section 2.7); w, ρ, η and the spread at higher rungs are those of
@@ -181,11 +181,11 @@ class _Data:
         values: Floats = (self.rewards - centres) / (deviations * self.stretch(model))
         return values
 
-    def noise(self, model: _Model) -> Floats:
-        """η of each observation [n]."""
+    def noise(self, model: _Model, rungs: Integers) -> Floats:
+        """η of each of some rungs [k]."""
         lowest = min(self.scales)
         shares = {rung: scale.noise(model, 1.0 if rung == lowest else model.stretch) for rung, scale in self.scales.items()}
-        return np.array([shares[rung] for rung in self.rungs.tolist()])
+        return np.array([shares[rung] for rung in rungs.tolist()])
 
     def covariance(self, model: _Model, cells: Integers, rungs: Integers) -> Floats:
         """Of the latent values z of the observations with those of some cells at some rungs [n, k]."""
@@ -194,8 +194,9 @@ class _Data:
         if self.alike is not None and shared:
             between = between + shared * self.alike[np.ix_(self.cell, cells)]
         related = np.where(self.rungs[:, None] == rungs, 1.0, model.relation)
-        share: Floats = (1 - model.noise) * between * related
-        return share
+        true, there = (np.sqrt(1 - self.noise(model, where)) for where in (self.rungs, rungs))
+        covariance: Floats = true[:, None] * there * between * related
+        return covariance
 
     def choose(self) -> _Model:
         """The hyper-parameters of the greatest marginal likelihood, of a part of the observations where there are many."""
@@ -211,14 +212,14 @@ class _Data:
         """Log marginal likelihood of the rewards, those beyond four deviations taken for four; the rungs' means integrated out."""
         stretch = self.stretch(model)
         values = np.clip(self.standardised(model), -4, 4)
-        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + np.diag(self.noise(model)))
+        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + np.diag(self.noise(model, self.rungs)))
         weights = cho_solve((factor, True), values, check_finite=False)
         return float(-0.5 * values @ weights - np.log(np.diag(factor)).sum() - np.log(stretch).sum()) + _prior(model)
 
     def posterior(self, model: _Model, rung: int) -> tuple[Floats, Floats]:
         """Mean and deviation of every cell's expected reward at a rung [m], after false rewards have been found out."""
         values = np.maximum(self.standardised(model), -4)
-        noise, latent = self.noise(model), self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs)
+        noise, latent = self.noise(model, self.rungs), self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs)
         inverse, trust = np.empty(0), np.ones(len(values))
         for _ in range(4):
             factor = np.linalg.cholesky(latent + np.diag(noise / trust))
@@ -229,7 +230,7 @@ class _Data:
         cross = self.covariance(model, everyone, there) + _offsets(self.rungs, rung)[:, None]
         mean = cross.T @ cho_solve((factor, True), values, check_finite=False)
         half = np.linalg.solve(factor, cross)
-        prior = (1 - model.noise) + OFFSET
+        prior = 1 - self.noise(model, there)[0] + OFFSET
         scale = self.scales[rung]
         unit = scale.deviation * (1.0 if rung == min(self.scales) else model.stretch)
         return scale.centre + unit * mean, unit * np.sqrt(np.maximum(prior - (half * half).sum(0), 1e-12))
