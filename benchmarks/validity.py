@@ -82,13 +82,14 @@ class Way:
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
 FIRST = Way("16px 8k", 16, 8000)
+SECOND = Way("16px 45k", 16, None)
 CANDIDATES = (
     FIRST,
     Way("8px 8k F=16", 8, 8000, filters=16),
     Way("8px 32k", 8, 32_000),
     Way("12px 16k", 12, 16_000),
     Way("16px 16k", 16, 16_000),
-    Way("16px 45k", 16, None),
+    SECOND,
     Way("24px 20k", 24, 20_000),
 )
 """About 5, 10 and 30 CPU seconds each."""
@@ -216,11 +217,12 @@ class Study:
 
 
 def tasks(rows: list[Row]) -> Iterator[tuple[str, Way, int]]:
-    """What is to be trained, the most telling first: whole cells one after the other, then second seeds, then the long ones."""
+    """What is to be trained, the most telling first: two rungs and the truth cell by cell, the other ways, second seeds, the long ones."""
     every = cells(rows)
-    for cell in every:
-        for way in (*CANDIDATES, TRUTH):
-            yield cell, way, 0
+    for ways in ((FIRST, SECOND, TRUTH), CANDIDATES):
+        for cell in every:
+            for way in ways:
+                yield cell, way, 0
     for cell in every[:24]:
         for way in (TRUTH, FIRST):
             yield cell, way, 1
