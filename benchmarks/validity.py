@@ -362,9 +362,8 @@ def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) 
         signal = max(0.0, found.mean(axis=1).var(ddof=1) - noise**2 / 2) ** 0.5
         seconds = np.mean([by[cell, way.name, 0].cpu_seconds for cell in cells])
         there = words(found.mean(axis=1), np.array([truth[cell] for cell in cells]))
-        lines.append(
-            f"| {way.name} | {seconds:.1f} | {len(cells)} | {found.mean():.3f} | {signal:.4f} | {noise:.4f} | {signal / noise:.2f} | {there} |"
-        )
+        spread = f"{signal:.4f} | {noise:.4f} | {signal / noise:.2f}"
+        lines.append(f"| {way.name} | {seconds:.1f} | {len(cells)} | {found.mean():.3f} | {spread} | {there} |")
     return "\n".join(lines)
 
 
