@@ -3,7 +3,8 @@
 Sizes: n points told, M candidates, P pending, D decisions, K features. The process is that of Rasmussen and Williams (2006), chapter 2,
 with SciPy's Cholesky routines; its kernel between two architectures is
 
-    k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²))) + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
+    k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²)))
+            + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
 
 with h the number of decisions that differ, c(x) how often x takes every choice, counted over all decisions with the same
 choices (what is good in one place is likely to be good in another), and f(x) what the search space says that x is like, standardised.
@@ -73,7 +74,7 @@ class Encoder:
     Args:
         decisions: of the space.
         describe: makes the features of the space's genotypes; None where it has none.
-        measured: further features of some architectures, all equally many, such as zero-cost scores: what is not among them counts as average.
+        measured: further features of some architectures, all equally many, such as zero-cost scores; others count as average.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Encoder:
 
     def has_features(self, rows: Rows) -> bool:
         """Whether there is anything to compare beside decisions."""
-        return rows.shape[1] > self.width + self.count_width
+        return bool(rows.shape[1] > self.width + self.count_width)
 
 
 def _standard(rows: Floats) -> tuple[Floats, Floats]:
@@ -362,7 +363,7 @@ class Surrogate:
         kernel = _mix(*distances, hyper)
         if rungs.any():
             kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
-        factor = np.linalg.cholesky(kernel + hyper.noise * np.eye(len(rungs)))
+        factor = np.linalg.cholesky(kernel + hyper.noise * np.eye(len(rungs))).astype(np.float64, copy=False)
         return factor, cho_solve((factor, True), targets, check_finite=False)
 
     def state_dict(self) -> dict[str, Any]:
@@ -425,7 +426,7 @@ def _targets(points: Sequence[Point]) -> Floats:
     rungs = np.array([point.rung for point in points])
     below: dict[Actions, float] = {}
     for rung in sorted(set(rungs.tolist())):
-        here = np.flatnonzero(rungs == rung)
+        here = np.flatnonzero(rungs == rung).tolist()
         ranks = rankdata([points[i].reward for i in here])
         targets[here] = ndtri((ranks - 0.5) / len(ranks))
         known = [below[points[i].actions] for i in here if points[i].actions in below]

@@ -188,7 +188,7 @@ def _synthetic_problem(space: SearchSpace, noise: float, objectives: int, terms:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an arm, after each of B paid trainings: of the incumbent so far the ``report`` [B], and the reward column [B].
+    """One run of an arm, after each of B paid trainings: the incumbent's ``report`` [B] and its ``reward`` column [B].
 
     Both are 0 while there is no incumbent.
     """
@@ -240,7 +240,7 @@ class Result:
         return self.optimum - self.mean()
 
     def reward_regret(self) -> Floats:
-        """Mean distance of the incumbent's reward, as the table has it, from the best reward there is [B]; infinite if that is not known."""
+        """Mean distance of the incumbent's reward column from the best there is [B]; infinite where that is not known."""
         regret: Floats = self.best_reward - np.stack([run.reward for run in self.runs]).mean(0)
         return regret
 
@@ -459,12 +459,14 @@ def _run_in_worker(arm: Arm, terms: Terms, seed: int) -> Run:
 def summary_rows(results: Sequence[Result], checkpoints: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     """The comparison as a table's heads and rows, in per cent: mean report ± half of its 95 % interval after so many trainings.
 
-    Regret is by the report and by the reward column, the latter where the best reward is known. Simulated GPU hours are the trainings of one run (until the budget is spent or the best reward there is is found).
+    Regret is by the report and by the reward column, the latter where the best reward is known. Simulated GPU hours are the
+    trainings of one run (until the budget is spent or the best reward there is is found).
     """
     marks = [mark for mark in checkpoints if mark <= min(result.terms.budget for result in results)]
     promoted = [f" + top {results[0].terms.promote}" if results[0].terms.promote and m == results[0].terms.budget else "" for m in marks]
     shown = [f"{mark}{more}" for mark, more in zip(marks, promoted, strict=True)]
-    heads = ["controller", "runs", *shown, *(f"regret at {mark}" for mark in marks), "distinct cells", "simulated GPU hours", "ms a trial"]
+    costs = ["distinct cells", "simulated GPU hours", "ms a trial"]
+    heads = ["controller", "runs", *shown, *(f"regret at {mark}" for mark in marks), *costs]
     rows = []
     for result in results:
         mean, width = 100 * result.mean(), 100 * result.half_width()

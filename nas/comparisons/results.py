@@ -182,8 +182,8 @@ def _terms(comparison: Comparison) -> dict[str, Any]:
     """What must be the same for results to be put side by side, as JSON gives it back."""
     terms, seeds = comparison.terms[0], comparison.seeds
     named = {"budget": terms.budget, "noisy": terms.noisy, "search_fidelity": terms.fidelity, "promote": terms.promote}
-    named |= {name: share for name, share in (("failures", terms.failures), ("false_highs", terms.false_highs)) if share}
-    document = {**named, "first_seed": seeds.start, "seeds": len(seeds), "problem": comparison.problem.model_dump()}
+    injected = {name: share for name, share in (("failures", terms.failures), ("false_highs", terms.false_highs)) if share}
+    document = {**named, **injected, "first_seed": seeds.start, "seeds": len(seeds), "problem": comparison.problem.model_dump()}
     result: dict[str, Any] = json.loads(json.dumps(document))
     return result
 

@@ -119,7 +119,8 @@ class Comparison:
         reward = "one training's reward" if terms.noisy else "mean reward"
         if terms.fidelity is not None:
             reward = f"reward after {terms.fidelity} epochs"
-        reward += "".join(f", {share:.3g} {what}" for what, share in (("failed", terms.failures), ("falsely high", terms.false_highs)) if share)
+        injected = (("failed", terms.failures), ("falsely high", terms.false_highs))
+        reward += "".join(f", {share:.3g} {what}" for what, share in injected if share)
         flying = ", ".join(str(one.in_flight) for one in self.terms)
         return (
             f"{self.name}: {where} on {problem.space_name}, {reward}, {terms.budget} trainings, {len(self.seeds)} seeds, {flying} in flight"

@@ -1,8 +1,8 @@
-"""What is believed of a cell after all its trainings, at every rung: a posterior mean and an interval instead of a lucky reward. No torch.
+"""What is believed of a cell after all its trainings, at every rung: a posterior mean and an interval, not a lucky reward. No torch.
 
 A reward of cell x at rung r is
 
-    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = √(1 - η_r) √(1 - η_r') · (w k(x, x') + (1 - w) [x = x']) · (1 if r = r' else ρ)
+    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = √(1 - η_r) √(1 - η_r') · (w k(x, x') + (1 - w) [x = x']) · ρ^[r ≠ r']
 
 with ε of variance η_r, k the surrogate's kernel (decisions and features of a genotype) and w = 0 while there are few cells. A Gaussian
 process so far (Rasmussen and Williams 2006, chapter 2; the means μ_r by section 2.7); w, ρ, η and the spread at higher rungs are those of
@@ -90,7 +90,7 @@ def crowned(space: SearchSpace, observations: Sequence[Observation], rung: int =
 
 @dataclass(frozen=True)
 class _Model:
-    """The hyper-parameters: ``shared`` is w, ``relation`` ρ, ``noise`` η where no training was repeated, ``stretch`` that of higher rungs' σ."""
+    """Hyper-parameters: ``shared`` w, ``relation`` ρ, ``noise`` η where no training was repeated, ``stretch`` that of higher rungs' σ."""
 
     shared: float
     relation: float
@@ -177,7 +177,8 @@ class _Data:
 
     def standardised(self, model: _Model) -> Floats:
         """The rewards in their rung's deviations from its centre [n]."""
-        centres, deviations = (np.array([getattr(self.scales[r], name) for r in self.rungs.tolist()]) for name in ("centre", "deviation"))
+        scales = [self.scales[rung] for rung in self.rungs.tolist()]
+        centres, deviations = (np.array([getattr(scale, name) for scale in scales]) for name in ("centre", "deviation"))
         values: Floats = (self.rewards - centres) / (deviations * self.stretch(model))
         return values
 
@@ -202,7 +203,8 @@ class _Data:
         """The hyper-parameters of the greatest marginal likelihood, of a part of the observations where there are many."""
         part = self._part()
         several, enough = len(self.scales) > 1, part.alike is not None
-        grid = product((0.0, 0.4, 0.8) if enough else (0.0,), (0.4, 0.7, 0.9) if several else (0.7,), (0.15, 0.3, 0.5), (1.0, 1.6) if several else (1.0,))
+        relations, stretches = ((0.4, 0.7, 0.9), (1.0, 1.6)) if several else ((0.7,), (1.0,))
+        grid = product((0.0, 0.4, 0.8) if enough else (0.0,), relations, (0.15, 0.3, 0.5), stretches)
         usual = _Model(0.4 if enough else 0.0, 0.7, USUAL_NOISE, 1.0)
         if len(part.rewards) < 2 * PRIOR_COUNT:
             return usual
@@ -212,7 +214,8 @@ class _Data:
         """Log marginal likelihood of the rewards, those beyond four deviations taken for four; the rungs' means integrated out."""
         stretch = self.stretch(model)
         values = np.clip(self.standardised(model), -4, 4)
-        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + np.diag(self.noise(model, self.rungs)))
+        noise = np.diag(self.noise(model, self.rungs))
+        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + noise)
         weights = cho_solve((factor, True), values, check_finite=False)
         return float(-0.5 * values @ weights - np.log(np.diag(factor)).sum() - np.log(stretch).sum()) + _prior(model)
 
@@ -283,7 +286,7 @@ def _scale(rewards: Floats, cells: Integers, usual: float, images: int | None) -
         again = rewards[cells == cell]
         if len(again) > 1:
             # of two that disagree widely one is false: that is not noise
-            within += float(np.minimum((again - np.median(again)) ** 2, variance).sum() * len(again) / (len(again) - 1)) * (len(again) - 1) / len(again)
+            within += float(np.minimum((again - np.median(again)) ** 2, variance).sum())
             freedom += len(again) - 1
     floor = 0.0 if images is None else max(centre * (1 - centre), 1 / images) / images
     return _Scale(centre, float(np.sqrt(variance)), within / max(freedom, 1), freedom, floor)
