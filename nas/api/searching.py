@@ -1,6 +1,6 @@
 """``nas.search`` and its kin: begin a run, go on with one, open one. No torch at import."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -43,6 +43,8 @@ def search(
     sync: str | None = None,
     runner: str | None = None,
     time_limit: float | None = None,
+    cards: Sequence[str] | None = None,
+    warm_start: Sequence[str] | None = None,
     settings: Assignments = (),
     run: Place | None = None,
     watcher: Watcher = QUIET,
@@ -78,6 +80,8 @@ def search(
         sync: URL that the run folder is mirrored to as it grows.
         runner: ray, or local for this process: one child at a time unless ``workers`` says more.
         time_limit: seconds a child may take.
+        cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
+        warm_start: reference genotypes or genotype files that are the search's first children.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.
         watcher: told what happens, and asked whether to stop.
@@ -251,14 +255,14 @@ def as_controller(given: ControllerLike | None, config: SearchConfig, space: Sea
 
 
 def _ended(result: Any, controller: Controller | None, watcher: Watcher) -> Run:  # noqa: ANN401 - nas.runs.session.SearchResult, whose import is slow
-    """The run of a session that has ended, after the second stage where its configuration has one."""
+    """The run of a session that has ended, after its winner was trained where it has a ladder."""
     from nas.runs import session as engine
 
     engine.check_failing(result)
-    if result.config.finalists is not None and result.ending is Ending.FINISHED:
-        from nas.runs.finalists import run_finalists
+    if result.config.ladder and result.ending in (Ending.FINISHED, Ending.EXHAUSTED):
+        from nas.runs.finalists import crown
         from nas.training.numerics import own_threads
 
         with own_threads():
-            run_finalists(result.folder, result.config.finalists, watcher)
+            crown(result.folder, watcher.stop)
     return Run(result.folder, controller)

@@ -39,6 +39,10 @@ def search(
     sync: SyncOption = None,
     runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
+    cards: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Control cards: reference genotypes to compare with, such as nasnet-a,darts-v2; none.")
+    ] = None,
+    warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")
     ] = None,
@@ -70,7 +74,7 @@ def search(
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
-    _conclude(engine.start(config, run, SearchProgress(console).watcher()))
+    conclude(engine.start(config, run, SearchProgress(console).watcher()))
 
 
 def _check_resume(given: dict[str, Any]) -> None:
@@ -114,10 +118,11 @@ def _resume(
     if moved is not None:
         places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False)
-    _conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
+    conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
 
 
-def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+    """Show what a session came to, train the winner of its ladder, and exit as it ended."""
     from nas.cli.views import run as report
     from nas.runs import session as engine
 
@@ -132,11 +137,10 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
         console.print("the search space is exhausted: every further proposal repeats a trained cell")
     say_next(*report.next_commands(result.folder.path, result.state))
     engine.check_failing(result)
-    settings = result.config.finalists
-    if settings is not None and result.ending.value == "finished":
-        from nas.cli.views.second_stage import second_stage
+    if result.ending.value in ("finished", "exhausted"):
+        from nas.cli.views.winner import train_winner
 
-        second_stage(result.folder, settings)
+        train_winner(result.folder)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)
     if result.state.losses():  # the table has said so

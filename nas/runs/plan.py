@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from nas.data.settings import data_words
 from nas.evaluators.registry import EVALUATORS
+from nas.evaluators.settings import RungSettings
 from nas.runs import streams
 from nas.runs.config import SearchConfig
-from nas.runs.expected import START_SECONDS, images_used, side_by_side, time_children, work_of
+from nas.runs.expected import START_SECONDS, TIMED_ABOVE, images_used, side_by_side, time_children, work_of
+from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration, megabytes
@@ -43,6 +45,12 @@ def describe_plan(
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
+    lines += [f"rung {rung}: {rung_words(said, config)}" for rung, said in enumerate(config.ladder, start=1)]
+    if config.cards:
+        beside = "outside the budget, seen by nobody who decides"
+        lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
+    if config.warm_start:
+        lines.append(f"warm start: the first children are {', '.join(config.warm_start)}")
     where = (
         "this process"
         if config.runner.kind == "local"
@@ -59,6 +67,17 @@ def describe_plan(
         lines.append(f"layout: {expected.layout.words}")
     lines.append(f"time:   {expected or 'shown once the first children have ended'}")
     return lines
+
+
+def rung_words(rung: RungSettings, config: SearchConfig) -> str:
+    """Who goes up to a rung, and how they are trained there."""
+    fidelity = rung.fidelity(config.fidelity)
+    who = f"{rung.children} children" if rung.children is not None else f"{rung.share:.3g} of those below"
+    seeds = f", {rung.seeds} seeds each" if rung.seeds > 1 else ""
+    images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
+    side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
+    epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
+    return f"{who}{seeds}, N={fidelity.cells}, F={fidelity.filters:g}, {epochs} on {images} images at {side}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
@@ -124,7 +143,19 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
     if slower is None and hardware.gpus and config.runner.gpus_per_child != 0:
         slower = max(1.0, workers / len(hardware.gpus))  # processes with a CUDA graph each take turns on a GPU (benchmarks/README.md)
     slower = slower or side_by_side(min(workers, config.budget))
-    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started)
+    beside = [one * slower for one in above(config, amount, timing.seconds(work))]
+    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started, sum(beside))
+
+
+def above(config: SearchConfig, amount: Amount, child: float) -> list[float]:
+    """Seconds of all trainings of every rung, from 0, that are not the search's own: the ladder's, and the control cards'."""
+    ladder, seconds = Ladder(list(config.ladder)), [len(config.cards) * child]
+    for rung in range(1, len(config.ladder) + 1):
+        one = config.at_rung(rung)
+        timing = time_children(one, amount, TIMED_ABOVE)
+        cells = ladder.places(rung, config.budget) + len(config.cards)
+        seconds.append(cells * ladder.seeds(rung) * timing.seconds(work_of(one, amount)))
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -138,16 +169,19 @@ class Expected:
     workers: int
     timed: int
     took: float
+    beside: float = 0.0
+    """Seconds of all trainings above the search's own and of control cards, on one worker."""
 
     @property
     def seconds(self) -> float:
-        """Of the whole search: its start, and the children, the last of whom leave workers idle."""
+        """Of the whole search: its start, the children, the last of whom leave workers idle, and the ladder."""
         rounds = max(1.0, self.config.budget / self.workers + 0.5 * (self.workers > 1))
-        return START_SECONDS[self.config.runner.kind] + rounds * self.child
+        return START_SECONDS[self.config.runner.kind] + rounds * self.child + self.beside / self.workers
 
     def __str__(self) -> str:
         beside = f", {self.slower:.2g} times that alone as {self.workers} train at once" if self.slower >= 1.05 else ""
+        ladder = f", {duration(self.beside / self.workers)} of that for rungs and cards" if self.beside else ""
         return (
-            f"about {duration(self.seconds)} ({self.child:.2g} s a child{beside}, from {self.timed} random children timed "
+            f"about {duration(self.seconds)}{ladder} ({self.child:.2g} s a child{beside}, from {self.timed} random children timed "
             f"in {self.took:.0f} s; {START_SECONDS[self.config.runner.kind]:.0f} s to start); Ctrl-C stops, `nas resume` goes on"
         )
