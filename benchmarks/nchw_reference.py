@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from search_spaces.canonical import live_nodes
 from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.networks.cell import read_inputs
-from search_spaces.skeletons import NASNetSkeleton, plan_cells
+from search_spaces.skeletons import NASNetSkeleton, plan_cells, rounded_width
 
 CONVOLUTIONS = {
     "conv_1x3_3x1": (((1, 3), (3, 1)), 3 / 8, 1),
@@ -144,7 +144,7 @@ class ReferenceNetwork(nn.Module):
     def __init__(self, genotype: Genotype, skeleton: NASNetSkeleton, classes: int) -> None:
         super().__init__()
         self.plans = plan_cells(skeleton)
-        width = skeleton.stem_filters or 3 * skeleton.filters
+        width = skeleton.stem_filters or rounded_width(3 * skeleton.filters)
         self.stem = norm_after(nn.Conv2d(3, width, 3, padding=1, bias=False), channels=width)
         shapes = [(width, 1)]
         self.cells = nn.ModuleList()

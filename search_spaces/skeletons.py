@@ -87,7 +87,9 @@ class NASNetSkeleton:
 
     Attributes:
         cells: N, normal cells a stage.
-        filters: F, filters of the first stage's cells; every reduction doubles them.
+        filters: F, filters of the first stage's cells; every reduction doubles them. A fraction is for matching costs: the
+            stages have F, 2F and 4F, each rounded, so between two whole numbers lie several networks (only with stems that do not
+            split F).
         stem: ``cifar`` keeps the resolution; ``imagenet`` is a strided 3×3 convolution without padding and two
             reduction cells with F/4 and F/2 filters; ``darts_imagenet`` is DARTS' three strided 3×3 convolutions.
         stem_filters: filters of the stem's convolution; None is 3F for ``cifar``, 32 for ``imagenet``, F for DARTS.
@@ -106,7 +108,7 @@ class NASNetSkeleton:
     """
 
     cells: int = 6
-    filters: int = 32
+    filters: float = 32
     stem: Literal["cifar", "imagenet", "darts_imagenet"] = "cifar"
     stem_filters: int | None = None
     reductions: Literal["inserted", "in_place"] = "inserted"
@@ -123,10 +125,28 @@ class NASNetSkeleton:
         require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
         lowest = {"imagenet": 4, "darts_imagenet": 2}.get(self.stem, 1)
         require(lowest <= self.filters <= 4096, f"`filters` must be {lowest}..4096 with the {self.stem} stem", self.filters)
+        object.__setattr__(self, "filters", _plain(self.filters))
+        whole = self.stem == "cifar" or isinstance(self.filters, int)
+        require(whole, f"`filters` must be a whole number with the {self.stem} stem", self.filters)
         require(self.stem_filters is None or 1 <= self.stem_filters <= 4096, "`stem_filters` must be 1..4096", self.stem_filters)
         require(self.reductions in ("inserted", "in_place"), "`reductions` must be inserted or in_place", self.reductions)
         require(0 < self.drop_path_keep <= 1, "`drop_path_keep` must be above 0 and at most 1", self.drop_path_keep)
         require(0 <= self.dropout < 1, "`dropout` must be at least 0 and below 1", self.dropout)
+
+
+def _plain(filters: float) -> float:
+    """A whole number as an int, so that documents and names say 32, not 32.0."""
+    return int(filters) if float(filters).is_integer() else filters
+
+
+def rounded_width(filters: float) -> int:
+    """A number of filters as a layer can have it: rounded, halves up, at least one."""
+    return max(1, math.floor(filters + 0.5))
+
+
+def stage_filters(filters: float) -> tuple[int, int, int]:
+    """Filters of the three stages of a skeleton of cells: F, 2F and 4F, each rounded."""
+    return rounded_width(filters), rounded_width(2 * filters), rounded_width(4 * filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +177,14 @@ def plan_cells(skeleton: NASNetSkeleton) -> tuple[CellPlan, ...]:
         plans.append(CellPlan(name, genotype, filters, 2 if reduce else 1, before if previous is None else previous, current))
 
     if skeleton.stem == "imagenet":
-        add("stem_0", True, skeleton.filters // 4)
-        add("stem_1", True, skeleton.filters // 2)
-    filters, number = skeleton.filters, 0
-    for stage in range(3):
+        add("stem_0", True, int(skeleton.filters) // 4)
+        add("stem_1", True, int(skeleton.filters) // 2)
+    number = 0
+    for stage, filters in enumerate(stage_filters(skeleton.filters)):
         skipped = None
-        if stage > 0:
-            filters *= 2
-            if skeleton.reductions == "inserted":
-                add(f"reduction_{stage - 1}", True, filters)
-                skipped = plans[-1].previous if skeleton.skip_reduction_input else None
+        if stage > 0 and skeleton.reductions == "inserted":
+            add(f"reduction_{stage - 1}", True, filters)
+            skipped = plans[-1].previous if skeleton.skip_reduction_input else None
         for i in range(skeleton.cells):
             strided = stage > 0 and i == 0 and skeleton.reductions == "in_place"
             add(f"cell_{number}", strided, filters, skipped if i == 0 else None)
@@ -206,18 +224,19 @@ class NASBench201Skeleton:
 
     Attributes:
         cells: cells a stage.
-        filters: of the first stage.
+        filters: of the first stage; a fraction as in ``NASNetSkeleton``.
 
     Raises:
         SkeletonError: a value breaks its rule.
     """
 
     cells: int = 5
-    filters: int = 16
+    filters: float = 16
 
     def __post_init__(self) -> None:
         require(1 <= self.cells <= 50, "`cells` must be 1..50", self.cells)
         require(1 <= self.filters <= 4096, "`filters` must be 1..4096", self.filters)
+        object.__setattr__(self, "filters", _plain(self.filters))
 
 
 # ---------------------------------------------------------------------------------------------------- families
@@ -228,13 +247,17 @@ Skeleton = NASNetSkeleton | NASBench201Skeleton | ResidualSkeleton
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """A skeleton as a point of a plane: its depth and width, the least width and its step, and the skeleton at any other point."""
+    """A skeleton as a point of a plane: its depth and width, the least width and its step, and the skeleton at any other point.
+
+    ``fraction`` is the finer step that matches a cost where whole steps are too coarse.
+    """
 
     depth: int
-    width: int
+    width: float
     lowest: int
     step: int
-    make: Callable[[int, int], Any]
+    make: Callable[[int, float], Any]
+    fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -297,14 +320,17 @@ def _cells_plane(skeleton: NASNetSkeleton | NASBench201Skeleton) -> Plane:
     # The stems for ImageNet split the filters; all published F are even there.
     step = 2 if isinstance(skeleton, NASNetSkeleton) and skeleton.stem != "cifar" else 1
     lowest = 2 * step if step > 1 else 1
-    return Plane(skeleton.cells, skeleton.filters, lowest, step, lambda depth, width: replace(skeleton, cells=depth, filters=width))
+    fraction = 1 / 8 if step == 1 else None  # 4F, the widest stage, changes at every second eighth; 2F and F in between
+    return Plane(
+        skeleton.cells, skeleton.filters, lowest, step, lambda depth, width: replace(skeleton, cells=depth, filters=width), fraction
+    )
 
 
 def _residual_plane(skeleton: ResidualSkeleton) -> Plane:
     """Depth is the longest stage's number of blocks, width the first stage's channels, in steps of 2."""
     longest, first = max(skeleton.depths), skeleton.widths[0]
 
-    def make(depth: int, width: int) -> ResidualSkeleton:
+    def make(depth: int, width: float) -> ResidualSkeleton:
         depths = tuple(max(1, math.floor(d * depth / longest + 0.5)) for d in skeleton.depths)
         widths = tuple(max(1, math.floor(w * width / first + 0.5)) for w in skeleton.widths)
         stem = None if skeleton.stem_filters is None else max(1, math.floor(skeleton.stem_filters * width / first + 0.5))

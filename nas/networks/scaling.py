@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -99,6 +99,7 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     skeleton's published proportion of depth to width best (in logarithms), for each the width with the closest cost is found
     exactly, and the first within 2 % of the target is taken; where none of the nearest three depths is that near, the
     closest of them is, the smaller network of two equally close. So a published network's own cost gives back that network.
+    Where whole numbers of filters are too coarse for 2 % (narrow networks), F is a fraction whose stages are rounded.
 
     In a residual skeleton all stages keep their proportions, and the stem its own to the first stage. The order of depths
     and the first guess of a width come from a polynomial through six counts (cost is quadratic in width and linear in depth,
@@ -121,7 +122,7 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     family = plane(architecture.skeleton)
     count = _counter(architecture, family, target)
     if filters is not None:
-        best = (_closest(lambda depth: count(depth, filters), target.value, family.depth, 1, DEEPEST, 1), filters)
+        best = (int(_closest(lambda depth: count(int(depth), filters), target.value, family.depth, 1, DEEPEST, 1)), float(filters))
     else:
         best = _solve(family, count, target.value, [cells] if cells is not None else None)
     chosen = replace(architecture, skeleton=family.make(*best))
@@ -133,13 +134,13 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
     return scaled
 
 
-Count = Callable[[int, int], int]
+Count = Callable[[int, float], int]
 """The exact cost at a depth and a width."""
 
 
 def _counter(architecture: Architecture, family: Plane, target: Target) -> Count:
     @cache
-    def count(depth: int, width: int) -> int:
+    def count(depth: int, width: float) -> int:
         cost = replace(architecture, skeleton=family.make(depth, width)).cost()
         return cost.macs if target.quantity == "macs" else cost.parameters
 
@@ -149,10 +150,10 @@ def _counter(architecture: Architecture, family: Plane, target: Target) -> Count
 # ---------------------------------------------------------------------------------------------------- solving
 
 
-def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -> tuple[int, int]:
+def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -> tuple[int, float]:
     """Depth and width by the rule of ``scale_to``; ``depths`` are those allowed."""
     allowed = depths or list(range(1, max(DEEPEST, family.depth) + 1))
-    if family.depth in allowed and abs(count(family.depth, family.width) / target - 1) <= TOLERANCE:
+    if family.depth in allowed and _near(count(family.depth, family.width), target):
         return family.depth, family.width  # no other shape is nearer to the published one
     width_of = _width_guess(family, count, target)
     guesses = {depth: width_of(depth) for depth in allowed}
@@ -160,20 +161,33 @@ def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -
     def distortion(depth: int) -> float:
         return abs(math.log(depth / family.depth) - math.log(guesses[depth] / family.width))
 
-    tried: list[tuple[int, int]] = []
+    tried: list[tuple[int, float]] = []
     for depth in sorted(allowed, key=distortion)[:TRIED]:
-        width = _closest(lambda w, d=depth: count(d, w), target, round(guesses[depth]), family.lowest, WIDEST, family.step)  # type: ignore[misc]
-        if abs(count(depth, width) / target - 1) <= TOLERANCE:
+        width = _width(family, partial(count, depth), target, guesses[depth])
+        if _near(count(depth, width), target):
             return depth, width
         tried.append((depth, width))
     return min(tried, key=lambda pair: (abs(count(*pair) - target), count(*pair)))
+
+
+def _near(cost: int, target: int) -> bool:
+    return abs(cost / target - 1) <= TOLERANCE
+
+
+def _width(family: Plane, cost: Callable[[float], int], target: int, guess: float) -> float:
+    """The whole width of the closest cost, or where that is not near enough the fraction."""
+    whole = _closest(cost, target, guess, family.lowest, WIDEST, family.step)
+    if family.fraction is None or _near(cost(whole), target):
+        return whole
+    lowest, highest = max(whole - family.step, family.lowest), min(whole + family.step, WIDEST)
+    return _closest(cost, target, guess, lowest, highest, family.fraction)
 
 
 def _width_guess(family: Plane, count: Count, target: int) -> Callable[[int], float]:
     """The width, unrounded, at which the polynomial ``Σ c_ij · depth^i · width^j`` (i ≤ 1, j ≤ 2) has the target's value."""
     start = family.width * (target / count(family.depth, family.width)) ** (1 / 3)
     middle = _on_grid(start, family, max(2 * family.lowest, 2 * family.step))
-    widths = [max(family.lowest, middle // 2 // family.step * family.step), middle, 2 * middle]
+    widths = [max(family.lowest, int(middle // 2 // family.step * family.step)), middle, 2 * middle]
     points = [(depth, width) for depth in (2, 4) for width in widths]
     powers = [[depth**i * (width / middle) ** j for i in (0, 1) for j in (0, 1, 2)] for depth, width in points]
     coefficients = np.linalg.solve(np.array(powers, float), np.array([count(*point) for point in points], float))
@@ -191,9 +205,9 @@ def _on_grid(width: float, family: Plane, lowest: int) -> int:
     return min(max(round(width / family.step) * family.step, lowest), WIDEST // 2)
 
 
-def _closest(cost: Callable[[int], int], target: int, guess: int, lowest: int, highest: int, step: int) -> int:
+def _closest(cost: Callable[[float], int], target: int, guess: float, lowest: float, highest: float, step: float) -> float:
     """The value on the grid whose cost is closest to the target (the smaller of two equally close); the cost grows with the value."""
-    value = min(max(guess // step * step, lowest), highest)
+    value = min(max(math.floor(guess / step) * step, lowest), highest)
     while value + step <= highest and cost(value) < target:
         value += step
     while value - step >= lowest and cost(value) > target:

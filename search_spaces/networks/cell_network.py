@@ -13,7 +13,7 @@ from search_spaces.networks.cell import Cell, State, StateShape, read_inputs
 from search_spaces.networks.drop_path import scheduled_keep
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import Convolution, FreshReLU, Layers
-from search_spaces.skeletons import CellPlan, NASNetSkeleton, auxiliary_position, cell_output_filters, plan_cells
+from search_spaces.skeletons import CellPlan, NASNetSkeleton, auxiliary_position, cell_output_filters, plan_cells, rounded_width
 
 AUXILIARY_FILTERS = (128, 768)
 """Filters of the auxiliary head's two convolutions."""
@@ -191,13 +191,13 @@ class AuxiliaryHead(nn.Module):
 def _stem(skeleton: NASNetSkeleton, channels: int, layers: Layers) -> tuple[nn.ModuleList, list[StateShape]]:
     """The stem's modules, each giving one network state from the one before, and the shapes of these states."""
     if skeleton.stem == "cifar":
-        width = skeleton.stem_filters or 3 * skeleton.filters
+        width = skeleton.stem_filters or rounded_width(3 * skeleton.filters)
         return nn.ModuleList([nn.Sequential(layers.conv(channels, width, 3), layers.norm(width))]), [StateShape(width, 1)]
     if skeleton.stem == "imagenet":
         width = skeleton.stem_filters or 32
         conv = Convolution(channels, width, 3, 2, padding="valid")
         return nn.ModuleList([nn.Sequential(conv, layers.norm(width))]), [StateShape(width, 2)]
-    width = skeleton.stem_filters or skeleton.filters
+    width = skeleton.stem_filters or rounded_width(skeleton.filters)
     half = width // 2
     first = [layers.conv(channels, half, 3, 2), layers.norm(half), FreshReLU(), layers.conv(half, width, 3, 2), layers.norm(width)]
     second = [nn.ReLU(), layers.conv(width, width, 3, 2), layers.norm(width)]

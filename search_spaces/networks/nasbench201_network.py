@@ -11,7 +11,7 @@ from search_spaces.networks import fast
 from search_spaces.networks.cell import NodeModule, State
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import Layers, Sequential, build_operation
-from search_spaces.skeletons import DARTS_CONVENTIONS, NASBench201Skeleton
+from search_spaces.skeletons import DARTS_CONVENTIONS, NASBench201Skeleton, stage_filters
 
 CONVENTIONS = replace(DARTS_CONVENTIONS, dilated="plain")
 """Convolutions are ReLU, convolution, batch norm; padding is symmetric; a pooling has no norm."""
@@ -60,7 +60,7 @@ class NASBench201Network(Network):
         if genotype.reduction is not None:
             raise GenotypeError("NAS-Bench-201's skeleton has a residual block in the place of a reduction cell, but the genotype has one")
         layers = Layers(CONVENTIONS)
-        widths = [skeleton.filters * factor for factor in (1, 2, 4)]
+        widths = stage_filters(skeleton.filters)
         self.stem = nn.Sequential(layers.conv(channels, widths[0], 3), layers.norm(widths[0]))
         self.reductions = nn.ModuleList(ResidualBlock(widths[i], widths[i + 1], layers) for i in range(2))
         self.stages = nn.ModuleList(

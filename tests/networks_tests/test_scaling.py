@@ -1,5 +1,7 @@
 """Networks stacked to a wanted cost: published sizes come back, the rule holds, and nonsense is refused."""
 
+import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -7,12 +9,16 @@ from typer.testing import CliRunner
 
 from nas.cli.main import app
 from nas.errors import ConfigError
+from nas.networks import description
 from nas.networks.architecture import choose_architecture
 from nas.networks.scaling import TOLERANCE, Scaled, Target, parse_number, read_target, scale_to, short_number
+from search_spaces.errors import SkeletonError
+from search_spaces.nasnet import NASNET
 from search_spaces.networks.cost import network_cost
 from search_spaces.reference import load_reference
 from search_spaces.registry import load_space
-from search_spaces.skeletons import NASBench201Skeleton, load_skeleton
+from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, load_skeleton, plan_cells
+from search_spaces.space import sample_actions
 
 
 def scaled(genotype: str, skeleton: str, target: Target, **options: int) -> Scaled:
@@ -39,6 +45,24 @@ def test_parameters_are_a_target_too() -> None:
     assert found.architecture.name == "NASNet-A (4 @ 1056)"
     assert "N=4 cells a stage, F=44 filters in the first stage (1056 in the penultimate layer)" in str(found)
     assert found.parameters == 5_289_978
+
+
+def test_a_fraction_of_a_filter_comes_near_where_whole_ones_are_too_coarse() -> None:
+    """Cells cut to 5M MACs have four to six filters, a third of the cost apart from one whole number to the next."""
+    rng = random.Random(5)
+    for genotype in [load_reference("nasnet-a"), *(NASNET.decode(sample_actions(NASNET, rng)) for _ in range(4))]:
+        found = scale_to(choose_architecture(genotype, "nasnet-cifar"), Target("macs", 5_000_000), cells=1)
+        skeleton = found.architecture.skeleton
+        assert isinstance(skeleton, NASNetSkeleton)
+        assert abs(found.off) < 0.04
+        described = description.to_document(description.describe_untrained(found.architecture))
+        assert description.from_document(json.loads(json.dumps(described)), "it").architecture == found.architecture
+    assert replace(skeleton, filters=5.375).filters == 5.375
+    assert [plan.filters for plan in plan_cells(NASNetSkeleton(1, 5.375))] == [5, 11, 11, 22, 22]
+    assert plan_cells(NASNetSkeleton(1, 5.0)) == plan_cells(NASNetSkeleton(1, 5))
+    assert repr(NASNetSkeleton(1, 5.0)) == repr(NASNetSkeleton(1, 5))
+    with pytest.raises(SkeletonError, match=r"`filters` must be a whole number with the imagenet stem, but got 44\.5"):
+        replace(load_skeleton("nasnet-mobile"), filters=44.5)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from search_spaces.skeletons import (
     kind_of,
     network_name,
     plan_cells,
+    stage_filters,
 )
 from search_spaces.vocabulary import OPERATIONS
 
@@ -413,8 +414,8 @@ def _residual_parts(genotype: Genotype, skeleton: ResidualSkeleton, outputs: dic
 def _nasbench201_parts(genotype: Genotype, skeleton: NASBench201Skeleton, outputs: dict[str, str]) -> list[Part]:
     parts = [Part("convolution 3×3", outputs["stem"], "conv")]
     times = f"  × {skeleton.cells}" if skeleton.cells > 1 else ""
-    for stage in range(3):
-        filters = f"{skeleton.filters << stage} filters"
+    for stage, width in enumerate(stage_filters(skeleton.filters)):
+        filters = f"{width} filters"
         if stage:
             parts.append(Part(f"residual block /2\n{filters}", outputs[f"reductions.{stage - 1}"], "pool"))
         parts.append(Part(f"normal cell{times}\n{filters}", outputs[f"stages.{stage}"], "block"))
