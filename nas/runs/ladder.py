@@ -172,5 +172,4 @@ class Ladder:
 def left_over(ladder: Ladder, rungs: Sequence[RungSettings], spent: int, budget: int, cards: Collection[str]) -> bool:
     """Whether anything is left to be trained above the search's own children, once those are all trained; changes the ladder."""
     ladder.rungs = list(rungs)
-    unended = (stand for stands in ladder.climbers.values() for stand in stands.values() if stand.ended < stand.asked)
-    return next(unended, None) is not None or ladder.next(spent, budget, True, cards, lambda rung, waiting: min(waiting)) is not None
+    return ladder.next(spent, budget, True, cards, lambda rung, waiting: min(waiting)) is not None

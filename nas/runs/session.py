@@ -192,7 +192,9 @@ def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object
 
 def anything_left(config: SearchConfig, state: RunState) -> bool:
     """Whether a run has anything left to train: children of the search, on its ladder, or control cards. Changes the state."""
-    return state.spent < config.budget or left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
+    if state.pending or state.spent < config.budget:
+        return True
+    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
 
 
 def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:

@@ -1,17 +1,24 @@
 """The order of a run's trials by what is believed of them, over all rungs of its ladder; and how its control cards did. No torch, no ray."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-from typing import Any
+from operator import attrgetter
+from statistics import fmean, linear_regression, median, stdev
+from typing import TYPE_CHECKING, Any
 
 from nas.runs.folder import RunFolder
-from nas.runs.posterior import Belief, Observation, beliefs
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen, Trial
 from search_spaces.space import Actions, SearchSpace
 
+if TYPE_CHECKING:
+    from nas.runs.posterior import Belief, Observation
+
+MOST = 1000
+"""Rewards of the search's own children that are believed together: the time grows with the cube of their number."""
+BEST_OF_MOST = 600
+"""How many of those are the best, where there are more; the others are an even choice of the rest."""
 WINNER = "finalists/winner"
 """Where in a run's folder the best of the last rung is trained once more, with its weights kept."""
 
@@ -26,23 +33,54 @@ class Knowledge:
         self._trials: dict[Actions, int] = {}
         self._believed: dict[int, tuple[int, dict[int, Belief]]] = {}
 
-    def believed(self, rung: int) -> Mapping[int, Belief]:
+    def believed(self, rung: int) -> "Mapping[int, Belief]":
         """Of every completed trial of the search, what its cells' reward at a rung is believed to be."""
         self._catch_up()
         known = self._believed.get(rung)
         if known is None or known[0] != len(self._observations):
-            found = beliefs(self.space, self._observations, rung) if self._observations else {}
+            found = self._believe(rung)
             known = len(self._observations), {self._trials[actions]: belief for actions, belief in found.items()}
             self._believed[rung] = known
         return known[1]
 
+    def _believe(self, rung: int) -> "dict[Actions, Belief]":
+        """Of all cells; where there are very many, of a part of them, and of the others by their rewards alone."""
+        from nas.runs.posterior import Belief, beliefs  # here: brings scipy
+
+        images = {rung: yardstick.images for rung, yardstick in enumerate(self.state.yardsticks)}
+        part = _part(self._observations)
+        found = beliefs(self.space, part, rung, images)
+        rest = [one for one in self._observations if one.actions not in found]
+        if rest:
+            line = linear_regression(*zip(*((one.reward, found[one.actions].mean) for one in part if not one.rung), strict=True))
+            half = median((belief.high - belief.low) / 2 for belief in found.values())
+            deviation = median(belief.deviation for belief in found.values())
+        for one in rest:
+            mean = line.intercept + line.slope * one.reward
+            found[one.actions] = Belief(mean, mean - half, mean + half, deviation)
+        return found
+
     def _catch_up(self) -> None:
+        from nas.runs.posterior import Observation
+
         for number in self.state.told[self._seen :]:
             trial = self.state.trials[number]
             if trial.reward is not None and trial.repeats is None and trial.card is None:
                 self._observations.append(Observation(trial.proposal.actions, trial.reward, trial.rung))
                 self._trials.setdefault(trial.proposal.actions, number if trial.origin is None else trial.origin)
         self._seen = len(self.state.told)
+
+
+def _part(observations: "Sequence[Observation]") -> "list[Observation]":
+    """At most ``MOST`` rewards of the search's own children, the best and those of cells that went up among them; all of higher rungs."""
+    own = [one for one in observations if not one.rung]
+    if len(own) <= MOST:
+        return list(observations)
+    up = {one.actions for one in observations if one.rung}
+    first = sorted((one for one in own if one.actions not in up), key=attrgetter("reward"), reverse=True)
+    best, rest = first[:BEST_OF_MOST], first[BEST_OF_MOST:]
+    chosen = {one.actions for one in (*best, *rest[:: max(1, len(rest) // (MOST - BEST_OF_MOST))])} | up
+    return [one for one in observations if one.actions in chosen]
 
 
 @dataclass(frozen=True)
@@ -53,7 +91,7 @@ class Standing:
     """
 
     trial: int
-    belief: Belief
+    belief: "Belief"
     rung: int
     rewards: tuple[float, ...]
     proxy: float
@@ -107,7 +145,7 @@ class Standings:
         return f"believed {words(one.belief)} at rung {self.top}, {where}" if self.top else f"believed {words(one.belief)}"
 
 
-def words(belief: Belief, digits: int = 4) -> str:
+def words(belief: "Belief", digits: int = 4) -> str:
     """A belief with half the width of its 95 % interval."""
     return f"{belief.mean:.{digits}f} ± {(belief.high - belief.low) / 2:.{digits}f}"
 
