@@ -19,7 +19,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.networks.architecture import Architecture
 from nas.networks.scaling import Target, scale_to
+from nas.settings.reading import apply_overrides, validated
 from nas.training.config import trained_skeleton
 from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe, load_recipe
@@ -63,7 +64,7 @@ CHILD = {
 
 @dataclass(frozen=True)
 class Way:
-    """One way to evaluate a cell: ``filters`` is F whatever it costs, None the target's."""
+    """One way to evaluate a cell: ``filters`` is F whatever it costs, None the target's; ``changes`` are to a child's usual settings."""
 
     name: str
     side: int
@@ -71,12 +72,13 @@ class Way:
     epochs: int = 1
     filters: float | None = None
     truth: bool = False
+    changes: tuple[tuple[str, object], ...] = ()
 
     def recipe(self) -> Recipe:
         """The target's, or that of a search's children."""
         if self.truth:
             return load_recipe("fast", {"epochs": self.epochs})
-        return Recipe.model_validate({**CHILD, "epochs": self.epochs})
+        return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs}, dict(self.changes)))
 
 
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
@@ -93,6 +95,25 @@ CANDIDATES = (
     Way("24px 20k", 24, 20_000),
 )
 """About 5, 10 and 30 CPU seconds each."""
+
+
+def changed(name: str, **changes: object) -> Way:
+    """The first rung with a child's settings changed."""
+    return replace(FIRST, name=f"{FIRST.name} {name}", changes=tuple((key.replace("__", "."), value) for key, value in changes.items()))
+
+
+RECIPES = (
+    changed("linear", schedule__kind="linear", schedule__warmup_epochs=0.1),
+    changed("nesterov", optimizer__nesterov=True),
+    changed("smoothed", regularisation__label_smoothing=0.1),
+    changed("fast statistics", regularisation__norm_momentum=0.4),
+    changed("averaged", ema={"decay": 0.98, "warmup": True}),
+    changed("batch 32", batch_size=32, optimizer__learning_rate=0.07),
+    changed("batch 128", batch_size=128, optimizer__learning_rate=0.15),
+    changed("faster", optimizer__learning_rate=0.2),
+    changed("slower", optimizer__learning_rate=0.05),
+)
+"""What might make a child say more in the same time: each on ten cells, two seeds."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +244,11 @@ def tasks(rows: list[Row]) -> Iterator[tuple[str, Way, int]]:
         for cell in every:
             for way in ways:
                 yield cell, way, 0
+    for cell in every[:10]:
+        yield cell, FIRST, 1
+        for way in RECIPES:
+            yield cell, way, 0
+            yield cell, way, 1
     for cell in every[:24]:
         for way in (TRUTH, FIRST):
             yield cell, way, 1
@@ -303,6 +329,7 @@ def report(arguments: argparse.Namespace) -> None:
     print("|---" * (len(SCORES) + 5) + "|")
     for way in CANDIDATES:
         print(line(way, by, truth, random_truth))
+    print(recipes_table(by, truth))
     for name, values in fixed_scores(by, truth).items():
         print(f"{name}: {words(values, np.array(list(truth.values())))}")
 
@@ -321,6 +348,23 @@ def line(way: Way, by: dict[tuple[str, str, int], Row], truth: dict[str, float],
     best = (there[np.argsort(-scores["rank mean"])[:8]].mean() - random_truth.mean()) / random_truth.std(ddof=1)
     seconds = float(np.mean([row.cpu_seconds for row in found]))
     return f"| {way.name} | {seconds:.1f} | {len(both)} | {' | '.join(told)} | {best:+.2f} |"
+
+
+def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> str:
+    """How far cells lie apart against seeds, and how well they are ordered, by a child's recipe."""
+    lines = ["\n| recipe | CPU s | cells | accuracy | signal | noise | ratio | with the truth |", "|---" * 8 + "|"]
+    for way in (FIRST, *RECIPES):
+        cells = [cell for cell in truth if (cell, way.name, 0) in by and (cell, way.name, 1) in by]
+        if len(cells) < 5:
+            continue
+        found = np.array([[by[cell, way.name, seed].accuracy for seed in (0, 1)] for cell in cells])
+        noise = float(found.var(axis=1, ddof=1).mean() ** 0.5)
+        signal = max(0.0, found.mean(axis=1).var(ddof=1) - noise**2 / 2) ** 0.5
+        seconds = np.mean([by[cell, way.name, 0].cpu_seconds for cell in cells])
+        there = words(found.mean(axis=1), np.array([truth[cell] for cell in cells]))
+        spread = f"{signal:.4f} | {noise:.4f} | {signal / noise:.2f}"
+        lines.append(f"| {way.name} | {seconds:.1f} | {len(cells)} | {found.mean():.3f} | {spread} | {there} |")
+    return "\n".join(lines)
 
 
 def fixed_scores(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> dict[str, Floats]:

@@ -398,6 +398,7 @@ def compare(
     space: str = "nasnet",
     macs: str | None = None,
     params: str | None = None,
+    cells: int | None = None,
     recipe: str = "fast",
     data: Place | None = None,
     data_dir: Place | None = None,
@@ -422,6 +423,7 @@ def compare(
         space: search space of the random cells.
         macs: everybody's MACs, such as "10M"; this or ``params``.
         params: everybody's parameters, such as "270k".
+        cells: everybody's N, networks of blocks excepted; None: solved for.
         recipe: everybody's recipe: a name, or a YAML file.
         data: cifar10, cifar100, digits, synthetic, or a folder of images; None: cifar10.
         data_dir: folder that holds the named data set.
@@ -451,7 +453,7 @@ def compare(
     fitted = fit_request(wanted)
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
-    rows, whole = run_comparison(members, Plan(target, base, seeds, folder), tell, stop)
+    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

@@ -65,9 +65,12 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
 
 
 def _same(place: TrainFolder, genotype: Genotype, wanted: TrainConfig) -> bool:
-    found, kept = place.genotype(), place.config()
-    where = {"data": kept.data, "threads": kept.threads}  # may be another machine's
-    return found == genotype and kept.model_dump(exclude=set(where)) == wanted.model_dump(exclude=set(where))
+    """Whether that is a training of this genotype at this fidelity; of the rest versions and machines may think otherwise."""
+
+    def fidelity(config: TrainConfig) -> tuple[object, ...]:
+        return config.skeleton, config.recipe.epochs, config.image_size, config.train_examples
+
+    return place.genotype() == genotype and fidelity(place.config()) == fidelity(wanted)
 
 
 def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:

@@ -35,7 +35,8 @@ def stage_records(run: Path, state: RunState) -> list[Record]:
     (trials, rung), stage = found, replay(Reading(ledger), ledger)
     if missing := [number for number in trials if number >= len(state.trials) or state.trials[number].reward is None]:
         raise RunError(f"{ledger.parent}: the lineup names trial {missing[0]}, which the run has not completed")
-    said = [records.opened(0.0, state.budget, data=state.data, yardsticks=[*state.yardsticks, *stage.yardsticks], ladder=[rung])]
+    began = stage.sessions[0][0] if stage.sessions else 0.0
+    said = [records.opened(began, state.budget, data=state.data, yardsticks=[*state.yardsticks, *stage.yardsticks], ladder=[rung])]
     number = len(state.trials)
     for trial in stage.trials.values():
         if trial.evaluation is None:
@@ -47,7 +48,7 @@ def stage_records(run: Path, state: RunState) -> list[Record]:
         said.append(records.finished(number, trial.evaluation, trial.ended or 0.0))
         number += 1
     if state.closed is not None:
-        said.append(records.closed(state.closed, state.sessions[-1][1] if state.sessions else 0.0))
+        said.append(records.closed(state.closed, stage.sessions[-1][1] if stage.sessions else 0.0))
     return said
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) -> Table:
     """The best known trials, with what is believed of them at the highest rung, their rewards, and costs."""
     found, rung = known.standings, known.standings.top
-    where = "reward: validation accuracy of the proxy task" if not rung else f"belief: validation accuracy at rung {rung}, ± holds 95 %"
+    where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
     table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
-    climbed = ("belief", "rung", "rewards there") if rung else ("believed",)
-    for name in ("rank", "trial", *climbed, "reward", "params", "MACs", "seconds"):
+    climbed, costs = (("belief", "trained at"), ("macs",)) if rung else (("belief",), ("params", "macs"))
+    for name in ("rank", "trial", *climbed, "reward", *("MACs" if cost == "macs" else cost for cost in costs)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
     for rank, (trial, one) in enumerate(zip(known.trials[:top], found.ranked, strict=False), start=1):
@@ -38,25 +38,23 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) 
             str(trial.number),
             *_climbed(one, found, state),
             shown_accuracy(trial.reward, state.yardstick),
-            _count(metrics.get("params")),
-            _count(metrics.get("macs")),
-            _seconds(metrics.get("train_seconds")),
+            *(_count(metrics.get(cost)) for cost in costs),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
     return table
 
 
 def _climbed(one: "Standing", found: "Standings", state: RunState) -> tuple[str, ...]:
-    """What is believed of a cell, and, where there is a ladder, how far it has come and what it came to there."""
+    """What is believed of a cell, and, where there is a ladder, the rung that it has come to and its mean reward there."""
     from nas.runs.standings import words
 
     yardstick = yardstick_at(state, found.top)
     belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:
         return (belief,)
-    there = yardstick_at(state, one.rung)
-    rewards = shown_accuracy(fmean(one.rewards), there) + (f" ({len(one.rewards)} seeds)" if len(one.rewards) > 1 else "")
-    return belief, str(one.rung), rewards if one.rung else "–"
+    seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
+    there = f"{one.rung}: {shown_accuracy(fmean(one.rewards), yardstick_at(state, one.rung))}{seeds}"
+    return belief, there if one.rung else "–"
 
 
 def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
@@ -232,6 +230,3 @@ def _count(value: float | None) -> str:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
 
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
