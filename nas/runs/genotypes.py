@@ -50,15 +50,17 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
         message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
     state = folder.state()
-    known = best_known(folder, state)
+    config = folder.config()
+    space = folder.space(config)
+    known = best_known(space, state)
     ranked = known.trials
     if not ranked:
         raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
-    logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
-    config = folder.config()
-    return run_folder.found_genotype(folder.space(config), ranked[rank - 1], folder.path.name, config.controller.name)
+    trial, believed = known.head(rank)[-1]
+    logger.info("%s: trial %d, %s", folder.path, trial.number, known.how(rank))
+    return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

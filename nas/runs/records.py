@@ -9,7 +9,9 @@ from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report, finite
+from nas.evaluators.settings import RungSettings
 from nas.runs.noise import Yardstick
+from search_spaces.genotype import Genotype, to_document
 
 SCHEMA = "nas.ledger/1"
 
@@ -45,29 +47,50 @@ def opened(
     rungs: Sequence[int] = (),
     reduction: int = 0,
     data: str | None = None,
-    yardstick: Yardstick | None = None,
+    yardsticks: Sequence[Yardstick] = (),
+    ladder: Sequence[RungSettings] = (),
 ) -> Record:
     """A driver starts or resumes.
 
-    ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardstick`` what rewards are measured on.
+    ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardsticks`` what rewards are measured on: the
+    search's own and those of every rung of the ``ladder``.
     """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
         record |= {"rungs": list(rungs), "reduction": reduction}
     if data is not None:
         record["data"] = data
-    if yardstick is not None:
-        record["yardstick"] = yardstick.document()
+    if yardsticks:
+        record["yardstick"] = yardsticks[0].document()
+    if ladder:
+        record["ladder"] = [rung.model_dump(mode="json") for rung in ladder]
+        record["yardsticks"] = [yardstick.document() for yardstick in yardsticks[1:]]
     return record
 
 
-def asked(proposal: Proposal, key: str | None = None) -> Record:
-    """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick."""
+def asked(proposal: Proposal, key: str | None = None, warm: str | None = None) -> Record:
+    """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick.
+
+    ``warm`` names the genotype that a person put in the controller's place.
+    """
     record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
     if proposal.log_probs:
         record["log_probs"] = list(proposal.log_probs)
         record["policy_version"] = proposal.policy_version
-    return record if key is None else record | {"key": key}
+    said = {"key": key, "warm": warm}
+    return record | {name: value for name, value in said.items() if value is not None}
+
+
+def raised(proposal: Proposal, origin: int, replicate: int) -> Record:
+    """The cell of the trial ``origin`` is trained at the proposal's rung, for the ``replicate``-th time (from 0)."""
+    record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
+    return record | {"rung": proposal.rung, "of": origin, "replicate": replicate}
+
+
+def dealt(trial: int, rung: int, replicate: int, card: str, genotype: Genotype) -> Record:
+    """A control card is trained at a rung: a genotype of no trial, and maybe of no action sequence of the space."""
+    record: Record = {"event": "asked", "trial": trial, "actions": [], "rung": rung, "replicate": replicate, "card": card}
+    return record | {"genotype": to_document(genotype)}
 
 
 def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:

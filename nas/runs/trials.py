@@ -27,6 +27,24 @@ class Trial:
     repeats: int | None = None
     started: float | None = None
     ended: float | None = None
+    origin: int | None = None
+    """The trial whose cells are trained here at a higher rung."""
+    replicate: int = 0
+    """Which training of these cells at this rung it is, from 0: each has a seed of its own."""
+    card: str | None = None
+    """The control card that is trained here; ``RunState.cards`` has its genotype."""
+    warm: str | None = None
+    """The genotype that a person began the search with, where this is one."""
+
+    @property
+    def rung(self) -> int:
+        """The rung of the ladder: 0 is the search's own."""
+        return self.proposal.rung
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is one of the search's own children: on rung 0, and no control card."""
+        return self.rung == 0 and self.card is None
 
     @property
     def number(self) -> int:
@@ -40,8 +58,8 @@ class Trial:
 
     @property
     def spends_budget(self) -> bool:
-        """Whether the trial counts as one of the budget: ended, really trained, and not lost to a failing machine."""
-        if self.evaluation is None or self.repeats is not None:
+        """Whether the trial counts as one of the budget: a child of the search that was really trained to an end, not lost to a failing machine."""
+        if not self.searched or self.evaluation is None or self.repeats is not None:
             return False
         outcome = self.evaluation.outcome
         return not (isinstance(outcome, Failed) and outcome.reason == "worker_lost")
@@ -130,13 +148,15 @@ class _Shape(NamedTuple):
     outcome: tuple[str, ...]
     metrics: tuple[str, ...]
     absent: tuple[bool, ...]
-    """Which of repeats, started and ended are None."""
+    """Which of repeats, started and origin are None."""
+    place: tuple[int, int, str | None, str | None]
+    """Rung, replicate, control card, warm start."""
 
 
 def _pack(trial: Trial) -> tuple[_Shape, bytes]:
     assert trial.evaluation is not None and trial.ended is not None
     proposal, outcome, metrics = trial.proposal, trial.evaluation.outcome, trial.evaluation.metrics
-    optional = trial.repeats, trial.started
+    optional = trial.repeats, trial.started, trial.origin
     numbers: list[float] = [trial.attempts, proposal.policy_version, trial.ended, *(value for value in optional if value is not None)]
     for report in trial.reports:
         numbers += (report.epoch, report.reward, *report.metrics.values())
@@ -153,6 +173,7 @@ def _pack(trial: Trial) -> tuple[_Shape, bytes]:
         words,
         tuple(metrics),
         tuple(value is None for value in optional),
+        (trial.rung, trial.replicate, trial.card, trial.warm),
     )
     return shape, b"".join((key, actions.tobytes(), log_probs.tobytes(), array("d", numbers).tobytes()))
 
@@ -167,13 +188,17 @@ def _unpack(number: int, shape: _Shape, content: bytes) -> Trial:
         place = end
     numbers = iter(array("d", content[place:]))
     attempts, version, ended = int(next(numbers)), int(next(numbers)), next(numbers)
-    repeats, started = (None if absent else next(numbers) for absent in shape.absent)
+    repeats, started, origin = (None if absent else next(numbers) for absent in shape.absent)
+    rung, replicate, card, warm = shape.place
     reports = [Report(int(next(numbers)), next(numbers), {name: next(numbers) for name in names}) for names in shape.reports]
     outcome = _outcome_from(shape.outcome, numbers)
     evaluation = Evaluation(outcome, {name: next(numbers) for name in shape.metrics})
-    proposal = Proposal(number, tuple(arrays[0]), tuple(arrays[1]), version)
-    repeated = None if repeats is None else int(repeats)
-    return Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, repeated, started, ended)
+    proposal = Proposal(number, tuple(arrays[0]), tuple(arrays[1]), version, rung)
+    whole = (None if value is None else int(value) for value in (repeats, origin))
+    found = Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, started=started, ended=ended)
+    found.repeats, found.origin = whole
+    found.replicate, found.card, found.warm = replicate, card, warm
+    return found
 
 
 def _smallest(small: str, large: str, values: Sequence[float]) -> "array[float]":
