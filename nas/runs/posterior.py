@@ -16,7 +16,7 @@ explains it better than a tail does, and it counts for as much as it can be trus
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -304,15 +304,10 @@ def _scale(rewards: Floats, cells: Integers, usual: float, images: int | None) -
     return _Scale(centre, float(np.sqrt(variance)), within / max(freedom, 1), freedom, floor)
 
 
-@lru_cache(maxsize=4)
-def _encoder(space: SearchSpace) -> Encoder:
-    return Encoder(space.decisions, partial(feature_table, space))
-
-
 def _alike(space: SearchSpace, cells: Sequence[Actions]) -> Floats | None:
     if len(cells) < ENOUGH:
         return None
-    encoder = _encoder(space)
+    encoder = Encoder(space.decisions, partial(feature_table, space))
     rows = encoder.encode(np.array(cells))
     hyper = KERNEL if encoder.has_features(rows) else replace(KERNEL, features=0.0)
     return encoder.kernel(rows, rows, hyper)

@@ -44,7 +44,8 @@ def suite(**changes: object) -> dict[str, object]:
     return {
         "schema": "nas.suite/1",
         "problems": {"made-up": {**problem, "fidelities": {2: "short"}, "epochs": 10}, "formula": {"objective": "synthetic"}},
-        "controllers": {"blind": "random:repeats=paid", "climber": "local_search", "old": "evolution:population=5,sample=2", "crowned": "random:crown=king"},
+        "controllers": {"blind": "random:repeats=paid", "climber": "local_search", "old": "evolution:population=5,sample=2"}
+        | {"crowned": "random:crown=king"},
         "comparisons": {"first": entry},
     }
 
