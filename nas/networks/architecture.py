@@ -58,7 +58,7 @@ class Architecture:
 
     def cost(self) -> "Cost":
         """Parameters and MACs. Raises UserError where the genotype does not fit the skeleton."""
-        from search_spaces.networks.cost import network_cost
+        from search_spaces.networks.pieces import network_cost
 
         return network_cost(self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size)
 
