@@ -19,6 +19,7 @@ from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
+from search_spaces.skeletons import has_size
 from search_spaces.space import sample_actions
 
 
@@ -65,6 +66,8 @@ class Plan:
     base: TrainConfig
     seeds: int
     folder: Path
+    cells: int | None = None
+    """N of everybody's network of cells; None is solved for."""
 
 
 def choose_members(sources: Sequence[str | Genotype], randoms: int, space: str, seed: int) -> list[Member]:
@@ -138,7 +141,8 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
     genotype = member.genotype
     try:
         name, skeleton = choose_skeleton(genotype, Request(), lambda: data.image_size)
-        scaled = scale_to(Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size), plan.target)
+        whole = Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size)
+        scaled = scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
         return Row(member.label, genotype.name, reason=str(problem)), True

@@ -10,6 +10,7 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
+from nas.networks.matching import read_limits, read_match
 from nas.settings.base import Settings
 from nas.settings.reading import (
     Document,
@@ -56,6 +57,8 @@ class SearchConfig(EvaluationConfig):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
+    match: str | None = Field(None, description="macs=5M or params=300k: every network gets the width at which it costs that")
+    limit: str | None = Field(None, description="params<=3M,macs<=8M: networks that cost more are not trained, but drawn again, free")
     finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")
 
 
@@ -91,6 +94,11 @@ def fitted_config(
     if others:
         document.pop("data", None)
     config = _checked(apply_overrides(document, said))
+    if config.match is not None and said.get("fidelity.filters") is not None:
+        raise ConfigError(
+            f"match solves for every network's width, so --filters cannot be given with it, but got match {config.match} and filters "
+            f"{said['fidelity.filters']}"
+        )
     if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
         return config, ()
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
@@ -136,6 +144,10 @@ def config_from_document(found: object) -> SearchConfig:
     EVALUATORS.check(config.evaluator)
     if config.controller.name in CONTROLLERS.built_in:
         check_options(config.controller.name, config.controller.options)
+    if config.match is not None:
+        read_match(config.match)
+    if config.limit is not None:
+        read_limits(config.limit)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "

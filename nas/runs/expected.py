@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controllers.controller import random_for
-from nas.data.prepared import training_side
 from nas.evaluators.evaluator import Attempt
-from nas.evaluators.settings import FOLDER_SIDE, EvaluationConfig
+from nas.evaluators.fitting import images_used
+from nas.evaluators.settings import EvaluationConfig
 from nas.runs.config import SearchConfig
+from nas.runs.sizing import sized
 from nas.training.fitting import Amount
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
@@ -64,17 +65,6 @@ class ChildTiming:
     def seconds(self, work: Work) -> float:
         """Of a whole child."""
         return self.setup + work.epochs * (work.steps * self.step + work.scored * self.scored_image)
-
-
-def images_used(config: SearchConfig, amount: Amount) -> tuple[int, int, int]:
-    """Images that a child is trained on and scored on, and their side in pixels."""
-    fidelity = config.fidelity
-    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
-    return (
-        min(fidelity.train_examples or amount.train, amount.train),
-        min(fidelity.validation_examples or amount.validation, amount.validation),
-        fidelity.image_size or config.data.image_size or usual,
-    )
 
 
 def work_of(config: SearchConfig, amount: Amount) -> Work:
@@ -183,7 +173,7 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
     from search_spaces.networks.build import build_network
 
     genotype = timed_genotype(config, number)
-    skeleton = child_skeleton(genotype, config)
+    skeleton = child_skeleton(genotype, sized(config, genotype))
     with TURN:
         torch.manual_seed(number)
         network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)

@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from controllers.controller import Outcome, Proposal
+from controllers.deduplicated import may_be_trained
 from nas.errors import RunError
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.evaluators.settings import Fidelity
@@ -25,6 +27,8 @@ from search_spaces.genotype import Genotype
 
 class _Roll:
     """In a controller's place: calls the lineup in order, and learns nothing."""
+
+    refusal, redrawn = staticmethod(may_be_trained), Counter[str]()
 
     def __init__(self, lineup: Lineup, state: RunState) -> None:
         self._lineup, self._state = lineup, state

@@ -7,7 +7,9 @@ from pathlib import Path
 from nas.data.settings import DataSettings
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
+from nas.runs.sizing import sizing_of
 from nas.runs.standings import best_known
+from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
 from search_spaces.reference import load_reference, reference_names
@@ -59,6 +61,21 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
     config = folder.config()
     return run_folder.found_genotype(folder.space(config), ranked[rank - 1], folder.path.name, config.controller.name)
+
+
+def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
+    """The size that the run of that name matched its network of that rank to; None where it matched none. Raises UserError."""
+    if isinstance(name, Genotype) or is_genotype(name):
+        return None
+    folder = run_folder.find(name)
+    config = folder.config()
+    if config.match is None:
+        return None
+    trial = best_known(folder, folder.state()).trials[rank - 1]
+    side = sizing_of(config, folder.space(config))
+    if trial.size is None or trial.size.filters is None or side is None:
+        return None
+    return Matched(config.match, config.fidelity.cells, trial.size.filters, side.side)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

@@ -14,6 +14,7 @@ from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.ledger import Ledger
+from nas.runs.sizing import Sizing
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
 from search_spaces.space import SearchSpace
@@ -87,7 +88,9 @@ class AskTell:
         limits: SearchLimits,
         checkpoints: Checkpoints | None = None,
         watcher: Watcher = QUIET,
+        sizing: Sizing | None = None,
     ) -> None:
+        self.sizing = sizing
         self.space, self.controller, self.ledger = space, controller, ledger
         self.seed, self.limits, self.checkpoints, self.watcher = seed, limits, checkpoints, watcher
         self.failures = 0
@@ -122,9 +125,13 @@ class AskTell:
         ):
             proposal = self.controller.ask(len(self.state.trials), self._pending)
             earlier = self.controller.recall(proposal)
+            if earlier is None and self.controller.refusal(proposal.actions) is not None:
+                self._repeats = MAX_REPEATS_IN_A_ROW  # hundreds of draws found nothing that may be trained
+                return None
             if earlier is None and self.controller.is_pending(proposal, self._pending):
                 return None
-            self.ledger.append(records.asked(proposal, self.controller.key(proposal)))
+            size = None if self.sizing is None else self.sizing.of(proposal.actions)
+            self.ledger.append(records.asked(proposal, self.controller.key(proposal), size, self.controller.redrawn))
             self._pending.add(proposal)
             trial = self.state.trials[proposal.trial]
             if earlier is None:
@@ -142,7 +149,8 @@ class AskTell:
         self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
         seed = random_for(self.seed, "child", trial.number).getrandbits(31)
         divisor = 2 ** trial.setbacks["out_of_memory"]
-        return Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint)
+        fidelity = None if self.sizing is None else self.sizing.fidelity(trial.size)
+        return Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint, fidelity)
 
     def report(self, trial: Trial, report: Report) -> None:
         """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""

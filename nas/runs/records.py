@@ -10,6 +10,7 @@ from typing import Any
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.runs.noise import Yardstick
+from nas.runs.trials import Size
 
 SCHEMA = "nas.ledger/1"
 
@@ -61,13 +62,20 @@ def opened(
     return record
 
 
-def asked(proposal: Proposal, key: str | None = None) -> Record:
-    """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick."""
+def asked(proposal: Proposal, key: str | None = None, size: Size | None = None, redrawn: Mapping[str, int] | None = None) -> Record:
+    """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick.
+
+    ``size`` is what the search decided before training it, ``redrawn`` how many proposals were drawn again before this one, by reason.
+    """
     record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
     if proposal.log_probs:
         record["log_probs"] = list(proposal.log_probs)
         record["policy_version"] = proposal.policy_version
-    return record if key is None else record | {"key": key}
+    if key is not None:
+        record["key"] = key
+    if size is not None:
+        record["size"] = {"costs": finite(size.costs)} | ({} if size.filters is None else {"filters": size.filters})
+    return record | {"redrawn": dict(redrawn)} if redrawn else record
 
 
 def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
@@ -150,3 +158,12 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"an integer of at least 0 is needed, but got {value!r}")
     return value
+
+
+def _size(found: object) -> Size | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise ValueError(f"a size must be a mapping, but is {found!r}")
+    filters = found.get("filters")
+    return Size(None if filters is None else _finite(filters), {str(key): _finite(value) for key, value in found["costs"].items()})

@@ -24,6 +24,7 @@ from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
+from nas.runs.sizing import Sizing, describe_sizing, sizing_of
 from nas.runs.standings import best_known
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
@@ -79,6 +80,7 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     space = load_space(config.space)
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
+        describe_sizing(config, space)  # which refuses what leaves nothing to train
         data = prepare_data(config, listed)
         _check_table(config)
         folder = create(config, path)
@@ -192,6 +194,7 @@ class _Run:
     ledger: Ledger
     controller: "Deduplicated"
     mirror: "Mirror | None"
+    sizing: Sizing | None = None
 
 
 @contextmanager
@@ -199,7 +202,7 @@ def _opened(
     folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
-    from controllers.deduplicated import Deduplicated
+    from controllers.deduplicated import Deduplicated, may_be_trained
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
 
@@ -208,13 +211,14 @@ def _opened(
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
-        controller = Deduplicated(inner, space, config.seed)
+        sizing = sizing_of(config, space)
+        controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data)))
-        yield _Run(folder, config, space, ledger, controller, mirror)
+        yield _Run(folder, config, space, ledger, controller, mirror, sizing)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
 
@@ -255,7 +259,7 @@ def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
     with EventFile(run.folder.path, state) as events:
         keeper = _Keeper(run, watcher, events)
         told = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
-        yield AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, told)
+        yield AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, told, run.sizing)
     snapshot.write(run.folder, run.controller, state)
     run.folder.write_best(run.space, best_known(run.folder, state).trials[:BEST_KEPT])
 

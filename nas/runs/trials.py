@@ -10,6 +10,14 @@ from controllers.controller import Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The width F that a child's network has at every rung, None where the fidelity says it; and what its target network costs."""
+
+    filters: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Trial:
     """Everything the ledger says of one trial."""
@@ -25,6 +33,8 @@ class Trial:
     """Epoch and checksum of the last state kept, where an attempt can go on from it; None once the trial has ended."""
     evaluation: Evaluation | None = None
     repeats: int | None = None
+    size: Size | None = None
+    """Its width and what its network costs, where the search decides on them before it trains a child."""
     started: float | None = None
     ended: float | None = None
 
@@ -130,18 +140,20 @@ class _Shape(NamedTuple):
     outcome: tuple[str, ...]
     metrics: tuple[str, ...]
     absent: tuple[bool, ...]
-    """Which of repeats, started and ended are None."""
+    """Which of repeats, started and the width are None."""
+    costs: tuple[str, ...] | None
+    """Names of what is known of the network's cost; None without a size."""
 
 
 def _pack(trial: Trial) -> tuple[_Shape, bytes]:
     assert trial.evaluation is not None and trial.ended is not None
     proposal, outcome, metrics = trial.proposal, trial.evaluation.outcome, trial.evaluation.metrics
-    optional = trial.repeats, trial.started
+    optional = trial.repeats, trial.started, trial.size.filters if trial.size is not None else None
     numbers: list[float] = [trial.attempts, proposal.policy_version, trial.ended, *(value for value in optional if value is not None)]
     for report in trial.reports:
         numbers += (report.epoch, report.reward, *report.metrics.values())
     words, values = _outcome_parts(outcome)
-    numbers += (*values, *metrics.values())
+    numbers += (*values, *metrics.values(), *(trial.size.costs.values() if trial.size is not None else ()))
     key = b"" if trial.key is None else trial.key.encode()
     actions, log_probs = _smallest("B", "L", proposal.actions), _smallest("f", "d", proposal.log_probs)
     shape = _Shape(
@@ -153,6 +165,7 @@ def _pack(trial: Trial) -> tuple[_Shape, bytes]:
         words,
         tuple(metrics),
         tuple(value is None for value in optional),
+        None if trial.size is None else tuple(trial.size.costs),
     )
     return shape, b"".join((key, actions.tobytes(), log_probs.tobytes(), array("d", numbers).tobytes()))
 
@@ -167,13 +180,14 @@ def _unpack(number: int, shape: _Shape, content: bytes) -> Trial:
         place = end
     numbers = iter(array("d", content[place:]))
     attempts, version, ended = int(next(numbers)), int(next(numbers)), next(numbers)
-    repeats, started = (None if absent else next(numbers) for absent in shape.absent)
+    repeats, started, filters = (None if absent else next(numbers) for absent in shape.absent)
     reports = [Report(int(next(numbers)), next(numbers), {name: next(numbers) for name in names}) for names in shape.reports]
     outcome = _outcome_from(shape.outcome, numbers)
     evaluation = Evaluation(outcome, {name: next(numbers) for name in shape.metrics})
     proposal = Proposal(number, tuple(arrays[0]), tuple(arrays[1]), version)
+    size = None if shape.costs is None else Size(filters, {name: next(numbers) for name in shape.costs})
     repeated = None if repeats is None else int(repeats)
-    return Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, repeated, started, ended)
+    return Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, repeated, size, started, ended)
 
 
 def _smallest(small: str, large: str, values: Sequence[float]) -> "array[float]":

@@ -158,6 +158,7 @@ class CellNetwork(Network):
 
 
 def genotype_of(genotype: Genotype, plan: CellPlan) -> CellGenotype:
+    """The cell that a planned one is."""
     return genotype.normal if plan.genotype == "normal" else genotype.reduction or genotype.normal
 
 

@@ -37,6 +37,7 @@ def network_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channe
         validate(genotype)
         if isinstance(skeleton, NASNetSkeleton):
             return _cost_of_cells(genotype, skeleton, classes, channels, image_size)
+        assert isinstance(skeleton, NASBench201Skeleton)
         return _cost_of_nasbench201(genotype, skeleton, classes, channels, image_size)
     except UserError:  # the network built whole says where in which cell the fault is
         return whole_cost(genotype, skeleton, classes=classes, channels=channels, image_size=image_size)
@@ -49,7 +50,7 @@ def whole_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels
     return Cost(count_parameters(network), count_macs(network, channels=channels, image_size=image_size))
 
 
-def network_pieces(genotype: Genotype, skeleton: Skeleton, *, image_size: int) -> Iterator[SidedPiece]:
+def network_pieces(genotype: Genotype, skeleton: NASNetSkeleton | NASBench201Skeleton, *, image_size: int) -> Iterator[SidedPiece]:
     """The pieces of a network's cells, in order: all of it but stem, residual blocks between NAS-Bench-201's stages, and heads."""
     if isinstance(skeleton, NASNetSkeleton):
         yield from _pieces_of_cells(genotype, skeleton, skeleton.auxiliary, image_size)

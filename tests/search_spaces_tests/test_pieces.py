@@ -64,7 +64,7 @@ def test_nasbench201_too(filters: float):
 
 def test_what_cannot_be_built_is_refused_as_by_the_network():
     cell = CellGenotype((Node((Edge(0, "inverted_block", (("kernel", 99),)),)),), (2,))
-    with pytest.raises(GenotypeError, match="`kernel` of inverted_block must be an integer 1..31, but got 99"):
+    with pytest.raises(GenotypeError, match=r"`kernel` of inverted_block must be an integer 1..31, but got 99"):
         network_cost(Genotype(cell, cell), NASNetSkeleton(1, 6), classes=10, image_size=32)
     with pytest.raises(GenotypeError, match="residual block in the place"):
         network_cost(Genotype(*[random_cell(random.Random(1), 2)] * 2), NASBench201Skeleton(1, 4), classes=10, image_size=32)

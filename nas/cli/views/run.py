@@ -12,7 +12,7 @@ from nas.data.settings import data_words
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
-from nas.runs.state import RunState
+from nas.runs.state import RunState, redrawn_words
 from nas.tools.words import duration
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
@@ -27,16 +27,18 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, 
     table = Table(
         title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)"
     )
-    for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), "params", "MACs", "seconds"):
+    sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
+    for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), *(("F",) if sized else ()), "params", "MACs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
     for rank, trial in enumerate(known.trials[:top], start=1):
-        metrics = trial.evaluation.metrics if trial.evaluation else {}
+        metrics = {**(trial.evaluation.metrics if trial.evaluation else {}), **(trial.size.costs if trial.size is not None else {})}
         table.add_row(
             str(rank),
             str(trial.number),
             shown_accuracy(trial.reward, state.yardstick),
             *((_retrained(again.get(trial.number), standings),) if again else ()),
+            *((f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters else "–",) if sized else ()),
             _count(metrics.get("params")),
             _count(metrics.get("macs")),
             _seconds(metrics.get("train_seconds")),
@@ -116,6 +118,8 @@ def summary(state: RunState) -> str:
     if again := setbacks(state):
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
         parts.append(f"tried again: {counts}")
+    if state.redrawn:
+        parts.append(f"cells redrawn, free: {redrawn_words(state.redrawn)}")
     if len(state.sessions) > 1:
         parts.append(f"{len(state.sessions)} sessions")
     return " · ".join(parts)

@@ -87,6 +87,8 @@ class SearchProgress:
         if done:
             rate = done / seconds
             parts += [f"{rate * 60:.1f} a minute", f"{duration((self._budget - self._state.spent) / rate)} left"]
+        if redrawn := self._state.redrawn.total():
+            parts.append(f"{redrawn} redrawn")
         if self._failed:
             parts.append(f"{self._failed} failed")
         return " · ".join(parts)
