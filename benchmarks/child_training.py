@@ -4,6 +4,7 @@ python benchmarks/child_training.py                              # a look: three
 python benchmarks/child_training.py --cells 21 --repeats 9 --threads 1 2 --reference
 python benchmarks/child_training.py --against CHECKOUT --repeats 9
 python benchmarks/child_training.py --profile --sizes 1.25M@16
+python benchmarks/child_training.py --memory --cells 21 --sizes 1.25M@16 5M@32 1,16,16 2,16,32 2,32,32
 
 All ways of one child alternate in one process (another checkout in a process of its own, in turns), so that the machine's moods hit all
 of them; a ratio is that of the fastest repeats. NASNet-A first, then random cells of the NASNet space.
@@ -198,6 +199,27 @@ def profile_table(size: Size, arguments: argparse.Namespace) -> None:
     print_profile(profiler, len(steps), arguments.rows)
 
 
+def memory_table(size: Size, cells: int) -> None:
+    """Peak bytes of a step as ``training_memory`` follows them, the engine's network and the plain NCHW one, as a Markdown table."""
+    from nchw_reference import ReferenceNetwork
+
+    from search_spaces.networks.cost import training_memory
+
+    print(f"\n### {size.name}, batch {size.batch}: peak memory of a step\n")
+    print("| cell | F | kernels, MB | NCHW, MB | ratio |\n|---|---|---|---|---|")
+    ratios = []
+    for number in range(cells):
+        name, genotype = cell(number)
+        filters = filters_of(genotype, size)
+        skeleton = NASNetSkeleton(size.cells, filters)
+        ours = engine_network(genotype, size, filters).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        reference = ReferenceNetwork(genotype, skeleton, CLASSES)
+        peaks = [training_memory(network, batch_size=size.batch, image_size=size.side) / 1e6 for network in (ours, reference)]
+        ratios.append(peaks[0] / peaks[1])
+        print(f"| {name} | {filters} | {peaks[0]:.1f} | {peaks[1]:.1f} | {ratios[-1]:.2f} |", flush=True)
+    print(f"\nmedian ratio to NCHW: **{median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})")
+
+
 def main() -> None:
     """Measure what was asked for."""
     if sys.argv[1:2] == ["--serve"]:
@@ -212,6 +234,7 @@ def main() -> None:
     parser.add_argument("--reference", action="store_true", help="also the plain NCHW network, as it is and set to channels-last")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="also the engine of another checkout")
     parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
+    parser.add_argument("--memory", action="store_true", help="peak memory of a step, instead")
     parser.add_argument("--rows", type=int, default=16, help="of the profile")
     arguments = parser.parse_args()
 
@@ -223,6 +246,9 @@ def main() -> None:
         if arguments.profile:
             torch.set_num_threads(arguments.threads[0])
             profile_table(size, arguments)
+            continue
+        if arguments.memory:
+            memory_table(size, arguments.cells)
             continue
         for threads in arguments.threads:
             table(size, threads, arguments)

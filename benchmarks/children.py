@@ -50,7 +50,7 @@ def cell(number: int) -> tuple[str, Genotype]:
 
 
 def filters_of(genotype: Genotype, size: Size) -> int:
-    """F of the child: the size's own, or the one whose MACs are nearest to those wanted."""
+    """F of the child: the size's own, or a whole number (which older commits build, too) whose MACs are near those wanted."""
     if not size.macs:
         return size.filters
     from nas.networks.architecture import Architecture
@@ -59,7 +59,7 @@ def filters_of(genotype: Genotype, size: Size) -> int:
     whole = Architecture(genotype, NASNetSkeleton(1, 8), "nasnet-cifar", CLASSES, 3, size.side)
     found = scale_to(whole, Target("macs", size.macs), cells=size.cells).architecture.skeleton
     assert isinstance(found, NASNetSkeleton)
-    return found.filters
+    return round(found.filters)
 
 
 def engine_network(genotype: Genotype, size: Size, filters: int) -> nn.Module:

@@ -1,16 +1,20 @@
 """The surrogate: a Gaussian process on action sequences that guesses rewards, so that a controller can screen what it proposes.
 
-Sizes: n points told, M candidates, P pending, D decisions. The process is that of Rasmussen and Williams (2006), chapter 2, with
-SciPy's Cholesky routines; its kernel is
+Sizes: n points told, M candidates, P pending, D decisions, K features. The process is that of Rasmussen and Williams (2006), chapter 2,
+with SciPy's Cholesky routines; its kernel between two architectures is
 
-    k(x, y) = ½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²))
+    k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²))) + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
 
-with h the number of decisions that differ and c(x) how often x takes every choice, counted over all decisions with the same
-choices: what is good in one place is likely to be good in another.
+with h the number of decisions that differ, c(x) how often x takes every choice, counted over all decisions with the same
+choices (what is good in one place is likely to be good in another), and f(x) what the search space says that x is like, standardised.
+
+A reward is known at a rung (0 are a search's own children, higher ones longer trainings). The process is one over both: between
+architectures at different rungs k is multiplied by ``relation``, as if a share of what makes an architecture good were common to all
+rungs and the rest each rung's own (the coregionalisation of Álvarez et al. 2012, arXiv 1106.6251, section 4.2.2, of equal correlations).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -24,6 +28,7 @@ from search_spaces.space import Actions, Decision, check_actions
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,44 @@ class Hyperparameters:
     reach: float
     spread: float
     noise: float
+    features: float = 0.0
+    """The weight w of the features; 0 is a process that does not look at them."""
+    length: float = 1.0
 
 
-GRID = tuple(Hyperparameters(*values) for values in product((0.2, 0.4, 0.8), (0.5, 1.0), (0.02, 0.1, 0.4)))
-"""The hyper-parameters considered; the one with the greatest marginal likelihood is used."""
+_PLAIN = tuple(Hyperparameters(*values) for values in product((0.2, 0.4, 0.8), (0.5, 1.0), (0.02, 0.1, 0.4)))
+_FEATURED = tuple(product((0.3, 0.7), (0.5, 1.0, 2.0)))
+GRID = _PLAIN + tuple(replace(hyper, features=weight, length=length) for weight, length in _FEATURED for hyper in _PLAIN)
+"""The hyper-parameters considered; of those looked at, the one with the greatest marginal likelihood is used (see ``Surrogate._choose``).
+States name them by their place: new ones are added at the end."""
 FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
+USUAL = 512
+"""Architectures drawn uniformly, by whose features all are standardised."""
 GROWTH = 1.25
 """Hyper-parameters are chosen anew when there are so many times more points."""
 LEAST_TRUST = 0.15
 """Rank correlation of left-out rewards with their predictions below which the surrogate is not asked."""
 
 
-class Encoder:
-    """Turns action sequences [N, D] into one-hot rows and into rows of counts."""
+Describe = Callable[[Integers], Floats]
+"""The features of action sequences [N, D] -> [N, K], see ``search_spaces.space.feature_table``."""
 
-    def __init__(self, decisions: Sequence[Decision]) -> None:
+
+class Encoder:
+    """Turns action sequences [N, D] into rows of one-hot columns, counts and standardised features.
+
+    Args:
+        decisions: of the space.
+        describe: makes the features of the space's genotypes; None where it has none.
+        measured: further features of some architectures, all equally many, such as zero-cost scores: what is not among them counts as average.
+    """
+
+    def __init__(
+        self,
+        decisions: Sequence[Decision],
+        describe: Describe | None = None,
+        measured: Mapping[Actions, Sequence[float]] | None = None,
+    ) -> None:
         sizes = [len(decision.choices) for decision in decisions]
         kinds = list(dict.fromkeys(decision.choices for decision in decisions))
         starts = np.concatenate([[0], np.cumsum([len(kind) for kind in kinds])])
@@ -57,36 +85,80 @@ class Encoder:
         for decision, offset in zip(decisions, self.offsets, strict=True):
             choices = np.arange(len(decision.choices))
             self.fold[offset + choices, starts[kinds.index(decision.choices)] + choices] = 1
+        self._describe = describe
+        if describe is not None:  # standardised by what is usual in the space: what has been told changes, and ends among the good
+            usual = describe(np.random.default_rng(0).integers(0, np.array(sizes), (USUAL, len(sizes))))
+            self._mean, self._scale = _standard(usual)
+        self._measured = {} if measured is None else dict(measured)
+        if self._measured:
+            known = np.array(list(self._measured.values()), dtype=np.float64)
+            mean, scale = _standard(known)
+            self._measured = dict(zip(self._measured, (known - mean) * scale, strict=True))
+            self._unmeasured = np.zeros(known.shape[1])
 
-    def encode(self, actions: Integers) -> NDArray[np.float32]:
-        """[N, D] -> [N, one-hot columns + count columns]."""
+    def encode(self, actions: Integers) -> Rows:
+        """[N, D] -> [N, one-hot columns + count columns + features]."""
         rows = np.zeros((len(actions), self.width), dtype=np.float32)
         rows[np.arange(len(actions))[:, None], self.offsets + actions] = 1
-        return np.concatenate([rows, rows @ self.fold], axis=1)
+        return np.concatenate([rows, rows @ self.fold, self._features(actions)], axis=1)
 
-    def kernel(self, one: NDArray[np.float32], other: NDArray[np.float32], hyper: Hyperparameters) -> Floats:
+    def _features(self, actions: Integers) -> Rows:
+        """Standardised features [N, K], so scaled that squared distances are means over them."""
+        parts = [np.zeros((len(actions), 0))]
+        if self._describe is not None and len(actions):
+            parts.append((self._describe(actions) - self._mean) * self._scale)
+        if self._measured:
+            found = [self._measured.get(tuple(sequence), self._unmeasured) for sequence in actions.tolist()]
+            parts.append(np.array(found).reshape(len(actions), -1))
+        features = np.concatenate(parts, axis=1)
+        scaled: Rows = (features / np.sqrt(max(features.shape[1], 1))).astype(np.float32)
+        return scaled
+
+    def kernel(self, one: Rows, other: Rows, hyper: Hyperparameters) -> Floats:
         """The kernel between two sets of encoded sequences."""
-        return _mix(*self.distances(one, other), hyper)
+        apart = self.features_apart(one, other) if hyper.features else None
+        return _mix(*self.distances(one, other), apart, hyper)
 
-    def distances(self, one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def distances(self, one: Rows, other: Rows) -> tuple[Floats, Floats]:
         """Per decision: how many differ, and the squared distance of the counts."""
-        decisions = len(self.offsets)
+        decisions, end = len(self.offsets), self.width + self.count_width
         differing = decisions - one[:, : self.width] @ other[:, : self.width].T
-        a, b = one[:, self.width :], other[:, self.width :]
-        squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
+        squared = _squared(one[:, self.width : end], other[:, self.width : end])
         return differing.astype(np.float64) / decisions, squared.astype(np.float64) / decisions
 
+    def features_apart(self, one: Rows, other: Rows) -> Floats:
+        """The mean over the features of their squared distance."""
+        end = self.width + self.count_width
+        return np.maximum(_squared(one[:, end:], other[:, end:]), 0).astype(np.float64)
 
-def _mix(differing: Floats, squared: Floats, hyper: Hyperparameters) -> Floats:
+    def has_features(self, rows: Rows) -> bool:
+        """Whether there is anything to compare beside decisions."""
+        return rows.shape[1] > self.width + self.count_width
+
+
+def _standard(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean and inverse deviation of columns; 0 where all values are the same, which says nothing."""
+    deviation = rows.std(0)
+    return rows.mean(0), np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0.0)
+
+
+def _squared(a: Rows, b: Rows) -> Rows:
+    distances: Rows = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
+    return distances
+
+
+def _mix(differing: Floats, squared: Floats, apart: Floats | None, hyper: Hyperparameters) -> Floats:
     mixed: Floats = 0.5 * np.exp(-differing / hyper.reach) + 0.5 * np.exp(-squared / (2 * hyper.spread**2))
-    return mixed
+    if apart is None or not hyper.features:
+        return mixed
+    return (1 - hyper.features) * mixed + hyper.features * np.exp(-apart / (2 * hyper.length**2))
 
 
 @dataclass(frozen=True)
 class Fit:
     """A Gaussian process that has seen its points: what predictions need."""
 
-    rows: NDArray[np.float32]
+    rows: Rows
     factor: Floats
     weights: Floats
     hyper: Hyperparameters
@@ -99,7 +171,7 @@ class Prepared:
     """Candidates half-way to their scores."""
 
     fit: Fit
-    rows: NDArray[np.float32]
+    rows: Rows
     half: Floats
     mean: Floats
     """Posterior means [M], on the scale of normal quantiles of the rewards."""
@@ -194,7 +266,7 @@ class Surrogate:
         order = np.argsort(-self.fit().means, kind="stable")[:count]
         return np.array([self.points[i][0] for i in order])
 
-    def _training_set(self) -> tuple[NDArray[np.float32], Floats]:
+    def _training_set(self) -> tuple[Rows, Floats]:
         """Encoded points and their rewards' normal quantiles: only the order of rewards matters."""
         rows = self.encoder.encode(np.array([actions for actions, _ in self.points]))
         ranks = rankdata([reward for _, reward in self.points])
@@ -205,8 +277,8 @@ class Surrogate:
         rows, targets = self._training_set()
         distances = self.encoder.distances(rows, rows)
         best = -np.inf
-        for choice, hyper in enumerate(GRID):
-            factor = np.linalg.cholesky(_mix(*distances, hyper) + hyper.noise * np.eye(len(rows)))
+        for choice, hyper in enumerate(_PLAIN):
+            factor = np.linalg.cholesky(_mix(*distances, None, hyper) + hyper.noise * np.eye(len(rows)))
             weights = cho_solve((factor, True), targets, check_finite=False)
             likelihood = -0.5 * targets @ weights - np.log(np.diag(factor)).sum()
             if likelihood > best + 1e-9:

@@ -3,10 +3,14 @@
 import itertools
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.space import Actions, Decision, check_actions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OPERATIONS = {
     "none": "zero",
@@ -22,6 +26,23 @@ EDGES = tuple((source, node) for node in (1, 2, 3) for source in range(node))
 
 _THEIRS = tuple(OPERATIONS)
 _OURS = tuple(OPERATIONS.values())
+
+
+_PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+"""The ways from the input to the output, as places in ``EDGES``."""
+_FEATURES = (
+    "paths",
+    "paths.conv_1x1",
+    "paths.conv_3x3",
+    "paths.avg_pool_3x3",
+    "paths_without_convolution",
+    "convolution_chain",
+    "shortest_chain",
+    "depth",
+    "field",
+    "macs",
+)
+"""Paths; operations on all of them together; the most and the fewest convolutions of a path; its length; window; multiplications over F²."""
 
 
 class NASBench201Space:
@@ -76,6 +97,37 @@ class NASBench201Space:
                     terms.append("#" if empty else inner if operation == "skip_connect" else f"({inner})@{operation}")
             written[node] = "+".join(sorted(terms))
         return written[3]
+
+    def features(self, genotype: Genotype) -> dict[str, float]:
+        """What the cell is like, see ``feature_table``. Raises GenotypeError where it lies outside the space."""
+        import numpy as np
+
+        return dict(zip(_FEATURES, self.feature_table(np.array([self.encode(genotype)]))[0].tolist(), strict=True))
+
+    def feature_table(self, actions: "NDArray[Any]") -> "NDArray[Any]":
+        """The features of N cells at once [N, K], by their paths from the input to the output: the same for cells of the same key.
+
+        A path with a zero edge is none, and a skipped edge has no length.
+        """
+        import numpy as np
+
+        kept = actions != _THEIRS.index("none")
+        alive = np.stack([kept[:, list(path)].all(1) for path in _PATHS], axis=1)  # [N, paths]
+        counts = [
+            alive * np.stack([(actions[:, list(path)] == _THEIRS.index(name)).sum(1) for path in _PATHS], axis=1) for name in _THEIRS[2:]
+        ]
+        convolutions, field = counts[0] + counts[1], 2 * (counts[1] + counts[2])
+        columns = [
+            alive.sum(1),
+            *(count.sum(1) for count in counts),
+            (alive & (convolutions == 0)).sum(1),
+            convolutions.max(1),
+            np.where(alive, convolutions, len(EDGES)).min(1),
+            sum(counts).max(1),
+            field.max(1),
+            (counts[0] + 9 * counts[1]).sum(1),
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
 
     def read_text(self, text: str) -> Actions:
         """Actions of a cell in the benchmark's notation, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.

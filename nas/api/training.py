@@ -399,6 +399,7 @@ def compare(
     space: str = "nasnet",
     macs: str | None = None,
     params: str | None = None,
+    cells: int | None = None,
     recipe: str = "fast",
     data: Place | None = None,
     data_dir: Place | None = None,
@@ -423,6 +424,7 @@ def compare(
         space: search space of the random cells.
         macs: everybody's MACs, such as "10M"; this or ``params``; None: what the runs among the sources were matched to.
         params: everybody's parameters, such as "270k".
+        cells: everybody's N, networks of blocks excepted; None: solved for.
         recipe: everybody's recipe: a name, or a YAML file.
         data: cifar10, cifar100, digits, synthetic, or a folder of images; None: cifar10.
         data_dir: folder that holds the named data set.
@@ -443,16 +445,17 @@ def compare(
     from nas.training.config import TrainConfig
     from nas.training.setup import Request, fit_request
 
-    target, depth = read_target(macs, params), None
+    target = read_target(macs, params)
     if target is None:
         target, depth = _matched_target([named(source) for source in sources])
+        cells = depth if cells is None else cells
     members = choose_members([named(source) for source in sources], random, space, seed=0)
     images = data_settings(data or "cifar10", data_dir)
     wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
     fitted = fit_request(wanted)
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
-    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, depth), tell, stop)
+    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

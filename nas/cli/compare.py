@@ -17,6 +17,7 @@ def compare(
     space: Annotated[str, typer.Option(help="Search space of the random cells.")] = "nasnet",
     macs: MacsOption = None,
     params: ParamsOption = None,
+    cells: Annotated[int | None, typer.Option(min=1, max=50, help="Everybody's N, but for networks of blocks; default solved for.")] = None,
     recipe: Annotated[str, typer.Option(help="Everybody's recipe: a name (`nas list recipes`), or a YAML file.")] = "fast",
     data: DataOption = None,
     data_dir: DataDirOption = None,

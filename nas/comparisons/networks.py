@@ -60,14 +60,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed."""
+    """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed.
+
+    ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``.
+    """
 
     target: Target
     base: TrainConfig
     seeds: int
     folder: Path
     cells: int | None = None
-    """N of everybody's network of cells; None is solved for."""
 
 
 def choose_members(sources: Sequence[str | Genotype], randoms: int, space: str, seed: int) -> list[Member]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ def test_everybody_gets_a_row_and_a_second_call_reads_the_first(tmp_path: Path) 
     again, _ = run_comparison(members(), plan(tmp_path, seeds=2), lines.append)
     assert [(row.label, row.test) for row in again] == [(row.label, row.test) for row in rows]
     assert {path: path.stat().st_mtime_ns for path in metrics} == metrics  # nothing was trained again
+
+
+def test_everybody_may_have_the_same_depth(tmp_path: Path) -> None:
+    deep = replace(plan(tmp_path), target=Target("macs", 3_000_000), cells=2)
+    lines: list[str] = []
+    for member in (Member("nasnet-a", load_reference("nasnet-a")), members()[0]):
+        run_comparison([member], deep, lines.append, lambda: True)
+    assert "N=2 cells a stage" in lines[0]
+    assert "blocks of widths" in lines[1]
 
 
 def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) -> None:

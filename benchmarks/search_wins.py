@@ -1,0 +1,158 @@
+"""Does the search win? Its winners against published cells, random cells and random search, at equal cost, over seeds.
+
+    python benchmarks/search_wins.py --data-dir DIR --out OUT            # hours; the same command goes on where it was
+    python benchmarks/search_wins.py --data-dir DIR --out OUT --only report
+
+Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
+
+1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` each, the same ladder.
+2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, five seeds.
+3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
+4. *longer*: the same at 5M MACs with eight times the passes.
+5. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student
+
+REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
+BLOCKS = ("resnext-2x64d", "convnext")
+CONTROLLERS = ("ppo", "random")
+STAGES = ("search", "equal", "larger", "longer", "transfer", "report")
+
+
+def nas(*words: object) -> None:
+    """Run a command of the package; its output is this one's. Ends the benchmark where it fails."""
+    command = [sys.executable, "-m", "nas", *map(str, words)]
+    print("$ nas", *words, flush=True)
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def search(arguments: argparse.Namespace) -> None:
+    """The searches, seed by seed, so that a benchmark cut short compares like with like."""
+    for seed in range(1, arguments.seeds + 1):
+        for controller in CONTROLLERS:
+            folder = run_folder(arguments, controller, seed)
+            if not (folder / "config.yaml").is_file():
+                wish = ["--preset", "cpu", "--minutes", arguments.minutes, "--controller", controller, "--seed", seed]
+                nas("search", *wish, "--data-dir", arguments.data_dir, "--run", folder)
+            else:
+                nas("resume", folder)
+
+
+def run_folder(arguments: argparse.Namespace, controller: str, seed: int) -> Path:
+    """Of a search."""
+    return Path(arguments.out) / f"{controller}-{seed}"
+
+
+def winners(arguments: argparse.Namespace, controller: str) -> list[Path]:
+    """The best cells of a controller's searches, as genotype files of different names."""
+    found = []
+    for seed in range(1, arguments.seeds + 1):
+        best = run_folder(arguments, controller, seed) / "best" / "1.yaml"
+        if best.is_file():
+            named = Path(arguments.out) / f"{controller}-{seed}.yaml"
+            named.write_bytes(best.read_bytes())
+            found.append(named)
+    return found
+
+
+def compare(arguments: argparse.Namespace, stage: str, who: list[Any], *words: object) -> None:
+    """One comparison in its folder."""
+    nas("compare", *who, *words, "--recipe", "fast", "--output", Path(arguments.out) / stage)
+
+
+def equal(arguments: argparse.Namespace) -> None:
+    """All at 5M MACs."""
+    who = [*winners(arguments, "ppo"), *winners(arguments, "random"), *REFERENCES, *BLOCKS]
+    size = ["--random", 10, "--macs", "5M", "--cells", 1, "--epochs", 2, "--seeds", 5]
+    compare(arguments, "equal", who, *size, "--data-dir", arguments.data_dir)
+
+
+def few(arguments: argparse.Namespace) -> list[Any]:
+    """Who takes part in the dearer comparisons."""
+    return [*winners(arguments, "ppo"), "nasnet-a", "darts-v2", *winners(arguments, "random")[:1]]
+
+
+def larger(arguments: argparse.Namespace) -> None:
+    """Five times the MACs."""
+    size = ["--macs", "25M", "--cells", 2, "--epochs", 4, "--seeds", 2]
+    compare(arguments, "larger", few(arguments), *size, "--data-dir", arguments.data_dir)
+
+
+def longer(arguments: argparse.Namespace) -> None:
+    """Eight times the training."""
+    size = ["--macs", "5M", "--cells", 1, "--epochs", 16, "--seeds", 2]
+    compare(arguments, "longer", few(arguments), *size, "--data-dir", arguments.data_dir)
+
+
+def transfer(arguments: argparse.Namespace) -> None:
+    """Other images."""
+    if arguments.cifar100 is None:
+        print("transfer: not done, no --cifar100")
+        return
+    size = ["--macs", "5M", "--cells", 1, "--epochs", 4, "--seeds", 3, "--data", arguments.cifar100]
+    compare(arguments, "transfer", few(arguments), *size)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """The tables: means with 95 % intervals over seeds, and how far from random cells and NASNet-A."""
+    for stage in STAGES[1:-1]:
+        file = Path(arguments.out) / stage / "compare.json"
+        if file.is_file():
+            table(stage, json.loads(file.read_text(encoding="utf-8"))["rows"])
+
+
+def table(stage: str, rows: list[dict[str, Any]]) -> None:
+    """One comparison as Markdown."""
+    done = {row["label"]: row["test"] for row in rows if row["test"]}
+    drawn = [statistics.fmean(test) for label, test in done.items() if label.startswith("random-") and not label.endswith(".yaml")]
+    sigma = statistics.stdev(drawn) if len(drawn) > 2 else math.nan
+    base = statistics.fmean(done["nasnet-a"]) if "nasnet-a" in done else math.nan
+    print(f"\n### {stage}\n\n| | test accuracy % (95 % interval) | seeds | to NASNet-A, points | σ from random cells | MACs | latency ms |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        if not row["test"]:
+            continue
+        mean, half = statistics.fmean(row["test"]), half_interval(row["test"])
+        away = (mean - statistics.fmean(drawn)) / sigma if drawn and sigma == sigma else math.nan
+        print(
+            f"| {row['label']} | {100 * mean:.2f} ± {100 * half:.2f} | {len(row['test'])} | {100 * (mean - base):+.2f} | {away:+.1f} | "
+            f"{row['macs'] / 1e6:.2f}M | {row['latency_ms']:.1f} |"
+        )
+
+
+def half_interval(values: list[float]) -> float:
+    """Half of the 95 % interval of a mean, by Student's t; NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    return float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def main() -> None:
+    """Do the stages in their order."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", required=True, help="folder that holds CIFAR-10")
+    parser.add_argument("--cifar100", help="folder of CIFAR-100 as PNGs")
+    parser.add_argument("--out", default="runs/search_wins")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
+    arguments = parser.parse_args()
+    Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    for stage in (stage for stage in STAGES if stage in arguments.only):
+        {"search": search, "equal": equal, "larger": larger, "longer": longer, "transfer": transfer, "report": report}[stage](arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,389 @@
+"""What is a cheap evaluation of a cell worth? Its rank correlation with the training that counts, over cells of equal cost.
+
+    python benchmarks/validity.py train --data-dir DIR          # hours; stop and start it as you like: a row a training
+    python benchmarks/validity.py train --data-dir DIR --share 0/2   # one of two processes side by side
+    python benchmarks/validity.py report                        # the tables, of the rows that there are
+
+The *truth* is the target: every cell's width is solved for 5M MACs at 32×32 (N=1) and the network trained by the recipe ``fast``
+for two passes over 45,000 images of CIFAR-10. A *candidate* is the same network, of the same width, on fewer pixels and images in
+one pass (and, as it was until now, 16 filters on 8×8 pixels whatever they cost). All are scored on the same 5,000 images.
+
+``benchmarks/data/validity.csv`` has a row a training: the cell (r: random, m: a mutation of the best of these, or a reference's
+name), what it was trained as, the seed, CPU seconds, F and MACs of the target, accuracy and loss on the validation images, both also
+with mirrored images, mean training loss of the last pass and the sum over passes. Rows of trainings that diverged have no accuracy.
+"""
+
+import argparse
+import csv
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import rankdata, spearmanr
+
+from controllers.moves import mutate
+from nas.data.batches import scoring_batches
+from nas.data.dataset import Dataset
+from nas.data.prepared import PreparedData, prepare_dataset
+from nas.data.registry import load_dataset
+from nas.data.settings import DataSettings
+from nas.networks.architecture import Architecture
+from nas.networks.scaling import Target, scale_to
+from nas.settings.reading import apply_overrides, validated
+from nas.training.config import trained_skeleton
+from nas.training.numerics import own_threads
+from nas.training.recipe import Recipe, load_recipe
+from nas.training.scoring import Mirrored, score
+from nas.training.trainer import DivergedError, Hooks, Trainer
+from search_spaces.genotype import Genotype
+from search_spaces.nasnet import NASNET
+from search_spaces.networks.build import build_network
+from search_spaces.reference import load_reference
+from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.space import Actions, sample_actions
+
+ROWS = Path(__file__).parent / "data" / "validity.csv"
+REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
+RANDOM_CELLS, FIRST_CELL_SEED = 48, 3000
+MUTATED, PARENTS = 10, 5
+TARGET, TARGET_SIDE = Target("macs", 5_000_000), 32
+SCORED = 5000
+CHILD = {
+    "batch_size": 64,
+    "optimizer": {"learning_rate": 0.1, "clip_norm": 5.0},
+    "augmentation": {"crop": "none", "flip": False},
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to evaluate a cell: ``filters`` is F whatever it costs, None the target's; ``changes`` are to a child's usual settings."""
+
+    name: str
+    side: int
+    images: int | None
+    epochs: int = 1
+    filters: float | None = None
+    truth: bool = False
+    changes: tuple[tuple[str, object], ...] = ()
+
+    def recipe(self) -> Recipe:
+        """The target's, or that of a search's children."""
+        if self.truth:
+            return load_recipe("fast", {"epochs": self.epochs})
+        return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs}, dict(self.changes)))
+
+
+TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
+LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
+FIRST = Way("16px 8k", 16, 8000)
+SECOND = Way("16px 45k", 16, None)
+CANDIDATES = (
+    FIRST,
+    Way("8px 8k F=16", 8, 8000, filters=16),
+    Way("8px 32k", 8, 32_000),
+    Way("12px 16k", 12, 16_000),
+    Way("16px 16k", 16, 16_000),
+    SECOND,
+    Way("24px 20k", 24, 20_000),
+)
+"""About 5, 10 and 30 CPU seconds each."""
+
+
+def changed(name: str, **changes: object) -> Way:
+    """The first rung with a child's settings changed."""
+    return replace(FIRST, name=f"{FIRST.name} {name}", changes=tuple((key.replace("__", "."), value) for key, value in changes.items()))
+
+
+RECIPES = (
+    changed("linear", schedule__kind="linear", schedule__warmup_epochs=0.1),
+    changed("nesterov", optimizer__nesterov=True),
+    changed("smoothed", regularisation__label_smoothing=0.1),
+    changed("fast statistics", regularisation__norm_momentum=0.4),
+    changed("averaged", ema={"decay": 0.98, "warmup": True}),
+    changed("batch 32", batch_size=32, optimizer__learning_rate=0.07),
+    changed("batch 128", batch_size=128, optimizer__learning_rate=0.15),
+    changed("faster", optimizer__learning_rate=0.2),
+    changed("slower", optimizer__learning_rate=0.05),
+)
+"""What might make a child say more in the same time: each on ten cells, two seeds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training as the file has it."""
+
+    cell: str
+    way: str
+    seed: int
+    cpu_seconds: float
+    filters: float
+    macs: int
+    accuracy: float
+    loss: float
+    mirrored_accuracy: float
+    mirrored_loss: float
+    train_loss: float
+    train_loss_sum: float
+
+
+def read_rows(file: Path = ROWS) -> list[Row]:
+    """All rows there are."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8") as opened:
+        return [
+            Row(**{field.name: field.type(row[field.name]) for field in fields(Row)})  # type: ignore[operator]
+            for row in csv.DictReader(opened)
+        ]
+
+
+def append(row: Row, file: Path = ROWS) -> None:
+    """One write a row, so that several processes may append."""
+    new = not file.is_file()
+    file.parent.mkdir(exist_ok=True)
+    names = [field.name for field in fields(Row)]
+    values = [value if not isinstance(value, float) else f"{value:.6g}" for value in (getattr(row, name) for name in names)]
+    text = (",".join(names) + "\n" if new else "") + ",".join(map(str, values)) + "\n"
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(text)
+
+
+# ---------------------------------------------------------------------------------------------------- cells
+
+
+def random_actions(number: int) -> Actions:
+    """The same every time."""
+    return sample_actions(NASNET, random.Random(FIRST_CELL_SEED + number))
+
+
+def genotype_of(cell: str) -> Genotype:
+    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third; else a reference."""
+    if cell[0] == "r" and cell[1:].isdigit():
+        return NASNET.decode(random_actions(int(cell[1:])))
+    if cell[0] == "m" and cell[1].isdigit():
+        parent, number = map(int, cell[1:].split("-"))
+        return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
+    return load_reference(cell)
+
+
+def cells(rows: list[Row]) -> list[str]:
+    """References between the random cells, so that a part of the study has both; mutations once the random ones have a first score."""
+    found = [f"r{number}" for number in range(RANDOM_CELLS)]
+    for i, reference in enumerate(REFERENCES):
+        found.insert(4 * i, reference)
+    first = {row.cell: row.accuracy for row in rows if row.way == FIRST.name and row.seed == 0 and row.cell.startswith("r")}
+    if len(first) >= RANDOM_CELLS:
+        best = sorted(first, key=lambda cell: -first[cell])[:PARENTS]
+        found += [f"m{cell[1:]}-{number}" for number in range(MUTATED // PARENTS) for cell in best]
+    return found
+
+
+@cache
+def target_filters(cell: str) -> tuple[float, int]:
+    """F of the cell at the target's cost, and that cost."""
+    architecture = Architecture(genotype_of(cell), NASNetSkeleton(1, 8), "nasnet-cifar", 10, 3, TARGET_SIDE)
+    scaled = scale_to(architecture, TARGET, cells=1)
+    return scaled.architecture.skeleton.filters, scaled.macs
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+
+class Study:
+    """The data, prepared once for every way."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._prepared: dict[tuple[int, int | None], PreparedData] = {}
+
+    def data(self, way: Way) -> PreparedData:
+        """What a way trains on and is scored on: the validation images are the same for all."""
+        key = way.side, way.images
+        if key not in self._prepared:
+            wanted = way.recipe().preparation(image_size=way.side, train_examples=way.images)
+            self._prepared[key] = prepare_dataset(self._dataset, DataSettings(name="cifar10", validation_examples=SCORED), wanted)
+        return self._prepared[key]
+
+    def train(self, cell: str, way: Way, seed: int) -> Row:
+        """Train a cell a way."""
+        data, recipe, genotype = self.data(way), way.recipe(), genotype_of(cell)
+        filters, macs = target_filters(cell)
+        filters = way.filters or filters
+        torch.manual_seed(seed)
+        skeleton = trained_skeleton(NASNetSkeleton(1, filters), recipe)
+        network = build_network(genotype, skeleton, classes=data.classes, image_size=data.image_size)
+        started = time.process_time()
+        trainer = Trainer(network, data, recipe, seed=seed, device=torch.device("cpu"))
+        nothing = float("nan")
+        try:
+            while trainer.position.epoch <= recipe.epochs:
+                trainer.run_epoch(Hooks())
+        except DivergedError:
+            return Row(cell, way.name, seed, time.process_time() - started, filters, macs, *(nothing,) * 6)
+        seconds = time.process_time() - started
+        history = trainer.position.history
+        mirrored = score(Mirrored(network), scoring_batches(data, data.validation, trainer.resident))
+        losses = [record.train_loss for record in history]
+        last = history[-1]
+        scores = last.validation_top1, last.validation_loss, mirrored.top1, mirrored.loss
+        return Row(cell, way.name, seed, seconds, filters, macs, *scores, losses[-1], sum(losses))
+
+
+def tasks(rows: list[Row]) -> Iterator[tuple[str, Way, int]]:
+    """What is to be trained, the most telling first: two rungs and the truth cell by cell, the other ways, second seeds, the long ones."""
+    every = cells(rows)
+    for ways in ((FIRST, SECOND, TRUTH), CANDIDATES):
+        for cell in every:
+            for way in ways:
+                yield cell, way, 0
+    for cell in every[:10]:
+        yield cell, FIRST, 1
+        for way in RECIPES:
+            yield cell, way, 0
+            yield cell, way, 1
+    for cell in every[:24]:
+        for way in (TRUTH, FIRST):
+            yield cell, way, 1
+    truth = {row.cell: row.accuracy for row in rows if row.way == TRUTH.name and row.seed == 0}
+    best = sorted(truth, key=lambda cell: -truth[cell])
+    chosen = dict.fromkeys([*best[:6], *REFERENCES[:3], *best[6::8]])
+    for cell in list(chosen)[:16] if len(truth) >= len(every) else ():
+        yield cell, LONG, 0
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train what has no row yet."""
+    mine, shares = map(int, arguments.share.split("/"))
+    study = Study(load_dataset(DataSettings(name="cifar10", root=arguments.data_dir)))
+    tried: set[tuple[str, str, int]] = set()
+    with own_threads(1):
+        while True:
+            rows = read_rows(arguments.rows)
+            done = {(row.cell, row.way, row.seed) for row in rows}
+            done |= tried
+            left = (task for task in tasks(rows) if (task[0], task[1].name, task[2]) not in done and share_of(task[0], shares) == mine)
+            task = next(left, None)
+            if task is None:
+                return
+            tried.add((task[0], task[1].name, task[2]))  # never twice in one process, should a row not be readable
+            row = study.train(*task)
+            append(row, arguments.rows)
+            print(f"{row.cell} {row.way} seed {row.seed}: {row.accuracy:.4f} in {row.cpu_seconds:.0f} CPU s, F={row.filters:g}", flush=True)
+
+
+def share_of(cell: str, shares: int) -> int:
+    """Which of so many processes trains a cell."""
+    return sum(map(ord, cell)) % shares
+
+
+# ---------------------------------------------------------------------------------------------------- report
+
+Floats = npt.NDArray[np.float64]
+SCORES = {
+    "accuracy": lambda row: row.accuracy,
+    "loss": lambda row: -row.loss,
+    "mirrored": lambda row: row.mirrored_accuracy,
+    "mirrored loss": lambda row: -row.mirrored_loss,
+    "training loss": lambda row: -row.train_loss_sum,
+}
+
+
+def correlation(values: Floats, truth: Floats, draws: int = 2000) -> tuple[float, float, float]:
+    """Spearman's rank correlation with its 95 % interval by bootstrap over cells."""
+    rng = np.random.default_rng(0)
+    samples = [spearmanr(values[rows], truth[rows]).statistic for rows in (rng.integers(0, len(truth), len(truth)) for _ in range(draws))]
+    low, high = np.nanquantile(samples, [0.025, 0.975])
+    return float(spearmanr(values, truth).statistic), float(low), float(high)
+
+
+def words(values: Floats, truth: Floats) -> str:
+    """The correlation and its interval."""
+    return "{:.2f} ({:.2f} to {:.2f})".format(*correlation(values, truth))
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Print the tables."""
+    rows = [row for row in read_rows(arguments.rows) if row.accuracy == row.accuracy]
+    by = {(row.cell, row.way, row.seed): row for row in rows}
+    truth = {row.cell: row.accuracy for row in rows if row.way == TRUTH.name and row.seed == 0}
+    random_truth = np.array([value for cell, value in truth.items() if cell.startswith("r")])
+    mean, sigma = random_truth.mean(), random_truth.std(ddof=1)
+    print(f"{len(truth)} cells; random ones {mean:.4f} ± {sigma:.4f} (σ over cells), best {random_truth.max():.4f}")
+    for reference in (name for name in REFERENCES if name in truth):
+        print(f"  {reference}: {truth[reference]:.4f} ({(truth[reference] - mean) / sigma:+.1f} σ)")
+    for way in (TRUTH, FIRST):
+        both = [cell for cell in truth if (cell, way.name, 1) in by]
+        if len(both) > 3:
+            first, second = (np.array([by[cell, way.name, seed].accuracy for cell in both]) for seed in (0, 1))
+            noise = (first - second).std(ddof=1) / 2**0.5
+            print(f"seed to seed, {way.name}: {words(first, second)}, {len(both)} cells, σ of a seed {noise:.4f}")
+    print("\n| evaluation | CPU s | cells | " + " | ".join((*SCORES, "rank mean")) + " | truth of its best 8, σ |")
+    print("|---" * (len(SCORES) + 5) + "|")
+    for way in CANDIDATES:
+        print(line(way, by, truth, random_truth))
+    print(recipes_table(by, truth))
+    for name, values in fixed_scores(by, truth).items():
+        print(f"{name}: {words(values, np.array(list(truth.values())))}")
+
+
+def line(way: Way, by: dict[tuple[str, str, int], Row], truth: dict[str, float], random_truth: Floats) -> str:
+    """A way's row of the table."""
+    both = [cell for cell in truth if (cell, way.name, 0) in by]
+    if len(both) < 5:
+        return f"| {way.name} | | {len(both)} |"
+    there = np.array([truth[cell] for cell in both])
+    found = [by[cell, way.name, 0] for cell in both]
+    scores = {name: np.array([value(row) for row in found]) for name, value in SCORES.items()}
+    ranks = [rankdata(values) for values in scores.values()]
+    scores["rank mean"] = np.mean(ranks, axis=0)
+    told = [words(values, there) for values in scores.values()]
+    best = (there[np.argsort(-scores["rank mean"])[:8]].mean() - random_truth.mean()) / random_truth.std(ddof=1)
+    seconds = float(np.mean([row.cpu_seconds for row in found]))
+    return f"| {way.name} | {seconds:.1f} | {len(both)} | {' | '.join(told)} | {best:+.2f} |"
+
+
+def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> str:
+    """How far cells lie apart against seeds, and how well they are ordered, by a child's recipe."""
+    lines = ["\n| recipe | CPU s | cells | accuracy | signal | noise | ratio | with the truth |", "|---" * 8 + "|"]
+    for way in (FIRST, *RECIPES):
+        cells = [cell for cell in truth if (cell, way.name, 0) in by and (cell, way.name, 1) in by]
+        if len(cells) < 5:
+            continue
+        found = np.array([[by[cell, way.name, seed].accuracy for seed in (0, 1)] for cell in cells])
+        noise = float(found.var(axis=1, ddof=1).mean() ** 0.5)
+        signal = max(0.0, found.mean(axis=1).var(ddof=1) - noise**2 / 2) ** 0.5
+        seconds = np.mean([by[cell, way.name, 0].cpu_seconds for cell in cells])
+        there = words(found.mean(axis=1), np.array([truth[cell] for cell in cells]))
+        spread = f"{signal:.4f} | {noise:.4f} | {signal / noise:.2f}"
+        lines.append(f"| {way.name} | {seconds:.1f} | {len(cells)} | {found.mean():.3f} | {spread} | {there} |")
+    return "\n".join(lines)
+
+
+def fixed_scores(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> dict[str, Floats]:
+    """What is known of a cell without training it."""
+    rows = [by[cell, TRUTH.name, 0] for cell in truth]
+    macs = np.array([row.macs for row in rows], float)
+    return {"width at equal cost": np.array([row.filters for row in rows]), "MACs (all near 5M)": macs}
+
+
+def main() -> None:
+    """Train, or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "report"])
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
+    parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
+    arguments = parser.parse_args()
+    (train if arguments.what == "train" else report)(arguments)
+
+
+if __name__ == "__main__":
+    main()
