@@ -21,6 +21,8 @@ from search_spaces.space import Actions, SearchSpace, sample_actions
 
 TRIED = 64
 """Cells drawn to see whether any can be trained: 64 misses mean that fewer than one of twenty can, with 95 % confidence."""
+SHOWN = 16
+"""Cells drawn to show what the rules do."""
 
 
 class Sizing:
@@ -93,15 +95,21 @@ class Reach:
     refused: Counter[str]
 
 
-def reach(sizing: Sizing, space: SearchSpace, seed: int, drawn: int = TRIED) -> Reach:
-    """Draw cells to see which of them the rules let through. Raises ConfigError where none comes through."""
+def reach(sizing: Sizing, space: SearchSpace, seed: int) -> Reach:
+    """Draw cells to see which of them the rules let through, more where none does. Raises ConfigError where none of ``TRIED`` does."""
     rng = random_for(seed, "reach")
-    found = [sizing.refusal(actions) or sizing.of(actions) for actions in (sample_actions(space, rng) for _ in range(drawn))]
-    sizes = tuple(size for size in found if isinstance(size, Size))
-    refused = Counter(reason for reason in found if isinstance(reason, str))
-    if not sizes:
-        raise ConfigError(_nothing_left(sizing, space, seed, refused))
-    return Reach(drawn, sizes, refused)
+    sizes: list[Size] = []
+    refused: Counter[str] = Counter()
+    for drawn in range(1, TRIED + 1):
+        actions = sample_actions(space, rng)
+        size = sizing.of(actions)
+        if size is None:
+            refused[sizing.refusal(actions) or ""] += 1
+        else:
+            sizes.append(size)
+        if sizes and drawn >= SHOWN:
+            return Reach(drawn, tuple(sizes), refused)
+    raise ConfigError(_nothing_left(sizing, space, seed, refused))
 
 
 def _nothing_left(sizing: Sizing, space: SearchSpace, seed: int, refused: Counter[str]) -> str:
