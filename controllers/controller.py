@@ -13,12 +13,15 @@ class Proposal:
 
     ``log_probs`` has the log-probability of every action under the policy that sampled it (empty for controllers
     without a policy), and ``policy_version`` counts that policy's updates: outcomes may arrive many versions later.
+    ``rung`` is 0 for what a controller proposes; a cell that is trained again at a higher fidelity comes back with the number of that
+    rung, to those controllers alone that ask for it (``Deduplicated.pass_on``).
     """
 
     trial: int
     actions: tuple[int, ...]
     log_probs: tuple[float, ...] = ()
     policy_version: int = 0
+    rung: int = 0
 
 
 class RewardError(ValueError):

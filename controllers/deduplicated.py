@@ -89,16 +89,22 @@ class Deduplicated:
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
         """Remember the cell and pass the outcome on."""
-        self.remember(proposal.trial, self.key(proposal), outcome)
+        self.remember(proposal, self.key(proposal), outcome)
+        return self.pass_on(proposal, outcome)
+
+    def pass_on(self, proposal: Proposal, outcome: Outcome) -> Mapping[str, float] | None:
+        """Half of ``tell``: let the controller learn. What comes from a higher rung only one that says ``learns_from_rungs``."""
+        if proposal.rung and not getattr(self.controller, "learns_from_rungs", False):
+            return None
         return self.controller.tell(proposal, outcome)
 
-    def remember(self, trial: int, key: str, outcome: Outcome) -> None:
-        """Half of ``tell``: remember how the cell of this key ended. The controller's own state must come from elsewhere."""
-        if isinstance(outcome, Failed) and outcome.reason == "worker_lost":
+    def remember(self, proposal: Proposal, key: str, outcome: Outcome) -> None:
+        """Half of ``tell``: remember how the cell of this key ended, in the search itself: that answers a repeat, no higher rung does."""
+        if proposal.rung or (isinstance(outcome, Failed) and outcome.reason == "worker_lost"):
             return
         known = self.trained.get(key)
         if known is None or (isinstance(outcome, Completed) and not isinstance(known[1], Completed)):
-            self.trained[key] = (trial, outcome)
+            self.trained[key] = (proposal.trial, outcome)
 
     def state_dict(self) -> dict[str, Any]:
         """One short line for every cell trained, and the controller's own state."""

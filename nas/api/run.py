@@ -13,7 +13,8 @@ from controllers.controller import Completed, Controller, Failed, Outcome, Rewar
 from nas.api.shown import as_svg, html_table
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Evaluation, Report, finite
-from nas.runs.config import FinalistSettings, SearchConfig
+from nas.evaluators.settings import RungSettings
+from nas.runs.config import SearchConfig, finalists_rung
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, AskTell, Watcher
 from nas.runs.state import RunState
@@ -35,7 +36,8 @@ SHOWN = 10
 class TrialRecord:
     """What became of one trial. ``reward`` is in [0, 1] and None where there is none; ``seconds`` are of the child's training.
 
-    ``why`` says why a trial failed; ``repeats`` is the earlier trial of the same cells that answered this one, free.
+    ``why`` says why a trial failed; ``repeats`` is the earlier trial of the same cells that answered this one, free. ``rung`` is above 0
+    where the cells of the trial ``origin`` were trained again, on the ladder.
     """
 
     trial: int
@@ -46,6 +48,8 @@ class TrialRecord:
     attempts: int
     seconds: float | None = None
     repeats: int | None = None
+    rung: int = 0
+    origin: int | None = None
     why: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
 
@@ -119,17 +123,19 @@ class Run:
     def trials(self) -> list[TrialRecord]:
         """Every trial, in the order of asking."""
         space, name = self.space, self.path.name
-        return [_record(trial, space, name) for trial in self.state.trials.values()]
+        return [_record(trial, space, name) for trial in self.state.trials.values() if trial.card is None]
 
     @property
     def ranked(self) -> list[TrialRecord]:
-        """The completed trials, best reward first."""
+        """The completed trials of the search, best known first (``standings``)."""
+        from nas.runs.standings import best_known
+
         space, name = self.space, self.path.name
-        return [_record(trial, space, name) for trial in self.state.ranked()]
+        return [_record(trial, space, name) for trial in best_known(space, self.state).trials]
 
     @property
     def incumbent(self) -> TrialRecord | None:
-        """The completed trial with the best reward; None before the first."""
+        """The best known trial; None before the first is completed."""
         return next(iter(self.ranked), None)
 
     @property
@@ -144,14 +150,14 @@ class Run:
         return resolve_genotype(str(self.path), rank)
 
     @property
-    def standings(self) -> "Standings | None":
-        """The second stage (``finalists``) as far as it has come; None where there is none."""
-        from nas.runs.standings import read_standings
+    def standings(self) -> "Standings":
+        """The cells in the order of what is believed of them at the highest rung, each with its interval; and the control cards."""
+        from nas.runs.standings import standings_of
 
-        return read_standings(self._folder)
+        return standings_of(self.space, self.state)
 
-    def finalists(self, top: int = 25, seeds: int = 3, watcher: Watcher = QUIET, **fidelity: int | None) -> "Standings":
-        """Train the best cells again at a higher fidelity, with several seeds; the same call goes on where it was stopped.
+    def finalists(self, top: int = 25, seeds: int = 3, watcher: Watcher = QUIET, **fidelity: float | None) -> "Standings":
+        """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same call goes on where it was stopped.
 
         Args:
             top: cells trained again.
@@ -161,11 +167,17 @@ class Run:
                 all training images are used.
 
         Raises:
-            UserError: the run has nothing to train again, or its second stage was begun with other settings.
+            UserError: the run is not finished, has nothing to train again, or cannot be used.
         """
-        from nas.runs.finalists import run_finalists
+        from nas.runs.finalists import add_rung, crown
+        from nas.runs.session import check_failing
+        from nas.training.numerics import own_threads
 
-        return run_finalists(self._folder, validated(FinalistSettings, {"top": top, "seeds": seeds, **fidelity}), watcher)
+        rung = validated(RungSettings, finalists_rung(top, seeds, **fidelity))
+        with own_threads():
+            check_failing(add_rung(self._folder, rung, watcher))
+            crown(self._folder, watcher.stop)
+        return self.standings
 
     def to_pandas(self) -> "pd.DataFrame":
         """The trials as a table, one row each, with a column for every metric. Raises ConfigError where pandas is not installed."""
@@ -269,8 +281,8 @@ class Run:
 
     def __repr__(self) -> str:
         state, config = self.state, self.config
-        best = state.ranked()[:1]
-        found = f", best reward {best[0].reward:.4f} (trial {best[0].number})" if best else ""
+        best = self.standings.ranked[:1]
+        found = f", best {best[0].belief.mean:.4f} (trial {best[0].trial})" if best else ""
         how = state.closed or ("running or killed" if state.sessions else "not begun")
         return f"<Run {self.path}: {config.controller.name} on {config.space}, {state.spent} of {config.budget} trained{found}, {how}>"
 
@@ -280,7 +292,7 @@ class Run:
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{html_table(_COLUMNS, [_row(trial) for trial in ranked[:SHOWN]])}{cells}"
 
 
-_COLUMNS = ("trial", "outcome", "reward", "epochs", "attempts", "seconds", "repeats", "why")
+_COLUMNS = ("trial", "outcome", "reward", "epochs", "attempts", "seconds", "repeats", "rung", "origin", "why")
 
 
 def _values(trial: TrialRecord) -> list[Any]:
@@ -311,6 +323,8 @@ def _record(trial: Trial, space: SearchSpace, run: str) -> TrialRecord:
         attempts=trial.attempts,
         seconds=metrics.get("train_seconds"),
         repeats=trial.repeats,
+        rung=trial.rung,
+        origin=trial.origin,
         why=why,
         metrics=metrics,
     )

@@ -1,6 +1,6 @@
 """``nas.search`` and its kin: begin a run, go on with one, open one. No torch at import."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from nas.runs import folder as run_folder
 from nas.runs.config import GIVEN, SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.loop import QUIET, Ending, Watcher
+from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -28,6 +29,7 @@ def search(
     space: Place | None = None,
     *,
     budget: int | None = None,
+    minutes: float | None = None,
     preset: str = "auto",
     data: Place | None = None,
     data_dir: Place | None = None,
@@ -45,6 +47,8 @@ def search(
     sync: str | None = None,
     runner: str | None = None,
     time_limit: float | None = None,
+    cards: Sequence[str] | None = None,
+    warm_start: Sequence[str] | None = None,
     settings: Assignments = (),
     run: Place | None = None,
     watcher: Watcher = QUIET,
@@ -62,6 +66,7 @@ def search(
     Args:
         space: a search space's name, or a YAML file that declares one; None: the preset's.
         budget: children to train.
+        minutes: in place of ``budget``: children and rungs are made as many as fit into the time.
         preset: auto, laptop, cpu, gpu, paper, or a YAML file of settings.
         data: cifar10, cifar100, digits, synthetic, or a folder of images.
         data_dir: folder that holds the named data set.
@@ -82,6 +87,8 @@ def search(
         sync: URL that the run folder is mirrored to as it grows.
         runner: ray, or local for this process: one child at a time unless ``workers`` says more.
         time_limit: seconds a child may take.
+        cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
+        warm_start: reference genotypes or genotype files that are the search's first children.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.
         watcher: told what happens, and asked whether to stop.
@@ -98,6 +105,8 @@ def search(
         scorer, config = None, search_wish(preset, settings, given)[0]
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
+    if minutes is not None:
+        config = in_minutes(config, minutes, budget)
     from nas.runs import session as engine
     from nas.training.numerics import own_threads
 
@@ -105,6 +114,15 @@ def search(
         thinker = as_controller(controller, config, load_space(config.space))
         result = engine.start(config, None if run is None else Path(run), watcher, engine.Parts(scorer, thinker))
     return _ended(result, thinker, watcher)
+
+
+def in_minutes(config: SearchConfig, minutes: float, budget: int | None) -> SearchConfig:
+    """The search sized to a time. Raises ConfigError where it cannot be timed, or a budget is given as well."""
+    from nas.runs.plan import expect_within
+
+    if budget is not None:
+        raise ConfigError(f"budget and minutes exclude each other, but got {budget} and {minutes:g}")
+    return expect_within(config, detect(), minutes, measure=False).config
 
 
 def new_run(
@@ -255,14 +273,14 @@ def as_controller(given: ControllerLike | None, config: SearchConfig, space: Sea
 
 
 def _ended(result: Any, controller: Controller | None, watcher: Watcher) -> Run:  # noqa: ANN401 - nas.runs.session.SearchResult, whose import is slow
-    """The run of a session that has ended, after the second stage where its configuration has one."""
+    """The run of a session that has ended, after its winner was trained where it has a ladder."""
     from nas.runs import session as engine
 
     engine.check_failing(result)
-    if result.config.finalists is not None and result.ending is Ending.FINISHED:
-        from nas.runs.finalists import run_finalists
+    if result.config.ladder and result.ending in (Ending.FINISHED, Ending.EXHAUSTED):
+        from nas.runs.finalists import crown
         from nas.training.numerics import own_threads
 
         with own_threads():
-            run_finalists(result.folder, result.config.finalists, watcher)
+            crown(result.folder, watcher.stop)
     return Run(result.folder, controller)

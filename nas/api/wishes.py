@@ -40,6 +40,8 @@ SEARCH_SETTINGS = {
     "runner": "runner.kind",
     "time_limit": "runner.time_limit",
     "sync": "runner.sync",
+    "cards": "cards",
+    "warm_start": "warm_start",
 }
 """Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
 EXECUTION = ("device", "threads", "loader_workers")
@@ -104,7 +106,16 @@ def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) ->
         UserError: a name or a value breaks a rule.
     """
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
+    flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start")}
     return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+
+
+def names(said: str | Sequence[str] | None) -> list[str] | None:
+    """Names that a person gives in one text, with commas; ``none`` for none of them. None: not given."""
+    if said is None or not isinstance(said, str):
+        return None if said is None else [str(name) for name in said]
+    found = [name.strip() for name in said.split(",") if name.strip()]
+    return [] if found == ["none"] else found
 
 
 def own_search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:

@@ -15,11 +15,18 @@ def finalists(
     image_size: Annotated[int | None, typer.Option(help="Side of the images; default as in the search.")] = None,
     train_examples: Annotated[int | None, typer.Option(help="Training images used at most; default all.")] = None,
 ) -> None:
-    """Train a run's best cells again at a higher fidelity with several seeds; the same command goes on where it was stopped."""
-    from nas.cli.views.second_stage import second_stage
+    """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same command goes on where it was stopped."""
+    from nas.cli.options import console, say
+    from nas.cli.search import conclude
+    from nas.cli.views.search_progress import SearchProgress
+    from nas.evaluators.settings import RungSettings
     from nas.runs import folder as run_folder
-    from nas.runs.config import FinalistSettings
+    from nas.runs.config import finalists_rung
+    from nas.runs.finalists import add_rung
+    from nas.runs.plan import rung_words
     from nas.settings.reading import validated
 
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
-    second_stage(run_folder.find(run), validated(FinalistSettings, {"top": top, "seeds": seeds, **fidelity}))
+    rung, folder = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run)
+    say(f"one more rung: {rung_words(rung, folder.config())}; in {folder.path}")
+    conclude(add_rung(folder, rung, SearchProgress(console).watcher()))

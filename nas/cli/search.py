@@ -24,6 +24,9 @@ from nas.errors import ConfigError, LossesError
 def search(
     space: Annotated[str | None, typer.Option(help="Search space: nasnet, nasnet-paper, …, or a YAML file that declares one.")] = None,
     budget: Annotated[int | None, typer.Option(help="Children to train.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="In place of --budget: children and rungs are made as many as fit into so many minutes.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="auto, laptop, cpu, gpu, paper, or a YAML file of settings.")] = "auto",
     data: DataOption = None,
     data_dir: DataDirOption = None,
@@ -45,6 +48,10 @@ def search(
     sync: SyncOption = None,
     runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
+    cards: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Control cards: reference genotypes to compare with, such as nasnet-a,darts-v2; none.")
+    ] = None,
+    warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")
     ] = None,
@@ -59,15 +66,20 @@ def search(
         _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
         return
     from nas.api.wishes import choose_preset, search_wish
-    from nas.runs.plan import describe_plan, expect
+    from nas.runs.plan import describe_plan, expect, expect_within
     from nas.tools.hardware import detect
 
+    if minutes is not None and budget is not None:
+        raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
     config, choices = search_wish(name, assign or (), given)
     hardware = detect()
-    expected = expect(config, hardware, measure=not dry_run)
+    if minutes is None:
+        expected = expect(config, hardware, measure=not dry_run)
+    else:
+        expected = expect_within(config, hardware, minutes, measure=not dry_run)
     config = config if expected is None else expected.config
     say_lines(describe_plan(config, hardware, choices, expected))
     if dry_run:
@@ -76,7 +88,7 @@ def search(
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
-    _conclude(engine.start(config, run, SearchProgress(console).watcher()))
+    conclude(engine.start(config, run, SearchProgress(console).watcher()))
 
 
 def _check_resume(given: dict[str, Any]) -> None:
@@ -85,7 +97,7 @@ def _check_resume(given: dict[str, Any]) -> None:
 
     flags = {SEARCH_SETTINGS[name]: given[name] for name in SEARCH_SETTINGS if name in given and name != "budget"}
     names = [name for name, value in flags.items() if value is not None]
-    if names or given["assign"] or given["run"] or given["preset"] != "auto":
+    if names or given["assign"] or given["run"] or given["minutes"] is not None or given["preset"] != "auto":
         raise ConfigError(
             "--resume goes on with the run's own settings: only --budget and where its images are now (--data, --data-dir) may be given "
             f"with it, but got {', '.join(names) or 'others'}"
@@ -120,10 +132,11 @@ def _resume(
     if moved is not None:
         places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False)
-    _conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
+    conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
 
 
-def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+    """Show what a session came to, train the winner of its ladder, and exit as it ended."""
     from nas.cli.views import run as report
     from nas.runs import session as engine
 
@@ -138,11 +151,10 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, w
         console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     say_next(*report.next_commands(result.folder.path, result.state))
     engine.check_failing(result)
-    settings = result.config.finalists
-    if settings is not None and result.ending.value == "finished":
-        from nas.cli.views.second_stage import second_stage
+    if result.ending.value in ("finished", "exhausted"):
+        from nas.cli.views.winner import train_winner
 
-        second_stage(result.folder, settings)
+        train_winner(result.folder)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)
     if result.state.losses():  # the table has said so

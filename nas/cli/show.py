@@ -30,10 +30,11 @@ def show(
     config, state = folder.config(), folder.state()
     space = folder.space(config)
     report.print_run(console, folder, config, state, space, top)
-    known = best_known(folder, state)
+    known = best_known(space, state)
     if known.trials:
         console.print(f"\nbest known ({known.how(1)}):")
-        best = run_folder.found_genotype(space, known.trials[0], folder.path.name, config.controller.name)
+        trial, believed = known.head(1)[0]
+        best = run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
         console.print(to_yaml(best), markup=False, highlight=False, soft_wrap=True)
 
 

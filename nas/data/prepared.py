@@ -2,9 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ class PreparedData:
 
     ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]; ``mirrors`` says whether a mirror image keeps its class;
     ``crop_fraction``, ``crop_mode`` and ``interpolation`` say how scoring prepares images from files, and how arrays were resized;
-    ``notes`` tell what was skipped, converted or split.
+    ``notes`` tell what was skipped, converted or split; ``more`` are further preparations of the same data set and split.
     """
 
     name: str
@@ -50,6 +50,11 @@ class PreparedData:
     crop_mode: CropMode = "center"
     interpolation: str = "bicubic"
     notes: tuple[str, ...] = ()
+    more: "tuple[PreparedData, ...]" = ()
+
+    def at_rung(self, rung: int) -> "PreparedData":
+        """What is trained at a rung of a search: 0 these images, the others those of ``more``."""
+        return self.more[rung - 1] if rung else self
 
     @property
     def classes(self) -> int:
@@ -68,6 +73,7 @@ class PreparedData:
 def prepare(
     settings: DataSettings,
     wanted: Preparation | None = None,
+    further: Sequence[Preparation] = (),
     *,
     index_file: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -77,13 +83,17 @@ def prepare(
     Args:
         settings: which data set.
         wanted: how its images are prepared.
+        further: how else: in ``more`` of what is returned, each different one prepared once, all of the same split.
         index_file: where the list of a folder's images is kept: checked against the folder where it exists, else written.
         progress: told (files checked, files in all) while a folder is checked.
 
     Raises:
         DataError: the data set cannot be used, or a folder does not hold the images that ``index_file`` lists.
     """
-    return prepare_dataset(load_dataset(settings, index_file, progress), settings, wanted or Preparation())
+    wanted = wanted or Preparation()
+    dataset = load_dataset(settings, index_file, progress)
+    made = {how: prepare_dataset(dataset, settings, how) for how in dict.fromkeys([wanted, *further])}
+    return replace(made[wanted], more=tuple(made[how] for how in further))
 
 
 def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparation) -> PreparedData:

@@ -40,8 +40,8 @@ class TrainingEvaluator:
         self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
     ) -> Generator[Report, None, Evaluation]:
         """Train the child; see ``train_child``. The evaluation's metrics also have ``params`` and ``macs`` (of one image)."""
-        config = at_fidelity(self._config, attempt.fidelity)
-        data, device = self._data, self._resident.device
+        config = at_fidelity(self._config.at_rung(attempt.rung), attempt.fidelity)
+        data, device = self._data.at_rung(attempt.rung), self._resident.device
         network: Network | None = None
         skeleton = child_skeleton(genotype, config)
         try:
@@ -71,7 +71,7 @@ def child_skeleton(genotype: Genotype, config: EvaluationConfig) -> Skeleton:
 
 
 def at_fidelity(config: EvaluationConfig, fidelity: Fidelity | None) -> EvaluationConfig:
-    """The configuration at a child's own fidelity, which may differ in epochs, N and F: the images are prepared once for all children.
+    """The configuration at a child's own fidelity, which may differ in epochs, N and F: images are prepared for the search and its rungs.
 
     Raises:
         ConfigError: it asks for other images.

@@ -39,8 +39,9 @@ class Attempt:
     ``checkpoint`` is where an earlier attempt had come to; an evaluator starts from the beginning where it does not fit.
     ``batch_divisor`` of 2 asks for half the memory (after an attempt that had too little). ``keep`` says whether the state
     after an epoch shall be in its report. ``beat`` is called at every sign of life, such as a batch; silence counts as hanging.
-    ``fidelity`` is how thoroughly this child is to be evaluated, where that is not what the configuration says; an evaluator
-    that has no such fidelity raises ConfigError.
+    ``rung`` is the rung of the configuration's ladder that the child is trained at, 0 being the search's own. ``fidelity`` is how
+    thoroughly it is to be evaluated, where that is not the search's: at a higher rung, the rung's; an evaluator that has no such
+    fidelity raises ConfigError.
     """
 
     checkpoint: bytes | None = None
@@ -48,6 +49,7 @@ class Attempt:
     keep: Callable[[int], bool] = lambda epoch: False
     beat: Callable[[], None] = lambda: None
     fidelity: Fidelity | None = None
+    rung: int = 0
 
 
 FRESH = Attempt()

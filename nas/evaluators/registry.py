@@ -121,12 +121,16 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
 
 
 def prepare_data(config: EvaluationConfig, index_file: Path | None = None) -> PreparedData | None:
-    """The data of a search, where its evaluator needs them; ``index_file`` as in ``nas.data.prepared.prepare``. Raises UserError."""
+    """The data of a search, those of its rungs in ``more``, where its evaluator needs them; ``index_file`` as in ``prepare``.
+
+    Raises UserError.
+    """
     if not EVALUATORS[config.evaluator].needs_data:
         return None
     from nas.data.prepared import prepare
 
-    return prepare(config.data, config.preparation(), index_file=index_file)
+    further = [config.at_rung(rung).preparation() for rung in range(1, len(config.ladder) + 1)]
+    return prepare(config.data, config.preparation(), further, index_file=index_file)
 
 
 def prepare_shared(config: EvaluationConfig, data: PreparedData | None) -> object:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from nas.data.settings import DataSettings, Preparation
+from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
+from nas.settings.reading import apply_overrides, validated
 from nas.training.recipe import Recipe, TrainingSettings
 
 FOLDER_SIDE = 64
@@ -71,6 +73,15 @@ def child_training(document: object) -> object:
     return whole
 
 
+def _dotted(document: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Settings of a child's training by their dotted names, short ones (``learning_rate``) among them."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        name = f"{group}{name}" if group else _OLD_NAMES.get(name, name)
+        found |= _dotted(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return found
+
+
 ChildTraining = Annotated[TrainingSettings, BeforeValidator(child_training)]
 """How a child is trained: the settings of a recipe, for ``fidelity.epochs``."""
 
@@ -129,6 +140,33 @@ class HalvingSettings(Settings):
     first: int = Field(1, ge=1, description="epoch of the first rung; must be below fidelity.epochs")
 
 
+class RungSettings(Fidelity):
+    """A rung of the ladder above the search's own children: who goes up to it, and what is another fidelity there than in the search.
+
+    Of the fidelity only what a rung says counts (pydantic's set fields), so that null can say "all images". The others are the search's.
+    """
+
+    children: int | None = Field(None, ge=1, le=100_000, description="cells that go up to this rung at most")
+    share: Float | None = Field(None, gt=0, le=1, description="or the share of the cells that ended at the rung below")
+    seeds: int = Field(1, ge=1, le=100, description="times that each cell is trained here")
+    training: dict[str, Any] = Field(default_factory=dict, description="what is trained otherwise here than in the search")
+
+    @model_validator(mode="after")
+    def _check_who(self) -> Self:
+        if (self.children is None) == (self.share is None):
+            raise ValueError("a rung of the ladder needs either `children` (how many go up to it) or `share` (of the rung below)")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = whole(self)
+        return {name: value for name, value in document.items() if name in self.model_fields_set}
+
+    def fidelity(self, search: Fidelity) -> Fidelity:
+        """The fidelity here, of a search whose own children have that one."""
+        return search.model_copy(update={name: getattr(self, name) for name in self.model_fields_set & set(Fidelity.model_fields)})
+
+
 class RunnerSettings(Settings):
     """Where and how many children are trained at once."""
 
@@ -174,6 +212,7 @@ class EvaluationConfig(Settings):
     fidelity: Fidelity = Fidelity()
     training: ChildTraining = Field(default_factory=lambda: TrainingSettings.model_validate(CHILD_DEFAULTS))
     halving: HalvingSettings | None = Field(None, description="early stopping; null trains every child to the end")
+    ladder: list[RungSettings] = Field(default_factory=list, description="rungs to which the best cells go up, trained anew at each")
     runner: RunnerSettings = RunnerSettings()
 
     @model_validator(mode="after")
@@ -181,6 +220,23 @@ class EvaluationConfig(Settings):
         if self.evaluator == "table" and self.table is None:
             raise ValueError("evaluator=table needs table.path (a CSV file) and table.column (its validation accuracies)")
         return self
+
+    @model_validator(mode="after")
+    def _check_ladder(self) -> Self:
+        for rung in range(1, len(self.ladder) + 1):
+            self.at_rung(rung)
+        return self
+
+    def at_rung(self, rung: int) -> Self:
+        """How children are evaluated at a rung of the ladder, 0 being the search's own: trained to the end there. Raises ConfigError."""
+        if rung == 0:
+            return self
+        said = self.ladder[rung - 1]
+        try:
+            training = validated(TrainingSettings, apply_overrides(self.training.model_dump(mode="json"), _dotted(said.training)))
+        except ConfigError as problem:
+            raise ConfigError(f"ladder.{rung - 1}.training: {problem}") from None
+        return self.model_copy(update={"fidelity": said.fidelity(self.fidelity), "training": training, "halving": None, "ladder": []})
 
     def recipe(self) -> Recipe:
         """How a child is trained."""

@@ -24,6 +24,8 @@ class Match:
 
     quantity: Quantity
     value: int
+    side: int | None = None
+    """Side of the images in pixels at which it costs that, where it is said."""
 
     def __str__(self) -> str:
         return f"{short_number(self.value)} {_WORDS[self.quantity]}"
@@ -50,11 +52,11 @@ class Limit:
 
 
 def read_match(text: str) -> Match:
-    """The cost of ``macs=5M`` or ``params=300k``. Raises ConfigError."""
-    found = re.fullmatch(rf"\s*({'|'.join(QUANTITIES)})\s*=\s*([^\s,=<>]+)\s*", text)
+    """The cost of ``macs=5M`` or ``params=300k``, at a side in pixels of ``macs=5M@32``. Raises ConfigError."""
+    found = re.fullmatch(rf"\s*({'|'.join(QUANTITIES)})\s*=\s*([^\s,=<>@]+)(?:@([0-9]{{1,4}}))?\s*", text)
     if not found:
         raise ConfigError(f"match must be one cost for all networks, such as macs=5M or params=300k, but got {text!r}")
-    return Match(_quantity(found[1]), parse_number(found[2], f"match: {found[1]}"))
+    return Match(_quantity(found[1]), parse_number(found[2], f"match: {found[1]}"), int(found[3]) if found[3] else None)
 
 
 def read_limits(text: str) -> tuple[Limit, ...]:
@@ -73,8 +75,8 @@ def _quantity(text: str) -> Quantity:
     return next(name for name in QUANTITIES if name == text)
 
 
-def match_width(architecture: Architecture, match: Match) -> tuple[Scaled | None, float]:
-    """The network of the width that comes closest to a cost, depth fixed, None beyond ``TOLERANCE``; and how far off the cost is.
+def match_width(architecture: Architecture, match: Match) -> Scaled:
+    """The network of the width that comes closest to a cost, depth fixed; who needs it near looks at ``off``.
 
     Raises:
         ConfigError: the skeleton has no width to choose.
@@ -82,8 +84,4 @@ def match_width(architecture: Architecture, match: Match) -> tuple[Scaled | None
     depth = getattr(architecture.skeleton, "cells", None)
     if depth is None:
         raise ConfigError(f"match solves for the width of networks of cells, but {architecture.skeleton_name} has stages of blocks")
-    try:
-        scaled = scale_to(architecture, match.target, cells=depth)
-    except ConfigError:  # none within half of it
-        return None, math.inf
-    return (scaled if abs(scaled.off) <= TOLERANCE else None), scaled.off
+    return scale_to(architecture, match.target, cells=depth, limit=math.inf)

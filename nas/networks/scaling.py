@@ -92,7 +92,9 @@ def describe_shape(architecture: Architecture) -> str:
     return family_of(architecture.skeleton).shape(architecture.genotype, architecture.skeleton)
 
 
-def scale_to(architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None) -> Scaled:
+def scale_to(
+    architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None, limit: float = LIMIT
+) -> Scaled:
     """Solve for the depth and width of a network with the target's cost; everything else of the architecture stays.
 
     Many pairs of depth and width cost the same. The rule: depths are tried from the one whose solution keeps the
@@ -110,9 +112,10 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
         target: the cost wanted.
         cells: N where it is given and only F is free (not for residual skeletons).
         filters: F where it is given and only N is free.
+        limit: share of the target by which the closest network may be off.
 
     Raises:
-        ConfigError: both are given, or no network of this family comes within 50 % of the target.
+        ConfigError: both are given, or no network of this family comes within ``limit`` of the target.
     """
     if cells is not None and filters is not None:
         raise ConfigError(f"--macs and --params solve for N or F, but got both: --cells {cells} --filters {filters}")
@@ -129,7 +132,7 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
 
     cost = chosen.cost()
     scaled = Scaled(chosen, target, cost.parameters, cost.macs)
-    if abs(scaled.off) > LIMIT:
+    if abs(scaled.off) > limit:
         raise ConfigError(f"no network of this skeleton has about {target}; the closest is {chosen.name} with {scaled.off:+.0%}")
     return scaled
 

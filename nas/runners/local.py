@@ -36,7 +36,7 @@ class LocalRunner:
                 return []
             job = self._waiting.popleft()
             rule = checkpoint_rule(self._rungs, self._checkpoint_seconds)
-            attempt = Attempt(read_checkpoint(job), job.batch_divisor, rule, fidelity=job.fidelity)
+            attempt = Attempt(read_checkpoint(job), job.batch_divisor, rule, fidelity=job.fidelity, rung=job.rung)
             self._current = job, run_child(self._evaluator, job, self._time_limit, attempt)
         job, child = self._current
         try:

@@ -67,7 +67,7 @@ class Worker:
         """Stream the child's reports, and its evaluation last."""
         self._current = job.trial, job.attempt
         rule = checkpoint_rule(self._config.rungs(), self._config.runner.checkpoint_seconds)
-        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat, job.fidelity)
+        attempt = Attempt(checkpoint, job.batch_divisor, rule, self._beat, job.fidelity, job.rung)
         child = run_child(self._evaluator, job, self._config.runner.time_limit, attempt)
         try:
             while True:
@@ -321,7 +321,7 @@ class RayRunner:
         if limit is None:
             return
         for slot in list(self._slots):
-            if slot.job is not None and time.monotonic() - slot.began > limit + GRACE_SECONDS:
+            if slot.job is not None and slot.job.limit(limit) is not None and time.monotonic() - slot.began > limit + GRACE_SECONDS:
                 detail = f"still busy {GRACE_SECONDS:.0f} s after its limit of {limit:g} s; its worker was killed"
                 if not slot.stopping:
                     self._events.append(Ended(slot.job.trial, slot.job.attempt, Evaluation(Failed("time_limit", detail))))

@@ -17,7 +17,7 @@ from search_spaces.genotype import Genotype
 class Job:
     """One attempt at training one child; ``checkpoint`` is a file of the driver's with what an earlier attempt has reached.
 
-    ``fidelity`` is the child's own, None the configuration's.
+    ``rung`` is that of the ladder, 0 the search's own; ``fidelity`` is the child's own, None the configuration's.
     """
 
     trial: int
@@ -27,6 +27,11 @@ class Job:
     batch_divisor: int = 1
     checkpoint: Path | None = None
     fidelity: Fidelity | None = None
+    rung: int = 0
+
+    def limit(self, seconds: float | None) -> float | None:
+        """The seconds it may take where the search's own children may take so many: a higher rung's take as long as they take."""
+        return None if self.rung else seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ def checkpoint_rule(rungs: Collection[int], seconds: float) -> Callable[[int], b
 def run_child(evaluator: Evaluator, job: Job, time_limit: float | None, attempt: Attempt = FRESH) -> Generator[Report, None, Evaluation]:
     """Train one child and turn whatever goes wrong with it into an outcome."""
     try:
-        evaluation = yield from evaluator.evaluate(job.genotype, job.seed, time_limit, attempt)
+        evaluation = yield from evaluator.evaluate(job.genotype, job.seed, job.limit(time_limit), attempt)
         return Evaluation(evaluation.outcome, finite(evaluation.metrics))
     except RewardError as error:
         return Evaluation(Failed(error.reason, str(error)))

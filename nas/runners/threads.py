@@ -89,7 +89,7 @@ class ThreadedRunner:
 
         beat()
         rule = checkpoint_rule(self._rungs, self._checkpoint_seconds)
-        attempt = Attempt(read_checkpoint(job), job.batch_divisor, rule, beat, job.fidelity)
+        attempt = Attempt(read_checkpoint(job), job.batch_divisor, rule, beat, job.fidelity, job.rung)
         child = run_child(self._evaluator, job, self._time_limit, attempt)
         while True:
             try:

@@ -1,13 +1,14 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
-from nas.evaluators.fitting import fit_children
+from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
 from nas.networks.matching import read_limits, read_match
@@ -25,6 +26,7 @@ from nas.settings.reading import (
 from nas.tools.hardware import detect
 from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, trust
+from search_spaces.reference import reference_names
 
 GIVEN = "given"
 """In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
@@ -37,16 +39,13 @@ class ControllerSettings(Settings):
     options: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
 
 
-class FinalistSettings(Settings):
-    """The second stage: the best children trained again at a higher fidelity, with several seeds."""
+def finalists_rung(top: object = 25, seeds: object = 3, **fidelity: object) -> dict[str, Any]:
+    """A rung of the ladder as ``nas finalists`` and settings of earlier versions say it, not yet checked.
 
-    top: int = Field(25, ge=1, le=1000, description="children trained again")
-    seeds: int = Field(3, ge=1, le=100, description="times that each is trained")
-    epochs: int | None = Field(None, ge=1, description="null: as in the search")
-    cells: int | None = Field(None, ge=1, le=50, description="null: as in the search")
-    filters: int | None = Field(None, ge=1, description="null: as in the search")
-    image_size: int | None = Field(None, ge=8, description="null: as in the search")
-    train_examples: int | None = Field(None, ge=1, description="training images used at most; null uses all")
+    What is None is as in the search, but that all images are used.
+    """
+    said = {name: value for name, value in fidelity.items() if value is not None}
+    return {"children": top, "seeds": seeds, "train_examples": None, "validation_examples": None, **said}
 
 
 class SearchConfig(EvaluationConfig):
@@ -59,7 +58,22 @@ class SearchConfig(EvaluationConfig):
     controller: ControllerSettings = ControllerSettings()
     match: str | None = Field(None, description="macs=5M or params=300k: every network gets the width at which it costs that")
     limit: str | None = Field(None, description="params<=3M,macs<=8M: networks that cost more are not trained, but drawn again, free")
-    finalists: FinalistSettings | None = Field(None, description="train the best again when the search has finished; null does not")
+    cards: list[str] = Field(
+        default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
+    )
+    warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_finalists(cls, document: object) -> object:
+        """Versions before the ladder had one rung of their own kind, ``finalists``."""
+        if not isinstance(document, Mapping) or "finalists" not in document:
+            return document
+        rest = {name: value for name, value in document.items() if name != "finalists"}
+        said = document["finalists"]
+        if said is None:
+            return {**rest, "ladder": []}
+        return {**rest, "ladder": [finalists_rung(**said)]} if isinstance(said, Mapping) else {**rest, "ladder": said}
 
 
 PRESETS: Registry[Document] = Registry("preset", "nas.presets", PackagedYaml("presets"), document, ConfigError, "auto, or give a YAML file")
@@ -100,9 +114,25 @@ def fitted_config(
             f"{said['fidelity.filters']}"
         )
     if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
-        return config, ()
+        return _pinned(config), ()
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
-    return _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said})), choices
+    fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
+    return _pinned(fitted), choices
+
+
+def _pinned(config: SearchConfig) -> SearchConfig:
+    """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart."""
+    if config.match is None or read_match(config.match).side is not None:
+        return config
+    return config.model_copy(update={"match": f"{config.match.strip()}@{target_rung(config)[1]}"})
+
+
+def target_rung(config: SearchConfig) -> tuple[SearchConfig, int]:
+    """The rung of the largest images, the highest of them, where networks have the cost that they are matched to; and its side."""
+    amount = amount_of(config.data)
+    rungs = [config.at_rung(rung) for rung in reversed(range(len(config.ladder) + 1))]
+    top = max(rungs, key=lambda rung: images_used(rung, amount)[2])
+    return top, images_used(top, amount)[2]
 
 
 def _other_images(document: Document, said: Overrides) -> bool:
@@ -116,6 +146,8 @@ def _checked(document: Document) -> SearchConfig:
     """A configuration as a person asks for it. Raises UserError."""
     config = config_from_document(document)
     trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
+    if unknown := [name for name in config.cards if name not in reference_names()]:
+        raise ConfigError(f"cards must be reference genotypes ({', '.join(reference_names())}), but got {unknown[0]!r}")
     if config.controller.name != GIVEN:
         check_options(config.controller.name, config.controller.options)
     check_evaluator_options(config.evaluator, config.evaluator_options)

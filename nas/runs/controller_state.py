@@ -50,9 +50,12 @@ def restore(run: RunFolder, controller: Deduplicated, state: RunState) -> str:
     for place, number in enumerate(state.told):
         trial = state.trials[number]
         assert trial.evaluation is not None
-        controller.remember(number, trial.key or controller.key(trial.proposal), trial.evaluation.outcome)
+        if trial.card is not None:
+            continue
+        if trial.searched:
+            controller.remember(trial.proposal, trial.key or controller.key(trial.proposal), trial.evaluation.outcome)
         if place >= done:
-            controller.controller.tell(trial.proposal, trial.evaluation.outcome)
+            controller.pass_on(trial.proposal, trial.evaluation.outcome)
     return f"{note}, {len(state.told) - done} outcomes replayed"
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nas.training.trainer import Trainer
 
 TIMED_GENOTYPES = 4
+TIMED_ABOVE = 2
+"""The same at every rung of a ladder."""
 TIMED_IMAGES = 192
 """Training images of a timed epoch at least: a few batches, more of small ones."""
 TIMED_SCORED = 256
@@ -83,7 +85,7 @@ def expected_epochs(config: EvaluationConfig) -> float:
     return epochs
 
 
-def time_children(config: SearchConfig, amount: Amount) -> ChildTiming:
+def time_children(config: SearchConfig, amount: Amount, most: int = TIMED_GENOTYPES) -> ChildTiming:
     """Time a few random children, each for two short epochs, on as many threads as a worker has."""
     from nas.evaluators.registry import build_evaluator
     from nas.training.numerics import own_threads
@@ -91,13 +93,16 @@ def time_children(config: SearchConfig, amount: Amount) -> ChildTiming:
     data = noise(config, amount)
     parts = []
     with own_threads(config.runner.threads):
-        evaluator = build_evaluator(short(config, data.image_size), data)
+        chosen = short(config, data.image_size)
+        evaluator = build_evaluator(chosen, data)
         began = time.perf_counter()
-        for number in range(TIMED_GENOTYPES):
+        for number in range(most):
             moments = [time.perf_counter()]
             reports = []
-            attempt = Attempt(beat=lambda moments=moments: moments.append(time.perf_counter()))  # type: ignore[misc]
-            for _ in evaluator.evaluate(timed_genotype(config, number), 0, None, attempt):
+            genotype = timed_genotype(config, number)
+            fidelity = sized(chosen, genotype).fidelity
+            attempt = Attempt(beat=lambda moments=moments: moments.append(time.perf_counter()), fidelity=fidelity)  # type: ignore[misc]
+            for _ in evaluator.evaluate(genotype, 0, None, attempt):
                 reports.append(len(moments))
                 moments.append(time.perf_counter())
             if len(reports) == 2:  # else it diverged on noise
@@ -154,7 +159,7 @@ def on_gpu(config: SearchConfig) -> bool:
 
 def short(config: SearchConfig, side: int) -> SearchConfig:
     """The configuration for two epochs on such noise."""
-    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side}), "halving": None})
+    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side}), "halving": None, "ladder": []})
 
 
 def timed_genotype(config: SearchConfig, number: int) -> Genotype:

@@ -1,147 +1,77 @@
-"""The second stage of a search: its best cells trained again at a higher fidelity, several seeds each, by the same runner."""
+"""What ends a ladder: another rung for a finished run, and the winner, trained once more with its weights kept and the test set read once."""
 
-import json
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from itertools import count
 
-from controllers.controller import Outcome, Proposal
-from controllers.deduplicated import may_be_trained
 from nas.errors import RunError
-from nas.evaluators.registry import prepare_data, prepare_shared
-from nas.evaluators.settings import Fidelity
-from nas.runs import records
+from nas.evaluators.settings import RungSettings
 from nas.runs import session as engine
-from nas.runs.checkpoints import Checkpoints
-from nas.runs.config import FinalistSettings, SearchConfig
+from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
-from nas.runs.ledger import Ledger
-from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
-from nas.runs.standings import FOLDER, SCHEMA, Lineup, Standing, Standings, best_known, read_lineup, read_standings
-from nas.runs.state import RunState
-from nas.tools.files import write_atomically
+from nas.runs.loop import QUIET, Ending, Watcher
+from nas.runs.session import SearchResult
+from nas.runs.sizing import with_size
+from nas.runs.standings import WINNER, best_known
 from nas.training.config import TrainConfig
+from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
 
 
-class _Roll:
-    """In a controller's place: calls the lineup in order, and learns nothing."""
-
-    refusal, redrawn = staticmethod(may_be_trained), Counter[str]()
-
-    def __init__(self, lineup: Lineup, state: RunState) -> None:
-        self._lineup, self._state = lineup, state
-
-    def ask(self, trial: int, pending: Sequence[Proposal]) -> Proposal:
-        return Proposal(trial, self._state.trials[self._lineup.entry(trial)[0]].proposal.actions)
-
-    def key(self, proposal: Proposal) -> str | None:
-        return None  # the same cells come several times, with other seeds
-
-    def recall(self, proposal: Proposal) -> tuple[int, Outcome] | None:
-        return None
-
-    def is_pending(self, proposal: Proposal, pending: Sequence[Proposal]) -> bool:
-        return False
-
-    def tell(self, proposal: Proposal, outcome: Outcome) -> dict[str, float] | None:
-        return None
-
-
-def stage_config(config: SearchConfig, settings: FinalistSettings) -> SearchConfig:
-    """The search's configuration at the second stage's fidelity: what it does not name stays as it was, but all images are used."""
-    changes = settings.model_dump(exclude={"top", "seeds"}, exclude_none=True)
-    fidelity = Fidelity(**{**config.fidelity.model_dump(), "train_examples": None, "validation_examples": None, **changes})
-    limit = {"runner": config.runner.model_copy(update={"time_limit": None, "sync": None})}
-    return config.model_copy(update={"fidelity": fidelity, "halving": None, "finalists": None, **limit})
-
-
-def run_finalists(folder: RunFolder, settings: FinalistSettings, watcher: Watcher = QUIET) -> Standings:
-    """Train the best trials of a run again; go on where an earlier call was stopped or killed.
-
-    The ledger is in the run's ``finalists`` folder. When all are trained, the winner is trained once more, by the same settings, to
-    read the test set and to leave its weights in ``finalists/winner``. Where ``watcher`` stops it before, the standings say how
-    far it has come.
+def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) -> SearchResult:
+    """Train a finished run's best cells at one more rung; go on with it where an earlier call was stopped or killed.
 
     Raises:
-        UserError: the run has nothing to train again, or its second stage was begun with other settings.
+        UserError: the run is not finished, has nothing to train again, or cannot be used.
     """
-    state, config = folder.state(), stage_config(folder.config(), settings)
-    lineup = _lineup(folder, state, settings)
-    config = config.model_copy(update={"budget": len(lineup.trials) * lineup.seeds})
-    stage = RunFolder(folder.path / FOLDER)
-    stage.write_config(config)
-    space = folder.space(folder.config())
-    data = prepare_data(config)
-    with Ledger(stage.ledger_file) as ledger:
-        fingerprint = engine.check_data(ledger.state, data)
-        ledger.append(records.opened(time.time(), config.budget, (), 0, fingerprint, engine.measured_on(data)))
-        if ledger.state.spent < config.budget:
-            limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
-            roll: Any = _Roll(lineup, state)
-            children = AskTell(space, roll, ledger, config.seed, limits, Checkpoints(stage.checkpoint_folder), watcher)
-            shared = prepare_shared(config, data)
-            with engine.open_runner(config, shared) as runner, watcher.during(ledger.state, config.budget):
-                ending = Search(children, runner).run()
-            if ending is Ending.INTERRUPTED:
-                return _read(folder)
-            if ending is Ending.FAILING:
-                raise engine.gave_up(config, ledger.state, "the same command")
-    standings = _read(folder)
-    folder.write_best(space, best_known(folder, state).trials[: engine.BEST_KEPT])
-    if config.evaluator == "train" and standings.ranked and standings.ranked[0].rewards and standings.test is None:
-        _train_winner(folder, config, standings.ranked[0], watcher.stop)
-        standings = _read(folder)
-    return standings
-
-
-def _read(folder: RunFolder) -> Standings:
-    standings = read_standings(folder)
-    assert standings is not None
-    return standings
-
-
-def stage_words(standings: Standings) -> str:
-    """What the second stage is and how far it has come."""
-    seeds = standings.settings.seeds
-    done = f"{standings.spent} of {standings.trainings} trainings"
-    return f"{done}, {seeds} seeds each (retrained: validation accuracy at the higher fidelity)"
-
-
-def _lineup(folder: RunFolder, state: RunState, settings: FinalistSettings) -> Lineup:
-    """The lineup that the stage began with, else that of the run as it is now."""
-    file = folder.path / FOLDER / "lineup.json"
-    if file.is_file():
-        lineup, begun = read_lineup(file)
-        if begun != settings:
-            rule = f"the second stage was begun with {_named(begun)}; go on with the same, or move that folder away to begin anew"
-            raise RunError(f"{file.parent}: {rule}")
-        return lineup
-    ranked = state.ranked()[: settings.top]
-    if not ranked:
+    config, state = folder.config(), folder.state()
+    if not state.ladder.finished:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
-    file.parent.mkdir(exist_ok=True)
-    lineup = Lineup(tuple(trial.number for trial in ranked), settings.seeds)
-    document = {"schema": SCHEMA, "trials": lineup.trials, "settings": settings.model_dump(mode="json")}
-    write_atomically(file, json.dumps(document) + "\n")
-    return lineup
+    if state.spent < config.budget and state.closed != Ending.EXHAUSTED.value:
+        raise RunError(
+            f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
+            f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
+        )
+    if rung not in config.ladder[-1:]:
+        folder.write_config(config.model_copy(update={"ladder": [*config.ladder, rung]}))
+    return engine.resume(folder, None, watcher)
 
 
-def _named(settings: FinalistSettings) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.model_dump(exclude_none=True).items())
+def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
+    """Train the best of a run's last rung once more, as it was trained there, to read the test set, once, and to leave its weights.
 
+    Where that was begun before it goes on; where another cell was the best then, that one's folder stays beside it.
 
-def _train_winner(folder: RunFolder, config: SearchConfig, winner: Standing, stop: Callable[[], bool]) -> None:
-    """Train the winner as the finalists were trained, keep its weights and read the test set, once; or stop where somebody wishes."""
+    Returns:
+        Whether there is a winner and somebody did not stop it; without a ladder, or before its end, there is none.
+    """
     from nas.training.session import Watcher as TrainingWatcher
     from nas.training.session import train_network
 
-    searched = folder.config()
-    trial, controller = folder.state().trials[winner.trial], searched.controller.name
-    genotype = found_genotype(folder.space(searched), trial, folder.path.name, controller)
-    place = folder.path / FOLDER / "winner"
-    train_network(genotype, winner_config(genotype, config), place, TrainingWatcher(stop=stop))
+    config, state = folder.config(), folder.state()
+    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state):
+        return False
+    space = folder.space(config)
+    known = best_known(space, state)
+    if known.standings.top < len(config.ladder):
+        return False
+    trial, believed = known.head(1)[0]
+    genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
+    place, wanted = TrainFolder(folder.path / WINNER), winner_config(genotype, with_size(config.at_rung(len(config.ladder)), trial.size))
+    if place.config_file.is_file() and not _same(place, genotype, wanted):
+        place.path.rename(next(path for n in count(1) if not (path := place.path.with_name(f"earlier-winner-{n}")).exists()))
+    if place.result() is None:
+        place.path.parent.mkdir(exist_ok=True)
+        train_network(genotype, wanted, place.path, TrainingWatcher(stop=stop))
+    return place.result() is not None
+
+
+def _same(place: TrainFolder, genotype: Genotype, wanted: TrainConfig) -> bool:
+    """Whether that is a training of this genotype at this fidelity; of the rest versions and machines may think otherwise."""
+
+    def fidelity(config: TrainConfig) -> tuple[object, ...]:
+        return config.skeleton, config.recipe.epochs, config.image_size, config.train_examples
+
+    return place.genotype() == genotype and fidelity(place.config()) == fidelity(wanted)
 
 
 def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:

@@ -1,6 +1,7 @@
 """The folder of a run: its configuration, environment, ledger, snapshot, best genotypes and log. No torch, no ray."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -9,6 +10,7 @@ from pathlib import Path
 from nas.errors import ConfigError, RunError
 from nas.runs.config import SearchConfig, config_from_document, config_yaml
 from nas.runs.ledger import Reading
+from nas.runs.old_stage import stage_records, stage_rung
 from nas.runs.state import RunState, replay
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
@@ -71,7 +73,9 @@ class RunFolder:
         """The configuration of the run. Raises RunError where there is none, ConfigError where it is damaged."""
         if not self.config_file.is_file():
             raise RunError(f"{self.path}: a run folder has a config.yaml, but this has none; `nas list` shows the runs in {DEFAULT_ROOT}/")
-        return config_from_document(load_document(self.config_file, ConfigError))
+        config = config_from_document(load_document(self.config_file, ConfigError))
+        rung = None if config.ladder else stage_rung(self.path)
+        return config if rung is None else config.model_copy(update={"ladder": [rung]})
 
     def space(self, config: SearchConfig) -> SearchSpace:
         """The search space of the run. Raises SpaceError."""
@@ -87,27 +91,30 @@ class RunFolder:
             if (self.path / "metrics.jsonl").is_file():
                 raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
             raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
-        return replay(Reading(self.ledger_file), self.ledger_file)
+        state = replay(Reading(self.ledger_file), self.ledger_file)
+        for record in stage_records(self.path, state):
+            state.apply(record)
+        return state
 
     def log(self, message: str) -> None:
         """Add a line to the log."""
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
 
-    def write_best(self, space: SearchSpace, ranked: list[Trial]) -> list[Path]:
-        """Write the genotypes of these trials, best first, as best/1.yaml, best/2.yaml and so on."""
+    def write_best(self, space: SearchSpace, ranked: Sequence[tuple[Trial, float]]) -> list[Path]:
+        """Write the genotypes of these trials, best first and each with what is believed of its reward, as best/1.yaml and so on."""
         self.best_folder.mkdir(exist_ok=True)
         paths, controller = [], self.config().controller.name
-        for rank, trial in enumerate(ranked, start=1):
+        for rank, (trial, reward) in enumerate(ranked, start=1):
             path = self.best_folder / f"{rank}.yaml"
-            write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name, controller)))
+            write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name, controller, reward)))
             paths.append(path)
         return paths
 
 
-def found_genotype(space: SearchSpace, trial: Trial, run: str, controller: str = "") -> Genotype:
-    """The genotype of a trial, labelled with where it comes from."""
-    origin = Provenance(run=run, trial=trial.number, reward=trial.reward, controller=controller)
+def found_genotype(space: SearchSpace, trial: Trial, run: str, controller: str = "", reward: float | None = None) -> Genotype:
+    """The genotype of a trial, labelled with where it comes from, and with what is believed of its reward, or the trial's own."""
+    origin = Provenance(run=run, trial=trial.number, reward=trial.reward if reward is None else reward, controller=controller)
     return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 

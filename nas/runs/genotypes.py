@@ -7,7 +7,7 @@ from pathlib import Path
 from nas.data.settings import DataSettings
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
-from nas.runs.sizing import sizing_of
+from nas.runs.sizing import Sizing
 from nas.runs.standings import best_known
 from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
@@ -52,15 +52,17 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
         message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
     state = folder.state()
-    known = best_known(folder, state)
+    config = folder.config()
+    space = folder.space(config)
+    known = best_known(space, state)
     ranked = known.trials
     if not ranked:
         raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
-    logger.info("%s: trial %d, %s", folder.path, ranked[rank - 1].number, known.how(rank))
-    config = folder.config()
-    return run_folder.found_genotype(folder.space(config), ranked[rank - 1], folder.path.name, config.controller.name)
+    trial, believed = known.head(rank)[-1]
+    logger.info("%s: trial %d, %s", folder.path, trial.number, known.how(rank))
+    return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
 
 
 def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
@@ -71,11 +73,11 @@ def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
     config = folder.config()
     if config.match is None:
         return None
-    trial = best_known(folder, folder.state()).trials[rank - 1]
-    side = sizing_of(config, folder.space(config))
-    if trial.size is None or trial.size.filters is None or side is None:
+    space = folder.space(config)
+    trial, sizing = best_known(space, folder.state()).trials[rank - 1], Sizing(config, space)
+    if trial.size is None or trial.size.filters is None:
         return None
-    return Matched(config.match, config.fidelity.cells, trial.size.filters, side.side)
+    return Matched(config.match, sizing.depth, trial.size.filters, sizing.side)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

@@ -1,23 +1,27 @@
 """The search loop: ask → ledger → runner → ledger → tell. It decides on budget, repeats, retries and stopping; it does no training."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from controllers.controller import Failed, Stopped, random_for
+from controllers.controller import Failed, Proposal, Stopped, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.pending import Pending
 from nas.evaluators.evaluator import Evaluation, Report
+from nas.evaluators.settings import Fidelity
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
+from nas.runs.ladder import Task
 from nas.runs.ledger import Ledger
 from nas.runs.sizing import Sizing
+from nas.runs.standings import Knowledge, Standings
 from nas.runs.state import RunState
-from nas.runs.trials import Trial
-from search_spaces.space import SearchSpace
+from nas.runs.trials import Size, Trial
+from search_spaces.genotype import Genotype
+from search_spaces.space import Actions, SearchSpace
 
 MAX_REPEATS_IN_A_ROW = 200
 """Proposals answered from the ledger one after the other before the space counts as exhausted."""
@@ -39,13 +43,15 @@ class Watcher:
     """Who is told what while a search goes on; every call is made after the ledger has the record.
 
     ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
-    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person.
+    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person. ``on_standings`` is
+    given the order of the cells when the search begins and whenever its head may have changed.
     """
 
     during: Callable[[RunState, int], AbstractContextManager[object]] = lambda state, budget: nullcontext()
     on_report: Callable[[Trial, Report], None] = lambda trial, report: None
     on_end: Callable[[Trial], None] = lambda trial: None
     on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
+    on_standings: Callable[[Standings], None] = lambda standings: None
     on_warning: Callable[[str], None] = lambda message: None
     stop: Callable[[], bool] = lambda: False
 
@@ -72,6 +78,25 @@ class SearchLimits:
         return setbacks <= allowed.get(reason, 0)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What is trained beside what the controller proposes.
+
+    Attributes:
+        fidelities: of every rung of the ladder, from 1.
+        cards: control cards by name: trained at every rung, outside the budget, seen by nobody who decides.
+        warm: the search's first children by name, within the budget.
+    """
+
+    fidelities: Sequence[Fidelity] = ()
+    cards: Mapping[str, Genotype] = field(default_factory=dict)
+    warm: Mapping[str, Actions] = field(default_factory=dict)
+
+
+NOTHING = Beside()
+"""The controller's proposals and nothing else."""
+
+
 class AskTell:
     """Says which child is trained next, and records what becomes of it; who trains it is somebody else's business.
 
@@ -88,15 +113,16 @@ class AskTell:
         limits: SearchLimits,
         checkpoints: Checkpoints | None = None,
         watcher: Watcher = QUIET,
+        beside: Beside = NOTHING,
         sizing: Sizing | None = None,
     ) -> None:
-        self.sizing = sizing
-        self.space, self.controller, self.ledger = space, controller, ledger
+        self.space, self.controller, self.ledger, self.beside, self.sizing = space, controller, ledger, beside, sizing
         self.seed, self.limits, self.checkpoints, self.watcher = seed, limits, checkpoints, watcher
         self.failures = 0
         """Children that failed one after the other, up to now."""
         self._repeats = 0
-        self._pending = Pending(trial.proposal for trial in ledger.state.pending.values())
+        self._pending = Pending(trial.proposal for trial in ledger.state.pending.values() if trial.searched)
+        self.knowledge = Knowledge(space, ledger.state)
 
     @property
     def state(self) -> RunState:
@@ -113,25 +139,59 @@ class AskTell:
         return Ending.EXHAUSTED if self._repeats >= MAX_REPEATS_IN_A_ROW else Ending.INTERRUPTED
 
     def ask(self) -> Trial | None:
-        """The next child to train, recorded. Proposals that repeat a trained cell are answered on the way, free.
+        """The next child to train, recorded: what is due on the ladder or of the control cards, else a child of the search.
 
-        None where the budget is spent or promised to children in training, where the space is exhausted, where every proposal
-        left is being trained, or where somebody stops.
+        None where the budget is spent or promised to children in training and nobody may go up, where the space is exhausted, where
+        every proposal left is being trained, or where somebody stops.
         """
+        if self.watcher.stop():
+            return None
+        return self._due() or self._new() or self._due()  # that there is nothing new may open the last places
+
+    def _due(self) -> Trial | None:
+        """The next training above the search's own children, or of a control card."""
+        state = self.state
+        over = not self._pending and (state.spent >= self.limits.budget or self._repeats >= MAX_REPEATS_IN_A_ROW)
+        task = state.ladder.next(state.spent, self.limits.budget, over, self.beside.cards, self._best)
+        if task is None:
+            return None
+        self.ledger.append(self._record(task))
+        return state.trials[len(state.trials) - 1]
+
+    def _best(self, rung: int, waiting: Collection[int]) -> int:
+        """Of the trials whose cells may go up to a rung, the one that is believed to be best there."""
+        believed = self.knowledge.believed(rung)
+        return max(waiting, key=lambda number: (believed[number].mean if number in believed else 0.0, -number))
+
+    def _record(self, task: Task) -> records.Record:
+        number = len(self.state.trials)
+        if task.card is not None:
+            genotype = self.beside.cards[task.card]
+            size = None if self.sizing is None else self.sizing.nearest(genotype)
+            return records.dealt(number, task.rung, task.replicate, task.card, genotype, size)
+        assert task.origin is not None
+        actions = self.state.trials[task.origin].proposal.actions
+        return records.raised(Proposal(number, actions, rung=task.rung), task.origin, task.replicate)
+
+    def _new(self) -> Trial | None:
+        """The search's next child. Proposals that repeat a trained cell are answered on the way, free."""
         while (
             not self.watcher.stop()
-            and self.state.spent + len(self.state.pending) < self.limits.budget
+            and self.state.spent + len(self._pending) < self.limits.budget
             and self._repeats < MAX_REPEATS_IN_A_ROW
         ):
-            proposal = self.controller.ask(len(self.state.trials), self._pending)
+            number = len(self.state.trials)
+            warm = next((name for name in self.beside.warm if name not in self.state.warm), None)
+            proposal = self.controller.ask(number, self._pending) if warm is None else Proposal(number, self.beside.warm[warm])
             earlier = self.controller.recall(proposal)
-            if earlier is None and self.controller.refusal(proposal.actions) is not None:
+            if earlier is None and warm is None and self.controller.refusal(proposal.actions) is not None:
                 self._repeats = MAX_REPEATS_IN_A_ROW  # hundreds of draws found nothing that may be trained
                 return None
             if earlier is None and self.controller.is_pending(proposal, self._pending):
                 return None
-            size = None if self.sizing is None else self.sizing.of(proposal.actions)
-            self.ledger.append(records.asked(proposal, self.controller.key(proposal), size, self.controller.redrawn))
+            size = self._size(proposal, warm)
+            redrawn = self.controller.redrawn if warm is None else None
+            self.ledger.append(records.asked(proposal, self.controller.key(proposal), warm, size, redrawn))
             self._pending.add(proposal)
             trial = self.state.trials[proposal.trial]
             if earlier is None:
@@ -147,10 +207,29 @@ class AskTell:
         checkpoint = self.checkpoints.find(trial) if self.checkpoints is not None else None
         after_epoch = trial.checkpoint[0] if checkpoint is not None and trial.checkpoint is not None else 0
         self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
-        seed = random_for(self.seed, "child", trial.number).getrandbits(31)
-        divisor = 2 ** trial.setbacks["out_of_memory"]
-        fidelity = None if self.sizing is None else self.sizing.fidelity(trial.size)
-        return Job(trial.number, attempt, self.space.decode(trial.proposal.actions), seed, divisor, checkpoint, fidelity)
+        divisor, rung = 2 ** trial.setbacks["out_of_memory"], trial.rung
+        genotype = self.space.decode(trial.proposal.actions) if trial.card is None else self.state.cards[trial.card]
+        fidelity = self.beside.fidelities[rung - 1] if rung else None
+        if self.sizing is not None:
+            fidelity = self.sizing.fidelity(self._size_of(trial), fidelity)
+        return Job(trial.number, attempt, genotype, self._seed_of(trial), divisor, checkpoint, fidelity, rung)
+
+    def _size(self, proposal: Proposal, warm: str | None) -> Size | None:
+        """What the rules of the search say of a child; of one that a person names, the nearest to them."""
+        if self.sizing is None:
+            return None
+        return self.sizing.of(proposal.actions) if warm is None else self.sizing.nearest(self.space.decode(proposal.actions))
+
+    def _size_of(self, trial: Trial) -> Size | None:
+        """A cell has one size at all rungs."""
+        return trial.size if trial.origin is None else self.state.trials[trial.origin].size
+
+    def _seed_of(self, trial: Trial) -> int:
+        """The seed of a child: above the search, and of control cards, it does not depend on when they were trained."""
+        if trial.searched:
+            return random_for(self.seed, "child", trial.number).getrandbits(31)
+        who = trial.origin if trial.card is None else trial.card
+        return random_for(self.seed, "rung", trial.rung, who, trial.replicate).getrandbits(31)
 
     def report(self, trial: Trial, report: Report) -> None:
         """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""
@@ -174,13 +253,15 @@ class AskTell:
         """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         self._pending.discard(trial.number)
-        telemetry = self.controller.tell(trial.proposal, evaluation.outcome)
+        telemetry = self.controller.tell(trial.proposal, evaluation.outcome) if trial.card is None else None
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
             self._keep()
         if self.checkpoints is not None:
             self.checkpoints.drop(trial.number)
-        if isinstance(evaluation.outcome, Failed):
+        if trial.card is not None:
+            pass  # says nothing about the search
+        elif isinstance(evaluation.outcome, Failed):
             self.failures += 1
         elif repeats is None:
             self.failures = 0

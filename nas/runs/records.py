@@ -9,8 +9,10 @@ from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report, finite
+from nas.evaluators.settings import RungSettings
 from nas.runs.noise import Yardstick
 from nas.runs.trials import Size
+from search_spaces.genotype import Genotype, to_document
 
 SCHEMA = "nas.ledger/1"
 
@@ -46,36 +48,63 @@ def opened(
     rungs: Sequence[int] = (),
     reduction: int = 0,
     data: str | None = None,
-    yardstick: Yardstick | None = None,
+    yardsticks: Sequence[Yardstick] = (),
+    ladder: Sequence[RungSettings] = (),
 ) -> Record:
     """A driver starts or resumes.
 
-    ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardstick`` what rewards are measured on.
+    ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardsticks`` what rewards are measured on: the
+    search's own and those of every rung of the ``ladder``.
     """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
         record |= {"rungs": list(rungs), "reduction": reduction}
     if data is not None:
         record["data"] = data
-    if yardstick is not None:
-        record["yardstick"] = yardstick.document()
+    if yardsticks:
+        record["yardstick"] = yardsticks[0].document()
+    if ladder:
+        record["ladder"] = [rung.model_dump(mode="json") for rung in ladder]
+        record["yardsticks"] = [yardstick.document() for yardstick in yardsticks[1:]]
     return record
 
 
-def asked(proposal: Proposal, key: str | None = None, size: Size | None = None, redrawn: Mapping[str, int] | None = None) -> Record:
+def asked(
+    proposal: Proposal,
+    key: str | None = None,
+    warm: str | None = None,
+    size: Size | None = None,
+    redrawn: Mapping[str, int] | None = None,
+) -> Record:
     """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick.
 
-    ``size`` is what the search decided before training it, ``redrawn`` how many proposals were drawn again before this one, by reason.
+    ``warm`` names the genotype that a person put in the controller's place. ``size`` is what the search decided before training,
+    ``redrawn`` how many proposals were drawn again before this one, by reason.
     """
     record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
     if proposal.log_probs:
         record["log_probs"] = list(proposal.log_probs)
         record["policy_version"] = proposal.policy_version
-    if key is not None:
-        record["key"] = key
-    if size is not None:
-        record["size"] = {"costs": finite(size.costs)} | ({} if size.filters is None else {"filters": size.filters})
-    return record | {"redrawn": dict(redrawn)} if redrawn else record
+    said = {"key": key, "warm": warm, "size": _size_document(size), "redrawn": dict(redrawn) if redrawn else None}
+    return record | {name: value for name, value in said.items() if value is not None}
+
+
+def _size_document(size: Size | None) -> Record | None:
+    if size is None:
+        return None
+    return {"costs": finite(size.costs)} | ({} if size.filters is None else {"filters": size.filters})
+
+
+def raised(proposal: Proposal, origin: int, replicate: int) -> Record:
+    """The cell of the trial ``origin`` is trained at the proposal's rung, for the ``replicate``-th time (from 0)."""
+    record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
+    return record | {"rung": proposal.rung, "of": origin, "replicate": replicate}
+
+
+def dealt(trial: int, rung: int, replicate: int, card: str, genotype: Genotype, size: Size | None = None) -> Record:
+    """A control card is trained at a rung: a genotype of no trial, and maybe of no action sequence of the space."""
+    record: Record = {"event": "asked", "trial": trial, "actions": [], "rung": rung, "replicate": replicate, "card": card}
+    return record | {"genotype": to_document(genotype)} | ({} if size is None else {"size": _size_document(size)})
 
 
 def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:

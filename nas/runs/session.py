@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from controllers.controller import Controller, Failed
-from nas.errors import ConfigError, DataError, LossesError, RunError
+from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.runners.runner import Runner
@@ -21,11 +21,14 @@ from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
+from nas.runs.genotypes import resolve_genotype
+from nas.runs.ladder import left_over
 from nas.runs.ledger import Ledger
-from nas.runs.loop import QUIET, AskTell, Ending, Search, SearchLimits, Watcher
+from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
+from nas.runs.old_stage import stage_records
 from nas.runs.sizing import Sizing, describe_sizing, sizing_of
-from nas.runs.standings import best_known
+from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
+LOOKED_AGAIN = 1.02
+"""How many times as many outcomes there must be as when the cells were last put in order: so that all of that stays in proportion."""
 BEST_KEPT = 10
 """Genotypes kept in a run's best folder."""
 
@@ -78,6 +83,7 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     """
     check_parts(config, parts)
     space = load_space(config.space)
+    beside_of(config, space)  # refuses what cannot be trained
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
         describe_sizing(config, space)  # which refuses what leaves nothing to train
@@ -111,11 +117,12 @@ def resume(
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
-    config, spent = _extended(folder, budget, places or {})
+    config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
     space = folder.space(config)
-    data = prepare_data(config, folder.images_file) if spent < config.budget else None
-    if spent < config.budget:
+    due = anything_left(config, state)
+    data = prepare_data(config, folder.images_file) if due else None
+    if due:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
 
@@ -128,6 +135,7 @@ def asking(folder: RunFolder, budget: int | None = None, controller: Controller 
         UserError: the run folder cannot be used, another process has it, or the budget is below what is spent.
     """
     config, _ = _extended(folder, budget, {})
+    config = config.model_copy(update={"ladder": [], "cards": []})  # a person's own loop has one fidelity
     parts = Parts(controller=controller)
     check_controller(config, controller)
     if config.evaluator != GIVEN:
@@ -136,7 +144,7 @@ def asking(folder: RunFolder, budget: int | None = None, controller: Controller 
             "go on with nas.resume, or begin a run of your own with nas.new_run"
         )
     with _opened(folder, config, folder.space(config), None, QUIET, parts) as run:
-        with _exchange(run, QUIET) as children:
+        with _exchange(run, QUIET, beside_of(config, run.space, run.ledger.state)) as children:
             yield children
         run.ledger.append(records.closed(children.ending.value, time.time()))
 
@@ -173,15 +181,37 @@ def _for_workers(folder: RunFolder, config: SearchConfig) -> SearchConfig:
     return config.model_copy(update={"space": str(folder.space_file.absolute())}) if folder.space_file.is_file() else config
 
 
-def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object]) -> tuple[SearchConfig, int]:
-    """The run's configuration with these changes, and what is spent of its budget."""
+def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object]) -> tuple[SearchConfig, RunState]:
+    """The run's configuration with these changes, and its state."""
     config = with_overrides(folder.config(), places)
-    spent = folder.state().spent if folder.ledger_file.is_file() else 0
+    state = folder.state() if folder.ledger_file.is_file() else RunState()
     if budget is None:
-        return config, spent
-    if budget < spent:
-        raise ConfigError(f"budget must be at least the {spent} children trained already, but got {budget}")
-    return config.model_copy(update={"budget": budget}), spent
+        return config, state
+    if budget < state.spent:
+        raise ConfigError(f"budget must be at least the {state.spent} children trained already, but got {budget}")
+    return config.model_copy(update={"budget": budget}), state
+
+
+def anything_left(config: SearchConfig, state: RunState) -> bool:
+    """Whether a run has anything left to train: children of the search, on its ladder, or control cards. Changes the state."""
+    if state.pending or state.spent < config.budget:
+        return True
+    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
+
+
+def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:
+    """What is trained beside a controller's proposals. Raises UserError for a genotype that there is not, or that the space has not."""
+    known, begun = (state.cards, state.warm) if state is not None else ({}, {})
+    cards = {name: known.get(name) or resolve_genotype(name) for name in config.cards}
+    warm = {}
+    for name in config.warm_start:
+        if name not in begun:  # a file may be gone by now
+            try:
+                warm[name] = space.encode(resolve_genotype(name))
+            except GenotypeError as problem:
+                raise ConfigError(f"warm_start: {name} must lie in the space {space.name}, but {problem}") from None
+    fidelities = [config.at_rung(rung).fidelity for rung in range(1, len(config.ladder) + 1)]
+    return Beside(fidelities, cards, warm)
 
 
 @dataclass(frozen=True)
@@ -208,6 +238,8 @@ def _opened(
 
     with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, watcher) as mirror:
         state = ledger.state
+        if found := stage_records(folder.path, state):
+            ledger.append(*found)
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
@@ -217,7 +249,8 @@ def _opened(
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        ledger.append(records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data)))
+        opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
+        ledger.append(opened)
         yield _Run(folder, config, space, ledger, controller, mirror, sizing)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
@@ -227,7 +260,7 @@ def _session(
 ) -> SearchResult:
     with _opened(folder, config, space, data, watcher, parts) as run:
         state = run.ledger.state
-        if state.spent >= config.budget:
+        if not anything_left(config, state):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             ending = Ending.FINISHED
         else:
@@ -240,7 +273,7 @@ def _session(
 def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Parts) -> Ending:
     config = _for_workers(run.folder, run.config)
     with (
-        _exchange(run, watcher) as children,
+        _exchange(run, watcher, beside_of(run.config, run.space, run.ledger.state)) as children,
         open_runner(config, prepare_shared(config, data), parts.evaluator) as runner,
         watcher.during(run.ledger.state, run.config.budget),
     ):
@@ -248,7 +281,7 @@ def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Par
 
 
 @contextmanager
-def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
+def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     """What a search, or a person's own loop, asks and tells; the run's folder is kept current meanwhile and at the end."""
     from nas.runs import controller_state as snapshot
     from nas.runs.telemetry import EventFile
@@ -257,16 +290,19 @@ def _exchange(run: _Run, watcher: Watcher) -> Iterator[AskTell]:
     limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
     with EventFile(run.folder.path, state) as events:
-        keeper = _Keeper(run, watcher, events)
-        told = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
-        yield AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, told, run.sizing)
+        children = AskTell(
+            run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing
+        )
+        keeper = _Keeper(run, watcher, events, children.knowledge)
+        children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
+        yield children
     snapshot.write(run.folder, run.controller, state)
-    run.folder.write_best(run.space, best_known(run.folder, state).trials[:BEST_KEPT])
+    run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT))
 
 
 def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
     """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
-    if config.table is None or state.spent >= config.budget:
+    if config.table is None or not anything_left(config, state):
         return state.data
     from nas.evaluators.table import checksum
 
@@ -292,9 +328,9 @@ def check_data(state: RunState, data: "PreparedData | None") -> str | None:
     return found
 
 
-def measured_on(data: "PreparedData | None") -> Yardstick | None:
-    """What the rewards of children are measured on, where they are trained on data."""
-    return None if data is None else yardstick_of(data.validation.labels)
+def measured_on(data: "PreparedData | None") -> list[Yardstick]:
+    """What the rewards of children are measured on at every rung, where they are trained on data."""
+    return [] if data is None else [yardstick_of(one.validation.labels) for one in (data, *data.more)]
 
 
 @contextmanager
@@ -315,11 +351,15 @@ def _mirror(folder: RunFolder, config: SearchConfig, watcher: Watcher) -> Iterat
 class _Keeper:
     """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot; and passes on what happens."""
 
-    def __init__(self, run: _Run, watcher: Watcher, events: "EventFile") -> None:
-        self._run, self._watcher, self._events = run, watcher, events
-        self._best = max((trial.reward or 0.0 for trial in run.ledger.state.ranked()[:1]), default=-1.0)
+    def __init__(self, run: _Run, watcher: Watcher, events: "EventFile", knowledge: Knowledge) -> None:
+        self._run, self._watcher, self._events, self._knowledge = run, watcher, events, knowledge
         self._saved = time.monotonic()
-        self._elected = best_known(run.folder, run.ledger.state).elected
+        self._looked = 0
+        self._best = -1.0
+        """The incumbent's reward in the search."""
+        self._first: int | None = None
+        if run.ledger.state.told:
+            self._look()
 
     def on_end(self, trial: Trial) -> None:
         from nas.runs import controller_state as snapshot
@@ -330,14 +370,26 @@ class _Keeper:
         self._events.catch_up()
         if trial.reward is None:
             folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
-        elif trial.reward > self._best:
-            self._best = trial.reward
-            if not self._elected:
-                folder.write_best(self._run.space, [trial])
-            folder.log(f"trial {trial.number} is the incumbent: {trial.reward:.4f} ({state.spent} trained)")
+        elif not trial.searched or (trial.reward > self._best and len(state.told) >= LOOKED_AGAIN * self._looked):
+            self._look()
         if time.monotonic() - self._saved >= SNAPSHOT_EVERY:
             snapshot.write(folder, self._run.controller, state)
             self._saved = time.monotonic()
+
+    def _look(self) -> None:
+        """Put the cells in order anew, and keep the incumbent where it is another one."""
+        folder, state = self._run.folder, self._run.ledger.state
+        self._looked = len(state.told)
+        known = best_known(self._run.space, state, self._knowledge)
+        if not known.trials:
+            return
+        first, believed = known.head(1)[0]
+        self._best = first.reward or 0.0
+        if first.number != self._first:
+            self._first = first.number
+            folder.write_best(self._run.space, [(first, believed)])
+            folder.log(f"trial {first.number} is the incumbent: {known.how(1)} ({state.spent} trained)")
+        self._watcher.on_standings(known.standings)
 
     def on_lost(self, trial: Trial, reason: str, detail: str) -> None:
         self._watcher.on_lost(trial, reason, detail)

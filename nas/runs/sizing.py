@@ -1,17 +1,17 @@
 """How wide a child of a search is and whether it may be trained at all, by what its network costs. Decided before it is trained. No ray."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
 from controllers.controller import random_for
 from nas.errors import ConfigError
-from nas.evaluators.fitting import images_used
 from nas.evaluators.settings import Fidelity
 from nas.networks.architecture import Architecture, searched_skeleton
 from nas.networks.matching import TOLERANCE, match_width, read_limits, read_match
 from nas.networks.scaling import short_number
-from nas.runs.config import SearchConfig
+from nas.runs.config import SearchConfig, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
 from nas.training.fitting import amount_of
@@ -40,7 +40,9 @@ class Sizing:
         self.match = None if config.match is None else read_match(config.match)
         self.limits = () if config.limit is None else read_limits(config.limit)
         amount = amount_of(config.data)
-        self.side = images_used(config, amount)[2]
+        top, side = target_rung(config)
+        self._fidelity = top.fidelity
+        self.side = (self.match.side if self.match is not None else None) or side
         self._classes, self._channels = amount.classes, amount.channels
         self._decided = lru_cache(16_384)(self._decide)
 
@@ -54,28 +56,44 @@ class Sizing:
         decided = self._decided(actions)
         return decided if isinstance(decided, str) else None
 
-    def fidelity(self, size: Size | None) -> Fidelity | None:
-        """The fidelity of a child of this size; None where it is the search's own."""
-        return None if size is None or size.filters is None else self._config.fidelity.model_copy(update={"filters": size.filters})
+    def nearest(self, genotype: Genotype) -> Size:
+        """The size of a genotype that a person wants trained whatever the rules say of it: the width nearest to the cost of all."""
+        decided = self._size(genotype, enough=math.inf)
+        assert isinstance(decided, Size)
+        return decided
+
+    def fidelity(self, size: Size | None, base: Fidelity | None = None) -> Fidelity | None:
+        """The fidelity ``base`` (None: the search's own) of a child of this size; None where that is the search's own."""
+        if size is None or size.filters is None:
+            return base
+        return (base or self._config.fidelity).model_copy(update={"filters": size.filters})
+
+    @property
+    def depth(self) -> int:
+        """N of the target networks."""
+        return self._fidelity.cells
 
     def target(self, genotype: Genotype) -> Architecture:
         """The target network of a genotype, at the fidelity's own width."""
-        fidelity = self._config.fidelity
+        fidelity = self._fidelity
         skeleton = searched_skeleton(genotype, cells=fidelity.cells, filters=fidelity.filters)
         return Architecture(genotype, skeleton, "searched", self._classes, self._channels, self.side)
 
     def _decide(self, actions: Actions) -> Size | str:
-        architecture, filters = self.target(self._space.decode(actions)), None
+        size = self._size(self._space.decode(actions), TOLERANCE)
+        if isinstance(size, str):
+            return size
+        return next((reason for limit in self.limits if (reason := limit.broken(size.costs[limit.quantity]))), size)
+
+    def _size(self, genotype: Genotype, enough: float) -> Size | str:
+        architecture, filters = self.target(genotype), None
         if self.match is not None:
-            scaled, _ = match_width(architecture, self.match)
-            if scaled is None:
+            scaled = match_width(architecture, self.match)
+            if abs(scaled.off) > enough:
                 return f"no width within {TOLERANCE:.0%} of {self.match}"
             architecture, filters = scaled.architecture, width_of(scaled.architecture)
         counted = architecture.cost()
         costs = {"params": float(counted.parameters), "macs": float(counted.macs)}
-        for limit in self.limits:
-            if reason := limit.broken(costs[limit.quantity]):
-                return reason
         return Size(filters, costs)
 
 
@@ -135,7 +153,7 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
         widths = sorted(size.filters or 0.0 for size in found.sizes)
         lines.append(
             f"match:  every network within {TOLERANCE:.0%} of {sizing.match} at {sizing.side}×{sizing.side} pixels, "
-            f"N={config.fidelity.cells}: F from {widths[0]:g} to {widths[-1]:g} in {len(widths)} random cells"
+            f"N={sizing.depth}: F from {widths[0]:g} to {widths[-1]:g} in {len(widths)} random cells"
         )
     if sizing.limits:
         lines.append(f"limit:  {', '.join(map(str, sizing.limits))}")
@@ -145,14 +163,18 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
 
 
 def sized(config: SearchConfig, genotype: Genotype) -> SearchConfig:
-    """The configuration with the width that a child is matched to; as it is where none is, or none comes near."""
+    """The configuration with the width that a child is matched to; as it is where none is."""
     if config.match is None:
         return config
     sizing = Sizing(config, load_space(config.space))
-    scaled, _ = match_width(sizing.target(genotype), read_match(config.match))
-    if scaled is None:
+    return with_size(config, sizing.nearest(genotype))
+
+
+def with_size(config: SearchConfig, size: Size | None) -> SearchConfig:
+    """The configuration with the width of a child of this size."""
+    if size is None or size.filters is None:
         return config
-    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"filters": width_of(scaled.architecture)})})
+    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"filters": size.filters})})
 
 
 def width_of(architecture: Architecture) -> float:

@@ -1,50 +1,100 @@
-"""What the second stage has found so far, and with it the order of a run's trials by what is known of them. No torch, no ray."""
+"""The order of a run's trials by what is believed of them, over all rungs of its ladder; and how its control cards did. No torch, no ray."""
 
-import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from operator import attrgetter
+from statistics import fmean, linear_regression, median, stdev
+from typing import TYPE_CHECKING, Any
 
-from nas.errors import RunError
-from nas.runs.config import FinalistSettings
 from nas.runs.folder import RunFolder
-from nas.runs.noise import Yardstick, verdict
 from nas.runs.state import RunState
-from nas.runs.trials import Chosen
-from nas.settings.reading import validated
+from nas.runs.trials import Chosen, Trial
+from search_spaces.space import Actions, SearchSpace
 
-SCHEMA = "nas.finalists/1"
-FOLDER = "finalists"
-"""Name of the second stage's folder inside the run's."""
+if TYPE_CHECKING:
+    from nas.runs.posterior import Belief, Observation
+
+MOST = 1000
+"""Rewards of the search's own children that are believed together: the time grows with the cube of their number."""
+BEST_OF_MOST = 600
+"""How many of those are the best, where there are more; the others are an even choice of the rest."""
+WINNER = "finalists/winner"
+"""Where in a run's folder the best of the last rung is trained once more, with its weights kept."""
 
 
-@dataclass(frozen=True)
-class Lineup:
-    """Which trials of the run are trained again, best first, and with how many seeds each. Fixed when the stage begins."""
+class Knowledge:
+    """What is known of a run's cells: follows its state, and believes anew only where a training has ended since."""
 
-    trials: tuple[int, ...]
-    seeds: int
+    def __init__(self, space: SearchSpace, state: RunState) -> None:
+        self.space, self.state = space, state
+        self._seen = 0
+        self._observations: list[Observation] = []
+        self._trials: dict[Actions, int] = {}
+        self._believed: dict[int, tuple[int, dict[int, Belief]]] = {}
 
-    def entry(self, number: int) -> tuple[int, int]:
-        """The run's trial and the seed's number that trial ``number`` of the second stage stands for: first one seed for everybody."""
-        return self.trials[number % len(self.trials)], number // len(self.trials)
+    def believed(self, rung: int) -> "Mapping[int, Belief]":
+        """Of every completed trial of the search, what its cells' reward at a rung is believed to be."""
+        self._catch_up()
+        known = self._believed.get(rung)
+        if known is None or known[0] != len(self._observations):
+            found = self._believe(rung)
+            known = len(self._observations), {self._trials[actions]: belief for actions, belief in found.items()}
+            self._believed[rung] = known
+        return known[1]
+
+    def _believe(self, rung: int) -> "dict[Actions, Belief]":
+        """Of all cells; where there are very many, of a part of them, and of the others by their rewards alone."""
+        from nas.runs.posterior import Belief, beliefs  # here: brings scipy
+
+        images = {rung: yardstick.images for rung, yardstick in enumerate(self.state.yardsticks)}
+        part = _part(self._observations)
+        found = beliefs(self.space, part, rung, images)
+        rest = [one for one in self._observations if one.actions not in found]
+        if rest:
+            line = linear_regression(*zip(*((one.reward, found[one.actions].mean) for one in part if not one.rung), strict=True))
+            half = median((belief.high - belief.low) / 2 for belief in found.values())
+            deviation = median(belief.deviation for belief in found.values())
+        for one in rest:
+            mean = line.intercept + line.slope * one.reward
+            found[one.actions] = Belief(mean, mean - half, mean + half, deviation)
+        return found
+
+    def _catch_up(self) -> None:
+        from nas.runs.posterior import Observation
+
+        for number in self.state.told[self._seen :]:
+            trial = self.state.trials[number]
+            if trial.reward is not None and trial.repeats is None and trial.card is None:
+                self._observations.append(Observation(trial.proposal.actions, trial.reward, trial.rung))
+                self._trials.setdefault(trial.proposal.actions, number if trial.origin is None else trial.origin)
+        self._seen = len(self.state.told)
+
+
+def _part(observations: "Sequence[Observation]") -> "list[Observation]":
+    """At most ``MOST`` rewards of the search's own children, the best and those of cells that went up among them; all of higher rungs."""
+    own = [one for one in observations if not one.rung]
+    if len(own) <= MOST:
+        return list(observations)
+    up = {one.actions for one in observations if one.rung}
+    first = sorted((one for one in own if one.actions not in up), key=attrgetter("reward"), reverse=True)
+    best, rest = first[:BEST_OF_MOST], first[BEST_OF_MOST:]
+    chosen = {one.actions for one in (*best, *rest[:: max(1, len(rest) // (MOST - BEST_OF_MOST))])} | up
+    return [one for one in observations if one.actions in chosen]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One finalist: its trial in the run, the proxy task's reward, and the rewards of its retrainings (accuracies in [0, 1])."""
+    """One cell: its trial in the search, what is believed of it at the top rung, and its rewards at the highest rung it reached.
+
+    ``proxy`` is its reward in the search itself, ``rewards`` are those of ``rung``, one for each seed that worked.
+    """
 
     trial: int
-    proxy: float
-    proxy_rank: int
+    belief: "Belief"
+    rung: int
     rewards: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Of the retrained rewards; −1 where none has ended well."""
-        return fmean(self.rewards) if self.rewards else -1.0
+    proxy: float
 
     @property
     def deviation(self) -> float | None:
@@ -53,101 +103,115 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class CardStanding:
+    """A control card's rewards at a rung, one for each seed that worked."""
+
+    name: str
+    rung: int
+    rewards: tuple[float, ...]
+
+    def __str__(self) -> str:
+        seeds = f" ({len(self.rewards)} seeds)" if len(self.rewards) > 1 else ""
+        return f"{self.name} {fmean(self.rewards):.4f}{seeds}"
+
+
+@dataclass(frozen=True)
 class Standings:
-    """The second stage as its ledger has it, best mean first; ``test`` is the winner's one reading of the test set."""
+    """A run's completed trials, the best first by what is believed of them at ``top``, the highest rung that anybody has reached.
 
-    folder: Path
-    settings: FinalistSettings
+    Attributes:
+        ranked: those whose every training failed at some rung come last.
+        cards: the control cards at every rung.
+    """
+
+    top: int
     ranked: tuple[Standing, ...]
-    spent: int
-    test: dict[str, Any] | None
-    yardstick: Yardstick | None = None
+    cards: tuple[CardStanding, ...]
 
     @property
-    def trainings(self) -> int:
-        """How many trainings the stage has, done or not."""
-        return len(self.ranked) * self.settings.seeds
+    def ties(self) -> int:
+        """How many cells of the top rung cannot be told from the best, itself among them: their 95 % intervals hold its mean."""
+        best = self.ranked[0].belief.mean if self.ranked else 0.0
+        return sum(one.belief.high >= best for one in self.ranked if one.rung == self.top)
 
-    def verdict(self) -> str | None:
-        """What must be known before trusting the order; see ``nas.runs.noise.verdict``."""
-        done = [standing for standing in self.ranked if standing.rewards]
-        spread = [(standing.deviation or 0.0) / math.sqrt(len(standing.rewards)) for standing in done]
-        return verdict([standing.mean for standing in done], self.yardstick, spread) if self.yardstick else None
+    def cards_at(self, rung: int) -> tuple[CardStanding, ...]:
+        """The control cards that have a reward at a rung."""
+        return tuple(card for card in self.cards if card.rung == rung)
 
-    @property
-    def tau(self) -> tuple[float, float] | None:
-        """Kendall's tau-b between proxy and retrained rewards, and its p-value; None with fewer than three finalists."""
-        from scipy.stats import kendalltau
-
-        done = [standing for standing in self.ranked if standing.rewards]
-        if len(done) < 3:
-            return None
-        found = kendalltau([standing.proxy for standing in done], [standing.mean for standing in done])
-        return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
+    def how(self, rank: int) -> str:
+        """How the trial of that rank (from 1) came to it, in words."""
+        one = self.ranked[rank - 1]
+        where = f"trained at rung {one.rung}" if one.rung else "trained by the search alone"
+        return f"believed {words(one.belief)} at rung {self.top}, {where}" if self.top else f"believed {words(one.belief)}"
 
 
-def read_lineup(file: str | Path) -> tuple[Lineup, FinalistSettings]:
-    """The lineup and the settings that a stage was begun with. Raises RunError where the file is damaged."""
-    try:
-        document = json.loads(Path(file).read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA or not all(type(number) is int for number in document["trials"]) or not document["trials"]:
-            raise ValueError("it is not")
-        settings = validated(FinalistSettings, document["settings"])
-        return Lineup(tuple(document["trials"]), settings.seeds), settings
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{file}: must be as the second stage wrote it, but {error}; move its folder away to begin anew") from None
+def words(belief: "Belief", digits: int = 4) -> str:
+    """A belief with half the width of its 95 % interval."""
+    return f"{belief.mean:.{digits}f} ± {(belief.high - belief.low) / 2:.{digits}f}"
 
 
-def read_standings(folder: RunFolder) -> Standings | None:
-    """The second stage of a run as far as it has come; None where there is none. Raises RunError where it is damaged."""
-    place = folder.path / FOLDER
-    if not (place / "lineup.json").is_file() or not (place / "ledger.jsonl").is_file():
-        return None
-    lineup, settings = read_lineup(place / "lineup.json")
-    state, stage = folder.state(), RunFolder(place).state()
-    ranks = {number: rank for rank, number in enumerate(state.ranked().numbers, start=1)}
-    rewards: dict[int, list[float]] = {number: [] for number in lineup.trials}
-    for trial in stage.trials.values():
-        if trial.reward is not None:
-            rewards[lineup.entry(trial.number)[0]].append(trial.reward)
-    if missing := [number for number in lineup.trials if number not in ranks]:
-        raise RunError(f"{place}: the lineup names trial {missing[0]}, which the run has not completed")
-    standings = [Standing(n, state.trials[n].reward or 0.0, ranks[n], tuple(rewards[n])) for n in lineup.trials]
-    standings.sort(key=lambda standing: (-standing.mean, standing.proxy_rank))
-    return Standings(place, settings, tuple(standings), stage.spent, _test_reading(place), stage.yardstick)
-
-
-def _test_reading(place: Path) -> dict[str, Any] | None:
-    from nas.training.folder import TrainFolder
-
-    result = TrainFolder(place / "winner").result()
-    test = result.get("test") if result else None
-    return test if isinstance(test, dict) else None
+def standings_of(space: SearchSpace, state: RunState, knowledge: Knowledge | None = None) -> Standings:
+    """The standings as the state has them; ``knowledge`` of the same state saves believing twice."""
+    ladder, top = state.ladder, state.ladder.reached()
+    believed = (knowledge or Knowledge(space, state)).believed(top)
+    reached = {origin: rung for rung in range(1, top + 1) for origin, stand in ladder.at(rung).items() if stand.rewards}
+    ranked = []
+    for trial in sorted(believed, key=lambda number: (ladder.out(number), -believed[number].mean, number)):
+        proxy, rung = state.trials[trial].reward or 0.0, reached.get(trial, 0)
+        rewards = tuple(ladder.at(rung)[trial].rewards) if rung else (proxy,)
+        ranked.append(Standing(trial, believed[trial], rung, rewards, proxy))
+    cards = (
+        CardStanding(name, rung, tuple(stand.rewards))
+        for rung, stands in sorted(ladder.cards.items())
+        for name, stand in stands.items()
+        if stand.rewards
+    )
+    return Standings(top, tuple(ranked), tuple(cards))
 
 
 @dataclass(frozen=True)
 class Known:
-    """A run's completed trials, best known first; the first ``elected`` of them by the finalists stage, the others by reward."""
+    """A run's completed trials, best known first, and their standings in the same order."""
 
     trials: Chosen
-    elected: int
+    standings: Standings
 
     def how(self, rank: int) -> str:
         """How the trial of that rank (from 1) came to it, in words."""
-        return "elected by the finalists stage" if rank <= self.elected else "by its reward on the proxy task"
+        return self.standings.how(rank)
+
+    def head(self, most: int) -> list[tuple[Trial, float]]:
+        """The best known, each with what is believed of its reward."""
+        return [(trial, one.belief.mean) for trial, one in zip(self.trials[:most], self.standings.ranked, strict=False)]
 
 
-def best_known(folder: RunFolder, state: RunState) -> Known:
-    """The order in which a run hands its trials on, everywhere: in best/, for ``--rank``, in its table.
+def best_known(space: SearchSpace, state: RunState, knowledge: Knowledge | None = None) -> Known:
+    """The order in which a run hands its trials on, everywhere: in best/, for ``--rank``, in its table."""
+    found = standings_of(space, state, knowledge)
+    return Known(Chosen(state.trials, [one.trial for one in found.ranked]), found)
 
-    When the second stage is complete, its finalists come first, by their retrained mean; then all others, by reward.
 
-    Raises:
-        RunError: the second stage's folder is damaged.
-    """
-    standings, ranked = read_standings(folder), state.ranked()
-    if standings is None or standings.spent < len(standings.ranked) * standings.settings.seeds:
-        return Known(ranked, 0)
-    elected = [standing.trial for standing in standings.ranked if standing.rewards]
-    others = [number for number in ranked.numbers if number not in set(elected)]
-    return Known(Chosen(state.trials, [*elected, *others]), len(elected))
+def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:
+    """How well the rung below had ordered the cells of this one: Kendall's tau-b, its p-value, the cells; None for fewer than three."""
+    from scipy.stats import kendalltau
+
+    ladder = state.ladder
+    here = {origin: fmean(stand.rewards) for origin, stand in ladder.at(rung).items() if stand.rewards}
+    below = [fmean(ladder.at(rung - 1)[origin].rewards) if rung > 1 else state.trials[origin].reward or 0.0 for origin in here]
+    if len(here) < 3:
+        return None
+    found = kendalltau(below, list(here.values()))
+    return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue), len(here))
+
+
+def winner_test(folder: RunFolder) -> dict[str, Any] | None:
+    """The one reading of the test set by the winner: ``top1``, ``images``, and the ``trial`` that it is; None where there is none."""
+    from nas.training.folder import TrainFolder
+
+    place = TrainFolder(folder.path / WINNER)
+    result = place.result()
+    test = result.get("test") if result else None
+    if not isinstance(test, dict):
+        return None
+    origin = place.genotype().provenance
+    return {**test, "trial": origin.trial if origin is not None else None}

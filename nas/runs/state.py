@@ -8,10 +8,13 @@ from pathlib import Path
 from controllers.controller import FAILURE_REASONS, Failed, Outcome, Proposal
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
+from nas.evaluators.settings import RungSettings
 from nas.runs.halving import Halving
+from nas.runs.ladder import Ladder
 from nas.runs.noise import Yardstick
 from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome, _size
 from nas.runs.trials import Chosen, Trial, Trials
+from search_spaces.genotype import Genotype, from_document
 
 
 @dataclass
@@ -29,18 +32,31 @@ class RunState:
     halving: Halving = field(default_factory=Halving)
     data: str | None = None
     """Checksum of what the children are trained on, where it was recorded."""
-    yardstick: Yardstick | None = None
-    """What the rewards are measured on, where it was recorded."""
+    yardsticks: list[Yardstick] = field(default_factory=list)
+    """What the rewards are measured on at every rung of the ladder, where it was recorded."""
+    ladder: Ladder = field(default_factory=Ladder)
+    cards: dict[str, Genotype] = field(default_factory=dict)
+    """The control cards that have been trained, by name."""
+    warm: dict[str, int] = field(default_factory=dict)
+    """The trials of the genotypes that a person began the search with, by name."""
     budget: int = 0
     spent: int = 0
-    """How much of the budget is used up."""
+    """How much of the budget is used up: by children of the search, not by the ladder's trainings and control cards."""
     redrawn: Counter[str] = field(default_factory=Counter)
     """How many proposals were drawn again, free of budget, since the search may not train them: by reason."""
     closed: str | None = None
 
+    @property
+    def yardstick(self) -> Yardstick | None:
+        """What the rewards of the search's own children are measured on."""
+        return self.yardsticks[0] if self.yardsticks else None
+
     def ranked(self) -> Chosen:
-        """Completed trials that were really trained, best reward first; the earlier one where rewards are equal."""
-        rewards = ((trial.reward, trial.number) for trial in self.trials.values() if trial.repeats is None)
+        """Completed children of the search that were really trained, best reward first; the earlier one where rewards are equal.
+
+        Rewards are noisy: what a run hands on is in ``nas.runs.standings.best_known``.
+        """
+        rewards = ((trial.reward, trial.number) for trial in self.trials.values() if trial.repeats is None and trial.searched)
         best_first = sorted((-reward, number) for reward, number in rewards if reward is not None)
         return Chosen(self.trials, [number for _, number in best_first])
 
@@ -60,7 +76,7 @@ class RunState:
 
     def _outcomes(self) -> list[Outcome]:
         trials = self.trials.values()
-        return [trial.evaluation.outcome for trial in trials if trial.evaluation is not None and trial.repeats is None]
+        return [trial.evaluation.outcome for trial in trials if trial.evaluation is not None and trial.repeats is None and trial.searched]
 
     def elapsed(self) -> float:
         """Seconds during which a driver was at work, over all sessions."""
@@ -86,7 +102,10 @@ def _apply_opened(state: RunState, record: Record) -> None:
     state.halving.open(rungs, record.get("reduction", 0))
     state.data = str(record["data"]) if "data" in record else state.data
     if found := record.get("yardstick"):
-        state.yardstick = Yardstick(_count(found["images"]), _finite(found["chance"]))
+        yardsticks = [found, *record.get("yardsticks", ())]
+        state.yardsticks = [Yardstick(_count(found["images"]), _finite(found["chance"])) for found in yardsticks]
+    if "ladder" in record:
+        state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
@@ -101,10 +120,29 @@ def _apply_asked(state: RunState, record: Record) -> None:
     key = record.get("key")
     if not isinstance(key, str | None):
         raise ValueError(f"the key of a cell must be a text, but is {key!r}")
-    trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0))), key, size=_size(record.get("size")))
+    rung = _count(record.get("rung", 0))
+    trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0)), rung), key)
+    trial.size = _size(record.get("size"))
     state.redrawn.update({str(reason): _count(count) for reason, count in record.get("redrawn", {}).items()})
+    _place(state, trial, record)
     state.trials.open(trial)
     state.pending[number] = trial
+    state.ladder.asked(trial)
+
+
+def _place(state: RunState, trial: Trial, record: Record) -> None:
+    """Say where a trial comes from that no controller proposed."""
+    trial.replicate = _count(record.get("replicate", 0))
+    if "card" in record:
+        trial.card = str(record["card"])
+        state.cards[trial.card] = from_document(record["genotype"])
+    elif trial.rung:
+        trial.origin = _count(record["of"])
+        if trial.origin >= len(state.trials) or trial.origin in state.pending or trial.rung > len(state.ladder.rungs):
+            raise ValueError(f"trial {trial.number} trains the cells of trial {trial.origin} at rung {trial.rung}: one is not there")
+    if "warm" in record:
+        trial.warm = str(record["warm"])
+        state.warm[trial.warm] = trial.number
 
 
 def _running(state: RunState, record: Record) -> Trial:
@@ -134,7 +172,8 @@ def _apply_report(state: RunState, record: Record) -> None:
     trial.reports.append(report)
     if "checkpoint" in record:
         trial.checkpoint = report.epoch, str(record["checkpoint"])
-    state.halving.judge(trial.number, report.epoch, report.reward)
+    if trial.searched:
+        state.halving.judge(trial.number, report.epoch, report.reward)
 
 
 def _apply_lost(state: RunState, record: Record) -> None:
@@ -159,6 +198,7 @@ def _apply_finished(state: RunState, record: Record) -> None:
     state.told.append(trial.number)
     state.spent += trial.spends_budget
     del state.pending[trial.number]
+    state.ladder.ended(trial)
     state.trials.end(trial.number)
     state.halving.forget(trial.number)
     _touch(state, trial.ended)

@@ -40,6 +40,10 @@ class EventFile:
         for number in self._state.told[self._told :]:
             self._told += 1
             trial = self._state.trials[number]
+            if not trial.searched:
+                if trial.reward is not None and trial.card is None:
+                    self._write({f"ladder/rung-{trial.rung}": trial.reward}, trial.ended or 0.0)
+                continue
             self._failed += trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
             self._repeated += trial.repeats is not None
             scalars = {"children/failed": float(self._failed), "children/repeated": float(self._repeated)}

@@ -33,10 +33,28 @@ class Trial:
     """Epoch and checksum of the last state kept, where an attempt can go on from it; None once the trial has ended."""
     evaluation: Evaluation | None = None
     repeats: int | None = None
-    size: Size | None = None
-    """Its width and what its network costs, where the search decides on them before it trains a child."""
     started: float | None = None
     ended: float | None = None
+    origin: int | None = None
+    """The trial whose cells are trained here at a higher rung."""
+    replicate: int = 0
+    """Which training of these cells at this rung it is, from 0: each has a seed of its own."""
+    card: str | None = None
+    """The control card that is trained here; ``RunState.cards`` has its genotype."""
+    warm: str | None = None
+    """The genotype that a person began the search with, where this is one."""
+    size: Size | None = None
+    """Its width and what its network costs, where the search decides on them before it trains a child."""
+
+    @property
+    def rung(self) -> int:
+        """The rung of the ladder: 0 is the search's own."""
+        return self.proposal.rung
+
+    @property
+    def searched(self) -> bool:
+        """Whether it is one of the search's own children: on rung 0, and no control card."""
+        return self.rung == 0 and self.card is None
 
     @property
     def number(self) -> int:
@@ -50,8 +68,8 @@ class Trial:
 
     @property
     def spends_budget(self) -> bool:
-        """Whether the trial counts as one of the budget: ended, really trained, and not lost to a failing machine."""
-        if self.evaluation is None or self.repeats is not None:
+        """Whether the trial counts as one of the budget: a child of the search that was really trained to an end, not lost to a failing machine."""
+        if not self.searched or self.evaluation is None or self.repeats is not None:
             return False
         outcome = self.evaluation.outcome
         return not (isinstance(outcome, Failed) and outcome.reason == "worker_lost")
@@ -140,7 +158,9 @@ class _Shape(NamedTuple):
     outcome: tuple[str, ...]
     metrics: tuple[str, ...]
     absent: tuple[bool, ...]
-    """Which of repeats, started and the width are None."""
+    """Which of repeats, started, origin and the width are None."""
+    place: tuple[int, int, str | None, str | None]
+    """Rung, replicate, control card, warm start."""
     costs: tuple[str, ...] | None
     """Names of what is known of the network's cost; None without a size."""
 
@@ -148,7 +168,7 @@ class _Shape(NamedTuple):
 def _pack(trial: Trial) -> tuple[_Shape, bytes]:
     assert trial.evaluation is not None and trial.ended is not None
     proposal, outcome, metrics = trial.proposal, trial.evaluation.outcome, trial.evaluation.metrics
-    optional = trial.repeats, trial.started, trial.size.filters if trial.size is not None else None
+    optional = trial.repeats, trial.started, trial.origin, trial.size.filters if trial.size is not None else None
     numbers: list[float] = [trial.attempts, proposal.policy_version, trial.ended, *(value for value in optional if value is not None)]
     for report in trial.reports:
         numbers += (report.epoch, report.reward, *report.metrics.values())
@@ -165,6 +185,7 @@ def _pack(trial: Trial) -> tuple[_Shape, bytes]:
         words,
         tuple(metrics),
         tuple(value is None for value in optional),
+        (trial.rung, trial.replicate, trial.card, trial.warm),
         None if trial.size is None else tuple(trial.size.costs),
     )
     return shape, b"".join((key, actions.tobytes(), log_probs.tobytes(), array("d", numbers).tobytes()))
@@ -180,14 +201,18 @@ def _unpack(number: int, shape: _Shape, content: bytes) -> Trial:
         place = end
     numbers = iter(array("d", content[place:]))
     attempts, version, ended = int(next(numbers)), int(next(numbers)), next(numbers)
-    repeats, started, filters = (None if absent else next(numbers) for absent in shape.absent)
+    repeats, started, origin, filters = (None if absent else next(numbers) for absent in shape.absent)
+    rung, replicate, card, warm = shape.place
     reports = [Report(int(next(numbers)), next(numbers), {name: next(numbers) for name in names}) for names in shape.reports]
     outcome = _outcome_from(shape.outcome, numbers)
     evaluation = Evaluation(outcome, {name: next(numbers) for name in shape.metrics})
-    proposal = Proposal(number, tuple(arrays[0]), tuple(arrays[1]), version)
-    size = None if shape.costs is None else Size(filters, {name: next(numbers) for name in shape.costs})
-    repeated = None if repeats is None else int(repeats)
-    return Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, repeated, size, started, ended)
+    proposal = Proposal(number, tuple(arrays[0]), tuple(arrays[1]), version, rung)
+    whole = (None if value is None else int(value) for value in (repeats, origin))
+    found = Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, started=started, ended=ended)
+    found.repeats, found.origin = whole
+    found.replicate, found.card, found.warm = replicate, card, warm
+    found.size = None if shape.costs is None else Size(filters, {name: next(numbers) for name in shape.costs})
+    return found
 
 
 def _smallest(small: str, large: str, values: Sequence[float]) -> "array[float]":

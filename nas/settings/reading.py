@@ -133,8 +133,8 @@ def _explain(problem: Any, root: type[BaseModel]) -> str:  # noqa: ANN401 - pyda
 
 def _settings_at(path: Sequence[str | int], root: type[BaseModel]) -> list[str]:
     model = root
-    for part in path:
-        inner = model.model_fields[str(part)].annotation
+    for part in (part for part in path if isinstance(part, str)):  # a number is a place in a list of groups
+        inner = model.model_fields[part].annotation
         inner = next((a for a in get_args(inner) if isinstance(a, type) and issubclass(a, BaseModel)), inner)
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []

@@ -36,7 +36,7 @@ def test_a_run_is_extended_by_replay_since_its_snapshot_is_of_another_version(ol
     nas(["search", "--resume", "run", "--budget", "8"], old, monkeypatch)
     after = RunFolder(old / "run").state()
     assert after.spent == 8 and [t.reward for t in after.trials.values()][:6] == [t.reward for t in before.trials.values()][:6]
-    assert "version), 6 outcomes replayed" in (old / "run" / "log.txt").read_text()
+    assert "version), 8 outcomes replayed" in (old / "run" / "log.txt").read_text()
 
 
 def test_a_child_begun_by_the_old_code_is_trained_anew(old, monkeypatch):
@@ -54,8 +54,13 @@ def test_a_child_begun_by_the_old_code_is_trained_anew(old, monkeypatch):
 
 
 def test_the_second_stage_is_complete_and_its_winner_is_handed_on(old, monkeypatch):
-    assert "retrained" in nas(["show", "run"], old, monkeypatch)
+    assert "rung 1: 2 of 2 cells that went up are trained" in nas(["show", "run"], old, monkeypatch)
     nas(["finalists", "run", "--top", "2", "--seeds", "1", "--epochs", "1"], old, monkeypatch)
+    state = RunFolder(old / "run").state()
+    assert len(state.trials) == 8 and state.ladder.trained() == 2, "its second stage is the first rung, and complete"
+    assert not list((old / "run" / "finalists").glob("earlier*")), "nor is its winner trained again"
+    nas(["finalists", "run", "--top", "1", "--seeds", "1", "--epochs", "2"], old, monkeypatch)
+    assert RunFolder(old / "run").state().ladder.reached() == 2
     nas(["export", "run/finalists/winner", "--format", "python", "-o", "winner.py"], old, monkeypatch)
 
 

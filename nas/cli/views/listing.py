@@ -19,6 +19,7 @@ from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
 from nas.runs.config import PRESETS, build_config, config_yaml
 from nas.runs.genotypes import is_genotype, resolve_genotype
+from nas.runs.standings import standings_of
 from nas.settings.reading import Document
 from nas.training.recipe import RECIPES, load_recipe, recipe_yaml
 from search_spaces.genotype import Genotype, to_yaml
@@ -155,11 +156,11 @@ def _runs(root: Path) -> Table:
     for folder in run_folder.all_runs(root):
         try:
             config, state = folder.config(), folder.state()
+            ranked = standings_of(folder.space(config), state).ranked
         except UserError as error:
             rows.append([folder.path.name, "", "", "", "", "", f"damaged: {error}"])
             continue
-        ranked = state.ranked()
-        reward = f"{ranked[0].reward:.4f}" if ranked else "–"
+        reward = f"{ranked[0].belief.mean:.4f}" if ranked else "–"
         spent = f"{state.spent}/{state.budget}"
         found = [config.space, config.controller.name, data_words(config.data), spent, reward, state.closed or "running or killed"]
         rows.append([folder.path.name, *found])

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,64 +22,87 @@ if TYPE_CHECKING:
     from nas.runs.standings import Known, Standing, Standings
 
 
-def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, standings: "Standings | None" = None) -> Table:
-    """The best trials with their rewards and costs; and, apart, what those came to that were trained again."""
-    again = {standing.trial: standing for standing in standings.ranked} if standings is not None else {}
-    table = Table(
-        title=f"Best {min(top, len(state.ranked()))} of {state.spent} trained children (reward: validation accuracy of the proxy task)"
-    )
+def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) -> Table:
+    """The best known trials, with what is believed of them at the highest rung, their rewards, and costs."""
+    found, rung = known.standings, known.standings.top
+    where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
+    table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
+    climbed, costs = (("belief", "trained at"), ("macs",)) if rung else (("belief",), ("params", "macs"))
     sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
-    for name in ("rank", "trial", "reward", *(("retrained",) if again else ()), *(("F",) if sized else ()), "params", "MACs", "seconds"):
+    for name in ("rank", "trial", *climbed, "reward", *(("F",) if sized else ()), *("MACs" if cost == "macs" else cost for cost in costs)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
-    for rank, trial in enumerate(known.trials[:top], start=1):
+    for rank, (trial, one) in enumerate(zip(known.trials[:top], found.ranked, strict=False), start=1):
         metrics = {**(trial.evaluation.metrics if trial.evaluation else {}), **(trial.size.costs if trial.size is not None else {})}
         table.add_row(
             str(rank),
             str(trial.number),
+            *_climbed(one, found, state),
             shown_accuracy(trial.reward, state.yardstick),
-            *((_retrained(again.get(trial.number), standings),) if again else ()),
             *((f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters else "–",) if sized else ()),
-            _count(metrics.get("params")),
-            _count(metrics.get("macs")),
-            _seconds(metrics.get("train_seconds")),
+            *(_count(metrics.get(cost)) for cost in costs),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
     return table
 
 
-def print_standings(console: Console, standings: "Standings", top: int = 10) -> None:
-    """The second stage: the finalists by their retrained accuracy, how well the proxy task had ranked them, the test of the winner."""
-    from nas.runs.finalists import stage_words
+def _climbed(one: "Standing", found: "Standings", state: RunState) -> tuple[str, ...]:
+    """What is believed of a cell, and, where there is a ladder, the rung that it has come to and its mean reward there."""
+    from nas.runs.standings import words
 
-    table = Table(title=f"Second stage: {stage_words(standings)}")
-    for name in ("rank", "trial", "retrained", "seeds", "proxy rank", "proxy reward"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for rank, standing in enumerate(standings.ranked[:top], start=1):
-        seeds, proxy = str(len(standing.rewards)), shown_accuracy(standing.proxy, standings.yardstick)
-        table.add_row(str(rank), str(standing.trial), _retrained(standing, standings), seeds, str(standing.proxy_rank), proxy)
-    console.print(table)
-    if found := standings.verdict():
-        console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
-    if standings.tau is not None:
-        tau, p = standings.tau
-        console.print(
-            f"proxy rank against final rank: Kendall's tau {tau:.3f} (p = {p:.3f}, {len(standings.ranked)} cells)", highlight=False
-        )
-    if standings.test is not None:
-        accuracy, images = 100 * float(standings.test["top1"]), int(standings.test["images"])
-        where = standings.folder / "winner" / "best.safetensors"
-        text = (
-            f"winner: trial {standings.ranked[0].trial}, trained once more: {accuracy:.2f} % of {images:,} test images, read once; {where}"
-        )
+    yardstick = yardstick_at(state, found.top)
+    belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
+    if not found.top:
+        return (belief,)
+    seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
+    there = f"{one.rung}: {shown_accuracy(fmean(one.rewards), yardstick_at(state, one.rung))}{seeds}"
+    return belief, there if one.rung else "–"
+
+
+def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
+    """What rewards are measured on at a rung, where that is known."""
+    return state.yardsticks[rung] if rung < len(state.yardsticks) else None
+
+
+def print_ladder(console: Console, state: RunState, standings: "Standings") -> None:
+    """How far the ladder has come, how well each rung had ordered the cells of the next, who cannot be told apart, the control cards."""
+    from nas.runs.standings import agreement
+
+    for rung, rule in enumerate(state.ladder.rungs, start=1):
+        stands = state.ladder.at(rung).values()
+        seeds = f", {rule.seeds} seeds each" if rule.seeds > 1 else ""
+        failed = sum(stand.ended - len(stand.rewards) for stand in stands)
+        text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {len(stands)} cells that went up are trained{seeds}"
+        if failed:
+            text += f", {failed} trainings failed"
+        if found := agreement(state, rung):
+            text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
         console.print(text, highlight=False, soft_wrap=True)
+    if standings.top and standings.ties > 1:
+        text = f"the best {standings.ties} cells of rung {standings.top} are tied: their 95 % intervals hold the best belief"
+        console.print(f"[bold yellow]note:[/] {text}", highlight=False, soft_wrap=True)
+    for rung in sorted({card.rung for card in standings.cards}):
+        cards = ", ".join(map(str, standings.cards_at(rung)))
+        console.print(f"control cards at rung {rung}{_best_there(standings, rung)}: {cards}", highlight=False, soft_wrap=True)
 
 
-def _retrained(standing: "Standing | None", standings: "Standings | None") -> str:
-    if standing is None or standings is None or not standing.rewards:
-        return "–"
-    spread = f" ± {shown_accuracy(standing.deviation, standings.yardstick)}" if standing.deviation is not None else ""
-    return shown_accuracy(standing.mean, standings.yardstick) + spread
+def _best_there(standings: "Standings", rung: int) -> str:
+    """The incumbent's own reward at a rung, to compare cards with."""
+    first = next(iter(standings.ranked), None)
+    if first is None or rung not in (0, first.rung):
+        return ""
+    value = fmean(first.rewards) if rung else first.proxy
+    return f" (the incumbent, trial {first.trial}: {value:.4f})"
+
+
+def print_winner(console: Console, folder: RunFolder) -> None:
+    """The test of the winner, where it has been trained."""
+    from nas.runs.standings import WINNER, winner_test
+
+    if test := winner_test(folder):
+        accuracy, images, where = 100 * float(test["top1"]), int(test["images"]), folder.path / WINNER / "best.safetensors"
+        text = f"winner: trial {test['trial']}, trained once more: {accuracy:.2f} % of {images:,} test images, read once; {where}"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def shown_accuracy(value: float | None, yardstick: Yardstick | None) -> str:
@@ -118,6 +142,10 @@ def summary(state: RunState) -> str:
     if again := setbacks(state):
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
         parts.append(f"tried again: {counts}")
+    if trained := state.ladder.trained():
+        parts.append(f"{trained} trainings on the ladder")
+    if state.cards:
+        parts.append(f"{len(state.cards)} control cards")
     if state.redrawn:
         parts.append(f"cells redrawn, free: {redrawn_words(state.redrawn)}")
     if len(state.sessions) > 1:
@@ -152,19 +180,20 @@ def _source(config: SearchConfig) -> str:
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
-    from nas.runs.standings import best_known, read_standings
+    from nas.runs.standings import best_known
 
-    standings, known = read_standings(folder), best_known(folder, state)
+    known = best_known(space, state)
     if known.trials:
-        console.print(ranking(state, space, known, top, standings))
-    if known.elected:
-        console.print(f"ranks 1 to {known.elected} were elected by the finalists stage, the others are by reward", highlight=False)
-    if known.trials and state.yardstick and (found := verdict([trial.reward or 0.0 for trial in state.ranked()], state.yardstick)):
+        console.print(ranking(state, space, known, top))
+    if known.trials and not known.standings.top and state.yardstick and (found := verdict([trial.reward or 0.0 for trial in state.ranked()], state.yardstick)):
         console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
-    if standings is not None:
-        print_standings(console, standings, top)
+    print_ladder(console, state, known.standings)
+    print_winner(console, folder)
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
+    if state.warm:
+        begun = ", ".join(f"{name} (trial {trial})" for name, trial in state.warm.items())
+        console.print(f"warm start: the search was begun with {begun}; what it found is no discovery from nothing", highlight=False)
     if state.halving.rungs:
         console.print(f"  early stopping: {rungs(state)}", highlight=False)
     policy = policy_line(state)
@@ -188,7 +217,8 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]
         commands.append(("the best genotype for use elsewhere (yaml, json, dot)", words))
     if state.spent >= state.budget:
         again: list[object] = ["nas", "finalists", folder, "--top", "5", "--seeds", "2"]
-        commands.append(("train the best again, on all images, to know which is best", again))
+        what = "train the best again, on all images, to know which is best" if not state.ladder.rungs else "the best at one more rung"
+        commands.append((what, again))
         commands.append(("train the incumbent to convergence", ["nas", "train", folder]))
         commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", folder]))
     else:
@@ -204,6 +234,3 @@ def _count(value: float | None) -> str:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
 
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

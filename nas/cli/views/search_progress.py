@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from controllers.controller import Failed
 from nas.evaluators.evaluator import Report
 from nas.runs.loop import Watcher
+from nas.runs.standings import Standings
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
 from nas.tools.interrupts import Stopper
@@ -34,7 +35,7 @@ class SearchProgress:
     _done_before: int = 0
     _failed: int = 0
     _last_line: float = 0.0
-    _best: float | None = None
+    _standings: Standings | None = None
     _bar: Progress | None = None
     _task: TaskID | None = None
 
@@ -43,7 +44,7 @@ class SearchProgress:
 
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
-        return Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, stop=self.stopped)
+        return Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, on_standings=self.on_standings, stop=self.stopped)
 
     def stopped(self) -> bool:
         """Whether a person wants the search to stop."""
@@ -53,8 +54,6 @@ class SearchProgress:
     def during(self, state: RunState, budget: int) -> Iterator[None]:
         """Around the time in which children are trained."""
         self._state, self._budget, self._done_before, self._start = state, budget, state.spent, time.monotonic()
-        ranked = state.ranked()
-        self._best = ranked[0].reward if ranked else None
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("children"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), console=self.console
@@ -67,6 +66,10 @@ class SearchProgress:
         """Something that a person should know."""
         self.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
+    def on_standings(self, standings: Standings) -> None:
+        """The order of the cells has changed."""
+        self._standings = standings
+
     def on_report(self, trial: Trial, report: Report) -> None:
         """An epoch ended."""
         self._show()
@@ -75,23 +78,35 @@ class SearchProgress:
         """A trial ended."""
         if trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed):
             self._failed += 1
-        if trial.reward is not None and (self._best is None or trial.reward > self._best):
-            self._best = trial.reward
         self._show(force=self._state.spent >= self._budget)
 
     def text(self) -> str:
         """Everything but the bar."""
         done = self._state.spent - self._done_before
         seconds = time.monotonic() - self._start
-        parts = [f"best {self._best:.4f}" if self._best is not None else "best –"]
+        parts = self._best()
         if done:
             rate = done / seconds
-            parts += [f"{rate * 60:.1f} a minute", f"{duration((self._budget - self._state.spent) / rate)} left"]
+            parts += [f"{rate * 60:.1f} a minute"]
+            if self._state.spent < self._budget:
+                parts.append(f"{duration((self._budget - self._state.spent) / rate)} left")
         if redrawn := self._state.redrawn.total():
             parts.append(f"{redrawn} redrawn")
+        for rung in range(1, len(self._state.ladder.rungs) + 1):
+            if stands := self._state.ladder.at(rung):
+                parts.append(f"rung {rung}: {len(self._state.ladder.done(rung))}/{len(stands)}")
         if self._failed:
             parts.append(f"{self._failed} failed")
         return " · ".join(parts)
+
+    def _best(self) -> list[str]:
+        """What is believed of the incumbent, and the control cards at the same rung."""
+        found = self._standings
+        if found is None or not found.ranked:
+            return ["best –"]
+        cards = [str(card) for card in found.cards_at(found.top)]
+        where = f" at rung {found.top}" if found.top else ""
+        return [f"best {found.ranked[0].belief.mean:.4f}{where}", *([f"there {', '.join(cards)}"] if cards else [])]
 
     def _show(self, force: bool = False) -> None:
         if self._bar is not None and self._task is not None:
