@@ -144,7 +144,8 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
         slower = max(1.0, workers / len(hardware.gpus))  # processes with a CUDA graph each take turns on a GPU (benchmarks/README.md)
     slower = slower or side_by_side(min(workers, config.budget))
     beside = [one * slower for one in above(config, amount, timing.seconds(work))]
-    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started, sum(beside))
+    took = time.monotonic() - started
+    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, took, sum(beside))
 
 
 def above(config: SearchConfig, amount: Amount, child: float) -> list[float]:
