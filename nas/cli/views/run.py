@@ -185,7 +185,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     known = best_known(space, state)
     if known.trials:
         console.print(ranking(state, space, known, top))
-    if known.trials and not known.standings.top and state.yardstick and (found := verdict([trial.reward or 0.0 for trial in state.ranked()], state.yardstick)):
+    rewards = [trial.reward or 0.0 for trial in state.ranked()]
+    if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
     print_ladder(console, state, known.standings)
     print_winner(console, folder)
