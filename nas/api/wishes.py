@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
-from nas.runs.genotypes import data_of, resolve_genotype
+from nas.runs.genotypes import data_of, matched_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
@@ -32,6 +32,8 @@ SEARCH_SETTINGS = {
     "epochs": "fidelity.epochs",
     "cells": "fidelity.cells",
     "filters": "fidelity.filters",
+    "match": "match",
+    "limit": "limit",
     "workers": "runner.workers",
     "gpus_per_child": "runner.gpus_per_child",
     "address": "runner.address",
@@ -149,6 +151,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
             own_data=data_of(source),
+            matched=matched_of(source, given.get("rank") or 1),
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),
@@ -224,6 +227,7 @@ def transfer_wish(
             data=target_data(to, absolute(given.get("data_dir"))),
             imagenet=to == "imagenet",
             skeleton=given.get("skeleton"),
+            matched=matched_of(source, given.get("rank") or 1),
             cells=given.get("cells"),
             filters=given.get("filters"),
             macs=given.get("macs"),

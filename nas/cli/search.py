@@ -36,6 +36,12 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Epochs a child is trained for.")] = None,
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage.")] = None,
+    match: Annotated[
+        str | None, typer.Option(metavar="COST", help="What every network shall cost, its width solved for it: macs=5M, params=300k.")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(metavar="COSTS", help="Networks that cost more are drawn again, free: 'params<=3M,macs<=8M'.")
+    ] = None,
     workers: WorkersOption = None,
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,
@@ -43,7 +49,7 @@ def search(
     runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
     cards: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Control cards: reference genotypes to compare with, such as nasnet-a,darts-v2; none.")
+        str | None, typer.Option(metavar="NAMES", help="Control cards: published cells to compare with, nasnet-a,darts-v2 say; none.")
     ] = None,
     warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
     assign: Annotated[
@@ -142,7 +148,7 @@ def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, wh
     if result.mirror is not None:
         console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
     if result.ending.value == "exhausted":
-        console.print("the search space is exhausted: every further proposal repeats a trained cell")
+        console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     say_next(*report.next_commands(result.folder.path, result.state))
     engine.check_failing(result)
     if result.ending.value in ("finished", "exhausted"):

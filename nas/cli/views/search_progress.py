@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -44,7 +44,8 @@ class SearchProgress:
 
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
-        return Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, on_standings=self.on_standings, stop=self.stopped)
+        told = Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, stop=self.stopped)
+        return replace(told, on_standings=self.on_standings)
 
     def stopped(self) -> bool:
         """Whether a person wants the search to stop."""
@@ -90,6 +91,8 @@ class SearchProgress:
             parts += [f"{rate * 60:.1f} a minute"]
             if self._state.spent < self._budget:
                 parts.append(f"{duration((self._budget - self._state.spent) / rate)} left")
+        if redrawn := self._state.redrawn.total():
+            parts.append(f"{redrawn} redrawn")
         for rung in range(1, len(self._state.ladder.rungs) + 1):
             if stands := self._state.ladder.at(rung):
                 parts.append(f"rung {rung}: {len(self._state.ladder.done(rung))}/{len(stands)}")
