@@ -153,7 +153,7 @@ def search(task: Task) -> Iterator[Row]:
     tiny = {"fidelity.cells": 1, "fidelity.filters": 4, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
     tiny |= {"training.batch_size": 32, "runner.gpus_per_child": 0, "runner.threads_per_child": 1}
     real = {"fidelity.image_size": 32, "fidelity.train_examples": 10_000, "fidelity.validation_examples": 1000}
-    settings = {"fidelity.epochs": 1, "finalists": "null", **(real if task.gpu else tiny)}
+    settings = {"fidelity.epochs": 1, "ladder": "[]", **(real if task.gpu else tiny)}
     assigned = [argument for name, value in settings.items() for argument in ("--set", f"{name}={value}")]
     budget, workers = ("30", "8") if task.gpu else ("2", "1")
     command = ["search", "--preset", "gpu", "--runner", "local", "--budget", budget, "--workers", workers, *task.data, *assigned]

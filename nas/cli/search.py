@@ -52,7 +52,7 @@ def search(
     runner: Annotated[str | None, typer.Option(help="ray, or local for this process: one child at a time, on a GPU several.")] = None,
     time_limit: Annotated[float | None, typer.Option(help="Seconds a child may take.")] = None,
     cards: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Control cards: reference genotypes to compare with, such as nasnet-a,darts-v2; none.")
+        str | None, typer.Option(metavar="NAMES", help="Control cards: published cells to compare with, nasnet-a,darts-v2 say; none.")
     ] = None,
     warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
     assign: Annotated[

@@ -309,9 +309,9 @@ class _ByPosterior(_Crown):
     def tell(self, actions: Actions, reward: float) -> None:
         self.observations.append(Observation(actions, reward))
         if reward <= self.best and actions not in self._asked:
-            return  # it cannot be better than the incumbent, and says little about that one
+            return
         choice = crowned(self.space, self.observations)
-        self.incumbent, self.best = choice.incumbent, choice.belief.mean
+        self.incumbent, self.best = choice.incumbent, choice.bar
         self._next = choice.contender
 
     def second_look(self) -> Actions | None:

@@ -159,7 +159,8 @@ def on_gpu(config: SearchConfig) -> bool:
 
 def short(config: SearchConfig, side: int) -> SearchConfig:
     """The configuration for two epochs on such noise."""
-    return config.model_copy(update={"fidelity": config.fidelity.model_copy(update={"epochs": 2, "image_size": side}), "halving": None, "ladder": []})
+    fidelity = config.fidelity.model_copy(update={"epochs": 2, "image_size": side})
+    return config.model_copy(update={"fidelity": fidelity, "halving": None, "ladder": []})
 
 
 def timed_genotype(config: SearchConfig, number: int) -> Genotype:

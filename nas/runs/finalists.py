@@ -1,4 +1,4 @@
-"""What ends a ladder: another rung for a finished run, and the winner, trained once more with its weights kept and the test set read once."""
+"""What ends a ladder: another rung for a finished run, and the winner, trained once more to keep its weights and read the test set."""
 
 from collections.abc import Callable
 from itertools import count

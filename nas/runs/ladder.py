@@ -1,9 +1,9 @@
 """The ladder of fidelities: which cell is trained next at which rung above the search's own children. Pure.
 
-Rung 0 is the search. The best cells go up, are trained there from the beginning, at the rung's own fidelity and with its own seeds, and the
-best of them go further. Nobody waits for a rung to be full (Li et al. 2020, arXiv 1810.05934): how many may have gone up grows with the share
-of the rung below that has ended, so the places of the dearest rungs are not taken by whoever was there first. All follows from the
-ledger's records in their order: after a kill the same is decided again.
+Rung 0 is the search. The best cells go up, are trained there from the beginning, at the rung's own fidelity and with its own seeds,
+and the best of them go further. Nobody waits for a rung to be full (Li et al. 2020, arXiv 1810.05934): how many may have gone up grows
+with the share of the rung below that has ended, so the places of the dearest rungs are not taken by whoever was there first. All
+follows from the ledger's records in their order: after a kill the same is decided again.
 """
 
 import math

@@ -44,6 +44,8 @@ FALSE = 0.01
 TAIL = 6.0
 """Degrees of freedom of the tail that a true reward may come from (Student's t)."""
 LEAST_WEIGHT = 1e-5
+INCREDIBLE = 4.0
+"""Deviations above what is believed beyond which a reward is not."""
 KERNEL = Hyperparameters(0.4, 1.0, 0.1, features=0.5, length=1.0)
 
 
@@ -68,11 +70,15 @@ class Belief:
 
 @dataclass(frozen=True, slots=True)
 class Crowning:
-    """Who is the incumbent and why: its ``belief``. ``contender`` is believed to be better but has been looked at once only."""
+    """Who is the incumbent and why: its ``belief``. ``contender`` is believed to be better but has been looked at once only.
+
+    ``bar`` is the greatest credible reward that was not enough: to crown anew before a greater one is known is a waste of time.
+    """
 
     incumbent: Actions
     belief: Belief
     contender: Actions | None
+    bar: float
 
 
 def crowned(space: SearchSpace, observations: Sequence[Observation], rung: int = 0, images: Mapping[int, int] | None = None) -> Crowning:
@@ -85,7 +91,13 @@ def crowned(space: SearchSpace, observations: Sequence[Observation], rung: int =
     twice = [actions for actions in believed if looks[actions] > 1]
     best = max(believed, key=lambda actions: believed[actions].mean)
     incumbent = max(twice or [best], key=lambda actions: believed[actions].mean)
-    return Crowning(incumbent, believed[incumbent], best if looks[best] < 2 else None)
+    belief = believed[incumbent]
+    refused = [one.reward for one in observations if _refused(one, believed[one.actions], belief)]
+    return Crowning(incumbent, belief, best if looks[best] < 2 else None, max([belief.mean, *refused]))
+
+
+def _refused(one: Observation, belief: Belief, incumbent: Belief) -> bool:
+    return belief.mean < incumbent.mean and one.reward - belief.mean <= INCREDIBLE * belief.deviation
 
 
 @dataclass(frozen=True)

@@ -226,12 +226,13 @@ def test_a_run_is_a_data_frame_on_request(tmp_path: Path, monkeypatch: pytest.Mo
         run.to_pandas()
 
 
-def test_the_second_stage_is_reached_from_a_run(tmp_path: Path) -> None:
+def test_another_rung_is_reached_from_a_run(tmp_path: Path) -> None:
     settings = {"evaluator": "synthetic", "synthetic.noise": 0.05}
     run = nas.search("nasnet", budget=6, controller="random", runner="local", run=tmp_path / "run", settings=settings)
-    assert run.standings is None
+    assert run.standings.top == 0
     standings = run.finalists(top=2, seeds=2)
-    assert [len(standing.rewards) for standing in standings.ranked] == [2, 2] and run.standings == standings
+    assert sorted(len(standing.rewards) for standing in standings.ranked) == [1, 1, 1, 1, 2, 2] and run.standings == standings
+    assert run.incumbent is not None and run.incumbent.trial == standings.ranked[0].trial
 
 
 def test_searches_begun_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

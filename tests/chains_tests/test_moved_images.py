@@ -116,7 +116,7 @@ SEARCH = ["search", "--preset", "cpu", "--runner", "local", "--budget", "1", "--
 
 def test_a_search_goes_on_with_the_images_it_began_with(tmp_path, monkeypatch):
     make_tree(tmp_path / "images", train=8, damaged=False)
-    small = ["--set", "fidelity.image_size=8", "--set", "finalists=null", "--controller", "random"]
+    small = ["--set", "fidelity.image_size=8", "--set", "ladder=[]", "--controller", "random"]
     nas([*SEARCH, "--data", str(tmp_path / "images"), *small, "--run", "found"], tmp_path, monkeypatch)
     listed = json.loads((tmp_path / "found" / "images.json").read_text())
     assert len(listed["files"]) == 3 * (8 + 6)

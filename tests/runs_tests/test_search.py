@@ -15,6 +15,7 @@ from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET, Ending
+from nas.runs.standings import standings_of
 from nas.runs.state import RunState
 from search_spaces.registry import load_space
 
@@ -52,9 +53,9 @@ def test_a_search_trains_exactly_its_budget_and_records_it(tmp_path: Path, contr
     folder = RunFolder(tmp_path / "run")
     assert proposals(folder.state()) == proposals(result.state)
     assert folder.config() == result.config
-    best = folder.state().ranked()[0]
+    best = standings_of(folder.space(folder.config()), folder.state()).ranked[0]
     assert all(len(t.reports) == 2 and t.reports[-1].reward == t.reward for t in folder.state().ranked())
-    assert f"reward: {best.reward}" in (folder.best_folder / "1.yaml").read_text()
+    assert f"reward: {best.belief.mean}" in (folder.best_folder / "1.yaml").read_text()
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS)

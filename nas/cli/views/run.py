@@ -187,7 +187,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     known = best_known(space, state)
     if known.trials:
         console.print(ranking(state, space, known, top))
-    if known.trials and not known.standings.top and state.yardstick and (found := verdict([trial.reward or 0.0 for trial in state.ranked()], state.yardstick)):
+    rewards = [trial.reward or 0.0 for trial in state.ranked()]
+    if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
     print_ladder(console, state, known.standings)
     if config.objective is not None:
@@ -223,7 +224,8 @@ def print_front(console: Console, state: RunState, known: "Known", objective: Ob
     if not points:
         return
     best = front(points)
-    table = Table(title=f"Pareto front: accuracy against {objective.quantity}, {len(best)} of {len(points)} trials")
+    console.print(f"Pareto front: accuracy against {objective.quantity}, {len(best)} of {len(points)} trials", highlight=False)
+    table = Table()
     for name in ("trial", "accuracy", objective.quantity):
         table.add_column(name, justify="right", no_wrap=True)
     for point in best:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -44,7 +44,8 @@ class SearchProgress:
 
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
-        return Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, on_standings=self.on_standings, stop=self.stopped)
+        told = Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, stop=self.stopped)
+        return replace(told, on_standings=self.on_standings)
 
     def stopped(self) -> bool:
         """Whether a person wants the search to stop."""
