@@ -104,10 +104,9 @@ def fitted_config(
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     said = {**parse_assignments(assignments), **given}
-    document = {"preset": preset, **named_document(PRESETS, preset)}
-    others = _other_images(document, said)
-    if others:
-        document.pop("data", None)
+    whole = {"preset": preset, **named_document(PRESETS, preset)}
+    others = _other_images(whole, said)
+    document = _without_what_goes(whole, said, others)
     config = _checked(apply_overrides(document, said))
     if config.match is not None and said.get("fidelity.filters") is not None:
         raise ConfigError(
@@ -119,6 +118,20 @@ def fitted_config(
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
     fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
     return _pinned(fitted), choices
+
+
+def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
+    """A preset without what does not go with what a person says.
+
+    Its ladder and the cost that networks are matched to were chosen for its own images; these and control cards are for children that
+    are trained; and a width that is said is not solved for.
+    """
+    left = {"data", "match", "ladder"} if others else set()
+    if said.get("evaluator", document.get("evaluator", "train")) != "train":
+        left |= {"match", "ladder", "cards"}
+    if said.get("fidelity.filters") is not None:
+        left.add("match")
+    return {name: value for name, value in document.items() if name not in left}
 
 
 def _pinned(config: SearchConfig) -> SearchConfig:

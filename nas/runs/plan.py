@@ -9,7 +9,6 @@ from nas.data.settings import data_words
 from nas.errors import ConfigError
 from nas.evaluators.fitting import images_used
 from nas.evaluators.registry import EVALUATORS
-from nas.evaluators.settings import RungSettings
 from nas.runs import streams
 from nas.runs.config import SearchConfig, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, side_by_side, time_children, work_of
@@ -50,7 +49,7 @@ def describe_plan(
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
-    lines += [f"rung {rung}: {rung_words(said, config)}" for rung, said in enumerate(config.ladder, start=1)]
+    lines += [f"rung {rung}: {rung_words(rung, config)}" for rung in range(1, len(config.ladder) + 1)]
     if config.cards:
         beside = "outside the budget, seen by nobody who decides"
         lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
@@ -74,15 +73,17 @@ def describe_plan(
     return lines
 
 
-def rung_words(rung: RungSettings, config: SearchConfig) -> str:
+def rung_words(rung: int, config: SearchConfig) -> str:
     """Who goes up to a rung, and how they are trained there."""
-    fidelity = rung.fidelity(config.fidelity)
-    who = f"{rung.children} children" if rung.children is not None else f"{rung.share:.3g} of those below"
-    seeds = f", {rung.seeds} seeds each" if rung.seeds > 1 else ""
+    said, below = config.ladder[rung - 1], Ladder(list(config.ladder)).places(rung - 1, config.budget)
+    cells = Ladder(list(config.ladder)).places(rung, config.budget)
+    fidelity = said.fidelity(config.fidelity)
+    seeds = f", {said.seeds} seeds each" if said.seeds > 1 else ""
     images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
     epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
-    return f"{who}{seeds}, N={fidelity.cells}, F={fidelity.filters:g}, {epochs} on {images} images at {side}"
+    width = "F matched" if config.match else f"F={fidelity.filters:g}"
+    return f"the best {cells} of {below}{seeds}, N={fidelity.cells}, {width}, {epochs} on {images} images at {side}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
