@@ -27,6 +27,7 @@ from nas.runners.runner import Job, run_child
 from nas.runs import controller_state as snapshot
 from nas.runs.config import SearchConfig
 from nas.runs.loop import MAX_REPEATS_IN_A_ROW
+from nas.runs.sizing import sized
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype, from_document, to_json
@@ -249,7 +250,8 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
     Ray's object store; so Ray is started here, on this machine or with the cluster that ``config.runner`` names, unless it was.
 
     Args:
-        config: the search whose children are trained; its controller and runner's workers mean nothing here.
+        config: the search whose children are trained; its controller, limits, objective and runner's workers mean nothing here; with
+            ``match`` a child has the width that comes nearest to the cost.
         checkpoint_every: epochs between two checkpoints, from which Tune goes on with a child that was interrupted or paused,
             as if it had not been; 0 keeps none.
 
@@ -270,7 +272,10 @@ def child(config: dict[str, Any], search: SearchConfig, shared: object, checkpoi
     trust_modules(modules)
     epochs = search.fidelity.epochs
     job = Job(0, 1, genotype_of(config), int(config.get(SEED, search.seed)))
-    attempt = Attempt(_resumed(), keep=lambda epoch: checkpoint_every > 0 and epoch % checkpoint_every == 0 and epoch < epochs)
+    fidelity = None if search.match is None else sized(search, job.genotype).fidelity
+    attempt = Attempt(
+        _resumed(), keep=lambda epoch: checkpoint_every > 0 and epoch % checkpoint_every == 0 and epoch < epochs, fidelity=fidelity
+    )
     training = run_child(build_evaluator(search, shared), job, search.runner.time_limit, attempt)
     held: dict[str, Any] = {}
     reached = 0

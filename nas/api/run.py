@@ -59,12 +59,16 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Asked:
-    """A child to train: build the network of ``genotype``, draw what is random from ``seed``, and tell the reward."""
+    """A child to train: build the network of ``genotype``, draw what is random from ``seed``, and tell the reward.
+
+    ``filters`` is the width F at which its network has the cost that all are matched to, in a search with ``match``.
+    """
 
     trial: int
     genotype: Genotype = field(repr=False)
     seed: int
     attempt: int = 1
+    filters: float | None = None
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>{_cells_svg(self.genotype)}"
@@ -208,7 +212,9 @@ class Run:
             return None
         job = children.begin(trial)
         self._out.add(trial.number)
-        return Asked(trial.number, job.genotype, job.seed, job.attempt)
+        return Asked(
+            trial.number, job.genotype, job.seed, job.attempt, None if job.fidelity is None else job.fidelity.filters
+        )
 
     def tell(self, child: Asked | int, result: float | Outcome, metrics: Mapping[str, float] | None = None) -> TrialRecord:
         """Record how a child ended, and let the controller learn from it.

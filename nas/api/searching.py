@@ -41,6 +41,7 @@ def search(
     filters: int | None = None,
     match: str | None = None,
     limit: str | None = None,
+    objective: str | None = None,
     workers: int | None = None,
     gpus_per_child: float | None = None,
     address: str | None = None,
@@ -81,6 +82,7 @@ def search(
         filters: F, filters of the first stage.
         match: what every network shall cost, ``macs=5M`` or ``params=300k``: the width of each is solved for it.
         limit: what a network may cost at most, such as ``params<=3M,macs<=8M``: others are drawn again, free of budget.
+        objective: ``accuracy,macs`` or ``accuracy,train_seconds@8``: cheap networks are sought as well as accurate ones.
         workers: children trained at once; with ``runner="local"`` in threads, for a GPU.
         gpus_per_child: whole or fractional GPUs for each child.
         address: Ray cluster to join.

@@ -34,6 +34,7 @@ SEARCH_SETTINGS = {
     "filters": "fidelity.filters",
     "match": "match",
     "limit": "limit",
+    "objective": "objective",
     "workers": "runner.workers",
     "gpus_per_child": "runner.gpus_per_child",
     "address": "runner.address",

@@ -42,6 +42,9 @@ def search(
     limit: Annotated[
         str | None, typer.Option(metavar="COSTS", help="Networks that cost more are drawn again, free: 'params<=3M,macs<=8M'.")
     ] = None,
+    objective: Annotated[
+        str | None, typer.Option(metavar="AIMS", help="Cheap as well as accurate: accuracy,macs; with a target accuracy,macs@5M.")
+    ] = None,
     workers: WorkersOption = None,
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,

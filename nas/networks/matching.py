@@ -1,4 +1,4 @@
-"""What a network may cost, as a person says it: ``--match macs=5M``, ``--limit params<=3M,macs<=8M``. No torch."""
+"""What networks may or should cost, as a person says it: ``macs=5M``, ``params<=3M,macs<=8M``, ``accuracy,macs``. No torch."""
 
 import math
 import re
@@ -69,6 +69,45 @@ def read_limits(text: str) -> tuple[Limit, ...]:
             raise ConfigError(f"{rule}, but got {part.strip()!r}")
         limits.append(Limit(_quantity(found[1]), parse_number(found[2], f"limit: {found[1]}")))
     return tuple(limits)
+
+
+WEIGHT = -0.07
+"""w of MnasNet's product accuracy · (cost / target)^w (Tan et al. 2019, arXiv 1807.11626, section 3): a doubled cost is worth 5 % more."""
+FIRST = 10
+"""Children whose median cost is the target, where nobody says one."""
+MEASURED = ("params", "macs", "train_seconds")
+"""What can be weighed against accuracy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A cost to be low beside an accuracy to be high. ``target`` is the cost at which the accuracy counts as it is."""
+
+    quantity: str
+    target: float | None = None
+
+    def __str__(self) -> str:
+        target = f"the median of the first {FIRST} children's" if self.target is None else f"{self.target:,g}"
+        return f"accuracy · ({self.quantity} / target)^{WEIGHT}, target {target}"
+
+
+def read_objective(text: str) -> Objective:
+    """The objective of ``accuracy,macs`` or, with its target, ``accuracy,macs@5M`` or ``train_seconds@8``. Raises ConfigError."""
+    found = re.fullmatch(rf"\s*accuracy\s*,\s*({'|'.join(MEASURED)})(?:@([^\s,@]+))?\s*", text)
+    if not found:
+        raise ConfigError(
+            f"objective must be accuracy and one of {', '.join(MEASURED)}, such as accuracy,macs or accuracy,macs@5M, but got {text!r}"
+        )
+    return Objective(found[1], None if found[2] is None else parse_cost(found[1], found[2], "objective"))
+
+
+def parse_cost(quantity: str, text: str, flag: str) -> float:
+    """A cost such as ``5M`` or ``300k``; seconds as a plain number. Raises ConfigError."""
+    if quantity in QUANTITIES:
+        return float(parse_number(text, f"{flag}: {quantity}"))
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not float(text):
+        raise ConfigError(f"{flag}: {quantity} must be a number of seconds above 0, but got {text!r}")
+    return float(text)
 
 
 def _quantity(text: str) -> Quantity:

@@ -11,7 +11,7 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
-from nas.networks.matching import read_limits, read_match
+from nas.networks.matching import read_limits, read_match, read_objective
 from nas.settings.base import Settings
 from nas.settings.reading import (
     Document,
@@ -58,6 +58,7 @@ class SearchConfig(EvaluationConfig):
     controller: ControllerSettings = ControllerSettings()
     match: str | None = Field(None, description="macs=5M or params=300k: every network gets the width at which it costs that")
     limit: str | None = Field(None, description="params<=3M,macs<=8M: networks that cost more are not trained, but drawn again, free")
+    objective: str | None = Field(None, description="accuracy,macs or accuracy,macs@5M: told is accuracy · (cost / target)^-0.07")
     cards: list[str] = Field(
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
@@ -193,6 +194,8 @@ def config_from_document(found: object) -> SearchConfig:
         read_match(config.match)
     if config.limit is not None:
         read_limits(config.limit)
+    if config.objective is not None:
+        read_objective(config.objective)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "

@@ -9,15 +9,16 @@ header). One that does not fit is ignored.
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from controllers.controller import Controller
+from controllers.controller import Controller, Outcome
 from controllers.deduplicated import Deduplicated
 from nas.runs.folder import RunFolder
 from nas.runs.state import RunState
+from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.tensor_file import pack, unpack
 
@@ -44,8 +45,16 @@ def from_bytes(raw: bytes) -> tuple[dict[str, str], dict[str, Any]]:
     return header, _insert(json.loads(header.pop("state")), tensors)
 
 
-def restore(run: RunFolder, controller: Deduplicated, state: RunState) -> str:
-    """Bring a fresh controller to the state after every outcome in ``state``. Returns what was done, for the log."""
+def _as_it_is(trial: Trial) -> Outcome:
+    assert trial.evaluation is not None
+    return trial.evaluation.outcome
+
+
+def restore(run: RunFolder, controller: Deduplicated, state: RunState, told: Callable[[Trial], Outcome] = _as_it_is) -> str:
+    """Bring a fresh controller to the state after every outcome in ``state``. Returns what was done, for the log.
+
+    ``told`` is what a controller is told of a trial; it is asked of all in order.
+    """
     done, note = _load_latest(run, controller.controller, state)
     for place, number in enumerate(state.told):
         trial = state.trials[number]
@@ -54,8 +63,9 @@ def restore(run: RunFolder, controller: Deduplicated, state: RunState) -> str:
             continue
         if trial.searched:
             controller.remember(trial.proposal, trial.key or controller.key(trial.proposal), trial.evaluation.outcome)
+        learned = told(trial)
         if place >= done:
-            controller.pass_on(trial.proposal, trial.evaluation.outcome)
+            controller.pass_on(trial.proposal, learned)
     return f"{note}, {len(state.told) - done} outcomes replayed"
 
 

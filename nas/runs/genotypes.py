@@ -74,10 +74,12 @@ def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
     if config.match is None:
         return None
     space = folder.space(config)
-    trial, sizing = best_known(space, folder.state()).trials[rank - 1], Sizing(config, space)
-    if trial.size is None or trial.size.filters is None:
+    found = best_known(space, folder.state()).trials[rank - 1 : rank]
+    size = found[0].size if found else None
+    if size is None or size.filters is None:
         return None
-    return Matched(config.match, sizing.depth, trial.size.filters, sizing.side)
+    sizing = Sizing(config, space)
+    return Matched(config.match, sizing.depth, size.filters, sizing.side)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

@@ -16,6 +16,7 @@ from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.ladder import Task
 from nas.runs.ledger import Ledger
+from nas.runs.objective import Scalarised
 from nas.runs.sizing import Sizing
 from nas.runs.standings import Knowledge, Standings
 from nas.runs.state import RunState
@@ -115,7 +116,9 @@ class AskTell:
         watcher: Watcher = QUIET,
         beside: Beside = NOTHING,
         sizing: Sizing | None = None,
+        aim: Scalarised | None = None,
     ) -> None:
+        self.aim = aim
         self.space, self.controller, self.ledger, self.beside, self.sizing = space, controller, ledger, beside, sizing
         self.seed, self.limits, self.checkpoints, self.watcher = seed, limits, checkpoints, watcher
         self.failures = 0
@@ -253,7 +256,7 @@ class AskTell:
         """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         self._pending.discard(trial.number)
-        telemetry = self.controller.tell(trial.proposal, evaluation.outcome) if trial.card is None else None
+        telemetry = None if trial.card is not None else self._teach(trial, evaluation)
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
             self._keep()
@@ -266,6 +269,13 @@ class AskTell:
         elif repeats is None:
             self.failures = 0
         self.watcher.on_end(trial)
+
+    def _teach(self, trial: Trial, evaluation: Evaluation) -> Mapping[str, float] | None:
+        """The cell's outcome is remembered as it is; the controller is told what the search is after."""
+        if self.aim is None:
+            return self.controller.tell(trial.proposal, evaluation.outcome)
+        self.controller.remember(trial.proposal, self.controller.key(trial.proposal), evaluation.outcome)
+        return self.controller.pass_on(trial.proposal, self.aim.outcome(trial))
 
     def _keep(self) -> None:
         """Now and then put the controller's own state into the ledger, so that a resume never replays more updates than that."""

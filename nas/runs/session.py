@@ -15,6 +15,7 @@ from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
+from nas.networks.matching import read_objective
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
@@ -26,6 +27,7 @@ from nas.runs.ladder import left_over
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
+from nas.runs.objective import Scalarised
 from nas.runs.old_stage import stage_records
 from nas.runs.sizing import Sizing, describe_sizing, sizing_of
 from nas.runs.standings import Knowledge, best_known
@@ -225,6 +227,7 @@ class _Run:
     controller: "Deduplicated"
     mirror: "Mirror | None"
     sizing: Sizing | None = None
+    aim: Scalarised | None = None
 
 
 @contextmanager
@@ -245,13 +248,14 @@ def _opened(
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         sizing = sizing_of(config, space)
         controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
-        restored = snapshot.restore(folder, controller, state)
+        aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
+        restored = snapshot.restore(folder, controller, state) if aim is None else snapshot.restore(folder, controller, state, aim.outcome)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
         ledger.append(opened)
-        yield _Run(folder, config, space, ledger, controller, mirror, sizing)
+        yield _Run(folder, config, space, ledger, controller, mirror, sizing, aim)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
 
@@ -291,7 +295,7 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
     with EventFile(run.folder.path, state) as events:
         children = AskTell(
-            run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing
+            run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing, run.aim
         )
         keeper = _Keeper(run, watcher, events, children.knowledge)
         children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)

@@ -9,7 +9,7 @@ from controllers.controller import random_for
 from nas.errors import ConfigError
 from nas.evaluators.settings import Fidelity
 from nas.networks.architecture import Architecture, searched_skeleton
-from nas.networks.matching import TOLERANCE, match_width, read_limits, read_match
+from nas.networks.matching import TOLERANCE, match_width, read_limits, read_match, read_objective
 from nas.networks.scaling import short_number
 from nas.runs.config import SearchConfig, target_rung
 from nas.runs.state import redrawn_words
@@ -99,7 +99,7 @@ class Sizing:
 
 def sizing_of(config: SearchConfig, space: SearchSpace | None = None) -> Sizing | None:
     """The rules of a search that has any."""
-    if config.match is None and config.limit is None:
+    if config.match is None and config.limit is None and config.objective is None:
         return None
     return Sizing(config, space or load_space(config.space))
 
@@ -157,6 +157,8 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
         )
     if sizing.limits:
         lines.append(f"limit:  {', '.join(map(str, sizing.limits))}")
+    if config.objective is not None:
+        lines.append(f"told:   {read_objective(config.objective)}; the result is the Pareto front")
     if found.refused:
         lines.append(f"redraw: {found.refused.total()} of {found.drawn} random cells are drawn again, free: {redrawn_words(found.refused)}")
     return lines

@@ -1,22 +1,28 @@
 """Cost is part of a search: matched widths, limits, free redraws; recorded, resumed exactly, and handed on to train and compare."""
 
 from collections.abc import Callable, Generator
+from io import StringIO
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import nas
-from controllers.controller import Completed
+from controllers.controller import Completed, Outcome, Proposal
+from controllers.deduplicated import Deduplicated
+from nas.cli.views.run import print_run
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.networks.architecture import searched_skeleton
-from nas.networks.matching import TOLERANCE
+from nas.networks.matching import TOLERANCE, read_objective
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig, build_config, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET, Ending
+from nas.runs.objective import Point, Scalarised, cost_of, front, hypervolume
 from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
 from nas.training.config import skeleton_of
@@ -45,7 +51,7 @@ def facts(state: RunState) -> list[object]:
     return [(trial.proposal.actions, trial.size, trial.reward) for trial in state.trials.values()] + [dict(state.redrawn)]
 
 
-def cost_of(genotype: Genotype, filters: float) -> int:
+def macs_of(genotype: Genotype, filters: float) -> int:
     return network_cost(genotype, searched_skeleton(genotype, cells=1, filters=filters), classes=10, channels=1, image_size=8).macs
 
 
@@ -67,7 +73,7 @@ def test_every_child_has_the_width_that_costs_what_was_asked(tmp_path: Path) -> 
     assert len(trials) == 12 and [trial.size.filters for trial in trials if trial.size is not None] == seen
     for trial in trials:
         assert trial.size is not None and trial.size.filters is not None
-        macs = cost_of(result.space.decode(trial.proposal.actions), trial.size.filters)
+        macs = macs_of(result.space.decode(trial.proposal.actions), trial.size.filters)
         assert macs == trial.size.costs["macs"] and abs(macs / 100_000 - 1) <= TOLERANCE
     assert len(set(seen)) > 3 and any(width % 1 for width in seen)
     assert facts(RunFolder(tmp_path / "run").state()) == facts(result.state)
@@ -96,7 +102,7 @@ def test_limits_alone_leave_the_width_as_it_is(tmp_path: Path) -> None:
     result = engine.start(sized(6, limit="macs<=2M", fidelity={"epochs": 1, "cells": 1, "filters": 8}), tmp_path / "run", QUIET)
     for trial in result.state.trials.values():
         assert trial.size is not None and trial.size.filters is None
-        assert trial.size.costs["macs"] == cost_of(result.space.decode(trial.proposal.actions), 8) <= 2_000_000
+        assert trial.size.costs["macs"] == macs_of(result.space.decode(trial.proposal.actions), 8) <= 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,8 @@ def test_limits_alone_leave_the_width_as_it_is(tmp_path: Path) -> None:
         ({"match": "macs=5X"}, "match: macs must be a number.*got '5X'"),
         ({"limit": "macs<10"}, "limit must be upper limits of.*got 'macs<10'"),
         ({"limit": "params<=3M,foo<=1"}, "got 'foo<=1'"),
+        ({"objective": "accuracy"}, "objective must be accuracy and one of params, macs, train_seconds.*got 'accuracy'"),
+        ({"objective": "accuracy,macs@0"}, "objective: macs must be a number.*got '0'"),
         ({"match": "macs=5M", "fidelity.filters": 4}, "match solves for every network's width.*filters 4"),
     ],
 )
@@ -142,3 +150,59 @@ def test_a_found_cell_is_trained_and_compared_at_the_cost_it_was_searched_at(tmp
     compared = nas.compare([run, "darts-v2"], data="digits", epochs=1, output=tmp_path / "compared", device="cpu")
     assert all(abs(row.off) <= TOLERANCE and abs(row.macs / 100_000 - 1) <= TOLERANCE for row in compared.rows)
     assert {row.macs for row in compared.rows} >= {trained.macs}
+
+
+@pytest.mark.parametrize("controller", ["ppo", "evolution"])
+def test_the_controller_is_told_the_product_and_the_ledger_keeps_the_accuracy(
+    tmp_path: Path, controller: str, interrupt_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = sized(16, controller, fidelity={"epochs": 1, "cells": 1, "filters": 4})
+    config = plain.model_copy(update={"objective": "accuracy,macs@200k"})
+    told: list[tuple[int, float]] = []
+    learn = Deduplicated.pass_on
+
+    def pass_on(self: Deduplicated, proposal: Proposal, outcome: Outcome) -> object:
+        assert isinstance(outcome, Completed)
+        told.append((proposal.trial, outcome.reward))
+        return learn(self, proposal, outcome)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Deduplicated, "pass_on", pass_on)
+        whole = engine.start(config, tmp_path / "whole", QUIET).state
+    for number, reward in told:
+        trial = whole.trials[number]
+        assert trial.size is not None and trial.reward is not None
+        assert reward == min(1.0, trial.reward * (trial.size.costs["macs"] / 200_000) ** -0.07)
+    assert facts(whole) != facts(engine.start(plain, tmp_path / "plain", QUIET).state)
+    interrupt_after(40)
+    with pytest.raises(KeyboardInterrupt):
+        engine.start(config, tmp_path / "killed", QUIET)
+    monkeypatch.undo()
+    assert facts(engine.resume(RunFolder(tmp_path / "killed"), None, QUIET).state) == facts(whole)
+
+
+def test_a_target_that_nobody_says_is_the_median_of_the_first_children(tmp_path: Path) -> None:
+    state = engine.start(sized(14, objective="accuracy,macs"), tmp_path / "run", QUIET).state
+    aim = Scalarised(read_objective("accuracy,macs"), state)
+    told = [aim.outcome(state.trials[number]) for number in state.told]
+    costs = [cost_of(state, state.trials[number], "macs") or 0.0 for number in state.told]
+    last, reward = told[-1], state.trials[state.told[-1]].reward
+    assert isinstance(last, Completed) and reward is not None
+    assert last.reward == min(1.0, reward * (costs[-1] / median(costs[:10])) ** -0.07)
+
+
+def test_the_front_has_whom_nobody_beats_and_its_hypervolume_grows_with_it() -> None:
+    points = [Point(0, 0.5, 10), Point(1, 0.6, 10), Point(2, 0.55, 20), Point(3, 0.8, 40), Point(4, 0.8, 50)]
+    best = front(points)
+    assert [point.trial for point in best] == [1, 3]
+    assert hypervolume(best, 50) == pytest.approx((0.6 * 30 + 0.8 * 10) / 50)
+    assert hypervolume(front([*points, Point(5, 0.7, 15)]), 50) > hypervolume(best, 50)
+
+
+def test_the_front_is_shown(tmp_path: Path) -> None:
+    config = sized(10, objective="accuracy,params")
+    result = engine.start(config, tmp_path / "run", QUIET)
+    console = Console(record=True, width=120, file=StringIO())
+    print_run(console, result.folder, config, result.state, result.space)
+    text = console.export_text()
+    assert "Pareto front: accuracy against params" in text and "hypervolume 0." in text

@@ -10,9 +10,11 @@ from rich.table import Table
 
 from controllers.controller import Failed, Stopped
 from nas.data.settings import data_words
+from nas.networks.matching import Objective, read_objective
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
+from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.words import duration
 from search_spaces.genotype import CellGenotype
@@ -189,6 +191,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
     print_ladder(console, state, known.standings)
+    if config.objective is not None:
+        print_front(console, state, known, read_objective(config.objective))
     print_winner(console, folder)
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
@@ -208,6 +212,28 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         if isinstance(outcome, Failed) and outcome.reason not in shown:
             shown.add(outcome.reason)
             console.print(f"  {outcome.reason}, for example trial {trial.number}: {outcome.detail}", markup=False, highlight=False)
+
+
+def print_front(console: Console, state: RunState, known: "Known", objective: Objective) -> None:
+    """The Pareto front of accuracy and a cost, the cheapest first, and its hypervolume."""
+    points = []
+    for trial, accuracy in known.head(len(known.trials)):
+        cost = cost_of(state, trial, objective.quantity)
+        if cost is not None:
+            points.append(Point(trial.number, accuracy, cost))
+    if not points:
+        return
+    best = front(points)
+    console.print(f"Pareto front: accuracy against {objective.quantity}, {len(best)} of {len(points)} trials", highlight=False)
+    table = Table()
+    for name in ("trial", "accuracy", objective.quantity):
+        table.add_column(name, justify="right", no_wrap=True)
+    for point in best:
+        cost_words = _count(point.cost) if point.cost >= 1000 else f"{point.cost:.4g}"
+        table.add_row(str(point.trial), shown_accuracy(point.accuracy, state.yardstick), cost_words)
+    console.print(table)
+    share = hypervolume(best, max(point.cost for point in points))
+    console.print(f"hypervolume {share:.3f} (of costs up to the greatest here and accuracies up to 1)", highlight=False)
 
 
 def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]]]:
