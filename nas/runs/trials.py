@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def spends_budget(self) -> bool:
-        """Whether the trial counts as one of the budget: a child of the search that was really trained to an end, not lost to a failing machine."""
+        """Whether the trial counts as one of the budget: a child of the search, really trained, not lost to a failing machine."""
         if not self.searched or self.evaluation is None or self.repeats is not None:
             return False
         outcome = self.evaluation.outcome
