@@ -1,6 +1,7 @@
 """What can be wrapped around any controller: the canonical-cell cache. No torch."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,11 @@ MAX_UNIFORM_DRAWS = 200
 """Uniform draws before a repeat is accepted: 200 misses in a row mean that over 97 % of the space is trained."""
 
 
+def may_be_trained(actions: Actions) -> str | None:
+    """Nothing speaks against a cell."""
+    return None
+
+
 class Deduplicated:
     """Never proposes a cell that has been trained or is being trained, as long as there is another.
 
@@ -24,20 +30,32 @@ class Deduplicated:
     cell whose worker was lost counts as untrained.
     """
 
-    def __init__(self, controller: Controller, space: SearchSpace, seed: int, key: Callable[[Actions], str] | None = None) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        space: SearchSpace,
+        seed: int,
+        key: Callable[[Actions], str] | None = None,
+        refusal: Callable[[Actions], str | None] = may_be_trained,
+    ) -> None:
         self.controller, self.space, self.seed = controller, space, seed
         self.trained: dict[str, tuple[int, Outcome]] = {}
+        self.refusal = refusal
+        """Why cells may not be trained, None where they may: a function of the actions alone. They are drawn again like repeats."""
+        self.redrawn: Counter[str] = Counter()
+        """How many proposals the last ``ask`` drew again because they may not be trained, by reason."""
         self._key = lru_cache(maxsize=16_384)(key or self._digest)  # a pure function of the actions is remembered: it is no state
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
-        """The controller's first proposal that is new, else a uniform one that is, else a repeat."""
+        """The controller's first proposal that is new and may be trained, else a uniform one that is, else a repeat or what may not."""
+        self.redrawn = Counter()
         pending = Pending.of(pending)
         busy = pending.counts(self.key)
         repeat: Proposal | None = None
         for draw in range(redraw, redraw + MAX_REDRAWS):
             proposal = self.controller.ask(trial, pending, draw)
             key = self._key(proposal.actions)
-            if key not in self.trained and key not in busy:
+            if key not in self.trained and key not in busy and self._allowed(proposal):
                 return proposal
             if key in self.trained:
                 repeat = repeat or proposal
@@ -45,11 +63,17 @@ class Deduplicated:
         for _ in range(MAX_UNIFORM_DRAWS):
             fresh = Proposal(trial, sample_actions(self.space, rng), policy_version=proposal.policy_version)
             key = self._key(fresh.actions)
-            if key not in self.trained and key not in busy:
+            if key not in self.trained and key not in busy and self._allowed(fresh):
                 return fresh
             if key in self.trained:
                 repeat = repeat or fresh
         return repeat or proposal
+
+    def _allowed(self, proposal: Proposal) -> bool:
+        reason = self.refusal(proposal.actions)
+        if reason is not None:
+            self.redrawn[reason] += 1
+        return reason is None
 
     def recall(self, proposal: Proposal) -> tuple[int, Outcome] | None:
         """The trial that has trained the same cells, and its outcome; None where none has."""

@@ -40,7 +40,11 @@ class PolicyGradientController:
     """Samples from a policy and improves it after every ``batch`` outcomes, whatever their order and age.
 
     The stored log-probabilities of the policy that proposed make the updates off-policy correct when many workers are busy.
+    Rewards of higher rungs are for the surrogate alone: they are not on the scale of a batch, and of cells that have been rewarded already.
     """
+
+    learns_from_rungs = True
+    """Whether outcomes of trainings at higher rungs may be told."""
 
     def __init__(self, space: SearchSpace, seed: int, options: PolicyGradientOptions) -> None:
         self.space, self.seed, self.options = space, seed, options
@@ -64,7 +68,7 @@ class PolicyGradientController:
         self.history: deque[float] = deque(maxlen=HISTORY)
         self.baseline: float | None = None
         self._greatest_entropy = torch.tensor([math.log(len(decision.choices)) for decision in space.decisions])
-        self.screen = Screen(space.decisions, seed, options) if options.screen else None
+        self.screen = Screen(space, seed, options) if options.screen else None
         self._pools: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # samples of the current version
 
     # ------------------------------------------------------------------------------------------------ ask
@@ -103,6 +107,10 @@ class PolicyGradientController:
         if reward is None:
             return None
         check_actions(self.space.decisions, proposal.actions)
+        if proposal.rung:
+            if self.screen is not None:
+                self.screen.surrogate.add(proposal.actions, reward, proposal.rung)
+            return None
         log_probs = proposal.log_probs or self._log_probs(proposal.actions)
         self.batch.append(Trajectory(proposal.actions, log_probs, proposal.policy_version, reward))
         self.history.append(reward)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from controllers.options import PolicyGradientOptions
 from controllers.pending import Pending, actions_of
 from controllers.policy import Policy, generator_for
 from controllers.surrogate import Integers, Prepared, Surrogate
-from search_spaces.space import Actions, Decision
+from search_spaces.space import Actions, Decision, SearchSpace, feature_table
 
 LONGEST = 48
 """How far down its list a redraw may go."""
@@ -35,9 +36,10 @@ class _Pool:
 class Screen:
     """The surrogate is its only durable state; pools are remembered while neither the policy nor the surrogate changes."""
 
-    def __init__(self, decisions: Sequence[Decision], seed: int, options: PolicyGradientOptions) -> None:
-        self.decisions, self.seed, self.options = decisions, seed, options
-        self.surrogate = Surrogate(decisions, options.screen_capacity, options.screen_start)
+    def __init__(self, space: SearchSpace, seed: int, options: PolicyGradientOptions) -> None:
+        self.decisions, self.seed, self.options = space.decisions, seed, options
+        describe = partial(feature_table, space) if options.screen_features else None
+        self.surrogate = Surrogate(space.decisions, options.screen_capacity, options.screen_start, describe)
         self.forget()
 
     def forget(self) -> None:
@@ -52,18 +54,20 @@ class Screen:
         situation = (version, self.surrogate.absorbed, len(self.surrogate.fresh), waiting.changes)
         if self._ranking is None or self._ranking[0] is not waiting or self._ranking[1] != situation:
             pool, busy = self._candidates(policy, version), waiting.counts(actions_of)
-            fresh = {actions for actions, _ in self.surrogate.fresh}
-            last = [proposal.actions for proposal in waiting.last(MOST_PENDING)]
-            scores = self.surrogate.expected_improvement(pool.prepared, np.array(last, dtype=np.int64).reshape(-1, len(self.decisions)))
+            fresh = {point.actions for point in self.surrogate.fresh}
+            last = waiting.last(MOST_PENDING)
+            actions = np.array([proposal.actions for proposal in last], dtype=np.int64).reshape(-1, len(self.decisions))
+            rungs = np.array([proposal.rung for proposal in last], dtype=np.int64)
+            scores = self.surrogate.expected_improvement(pool.prepared, actions, rungs)
             best = (pool.candidates[i] for i in np.argsort(-scores, kind="stable"))
-            self._ranking = (waiting, situation, [actions for actions in best if actions not in busy and actions not in fresh][:LONGEST])
+            self._ranking = (waiting, situation, [one for one in best if one not in busy and one not in fresh][:LONGEST])
         return self._ranking[2]
 
     def _candidates(self, policy: Policy, version: int) -> _Pool:
         made_for = (version, self.surrogate.absorbed)
         if self._pool is None or self._pool.made_for != made_for:
             array = self._rows(policy, version)
-            known = {actions for actions, _ in self.surrogate.points}
+            known = {point.actions for point in self.surrogate.points}
             candidates = [actions for actions in dict.fromkeys(map(tuple, array.tolist())) if actions not in known]
             array = np.array(candidates, dtype=np.int64).reshape(-1, len(self.decisions))
             self._pool = _Pool(made_for, candidates, self.surrogate.prepare(array))

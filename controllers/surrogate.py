@@ -3,7 +3,8 @@
 Sizes: n points told, M candidates, P pending, D decisions, K features. The process is that of Rasmussen and Williams (2006), chapter 2,
 with SciPy's Cholesky routines; its kernel between two architectures is
 
-    k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²))) + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
+    k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²)))
+            + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
 
 with h the number of decisions that differ, c(x) how often x takes every choice, counted over all decisions with the same
 choices (what is good in one place is likely to be good in another), and f(x) what the search space says that x is like, standardised.
@@ -13,10 +14,10 @@ architectures at different rungs k is multiplied by ``relation``, as if a share 
 rungs and the rest each rung's own (the coregionalisation of Álvarez et al. 2012, arXiv 1106.6251, section 4.2.2, of equal correlations).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,12 @@ _FEATURED = tuple(product((0.3, 0.7), (0.5, 1.0, 2.0)))
 GRID = _PLAIN + tuple(replace(hyper, features=weight, length=length) for weight, length in _FEATURED for hyper in _PLAIN)
 """The hyper-parameters considered; of those looked at, the one with the greatest marginal likelihood is used (see ``Surrogate._choose``).
 States name them by their place: new ones are added at the end."""
+RELATIONS = (0.8, 0.5, 0.95)
+"""Correlations between rungs considered; the first until rewards of two rungs are known."""
+FEATURES_EARN = 1.0
+"""By so much (natural logarithm) must the marginal likelihood be greater for features to be looked at."""
+LUCK = 0.8
+LEAST_SPREAD = 0.5
 FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
 USUAL = 512
 """Architectures drawn uniformly, by whose features all are standardised."""
@@ -67,7 +74,7 @@ class Encoder:
     Args:
         decisions: of the space.
         describe: makes the features of the space's genotypes; None where it has none.
-        measured: further features of some architectures, all equally many, such as zero-cost scores: what is not among them counts as average.
+        measured: further features of some architectures, all equally many, such as zero-cost scores; others count as average.
     """
 
     def __init__(
@@ -96,11 +103,12 @@ class Encoder:
             self._measured = dict(zip(self._measured, (known - mean) * scale, strict=True))
             self._unmeasured = np.zeros(known.shape[1])
 
-    def encode(self, actions: Integers) -> Rows:
-        """[N, D] -> [N, one-hot columns + count columns + features]."""
+    def encode(self, actions: Integers, features: bool = True) -> Rows:
+        """[N, D] -> [N, one-hot columns + count columns + features, unless nobody will look at those]."""
         rows = np.zeros((len(actions), self.width), dtype=np.float32)
         rows[np.arange(len(actions))[:, None], self.offsets + actions] = 1
-        return np.concatenate([rows, rows @ self.fold, self._features(actions)], axis=1)
+        parts = [rows, rows @ self.fold, *([self._features(actions)] if features else [])]
+        return np.concatenate(parts, axis=1)
 
     def _features(self, actions: Integers) -> Rows:
         """Standardised features [N, K], so scaled that squared distances are means over them."""
@@ -133,7 +141,7 @@ class Encoder:
 
     def has_features(self, rows: Rows) -> bool:
         """Whether there is anything to compare beside decisions."""
-        return rows.shape[1] > self.width + self.count_width
+        return bool(rows.shape[1] > self.width + self.count_width)
 
 
 def _standard(rows: Floats) -> tuple[Floats, Floats]:
@@ -154,16 +162,28 @@ def _mix(differing: Floats, squared: Floats, apart: Floats | None, hyper: Hyperp
     return (1 - hyper.features) * mixed + hyper.features * np.exp(-apart / (2 * hyper.length**2))
 
 
+class Point(NamedTuple):
+    """A reward told of an architecture, and the rung that it was trained at."""
+
+    actions: Actions
+    reward: float
+    rung: int = 0
+
+
 @dataclass(frozen=True)
 class Fit:
     """A Gaussian process that has seen its points: what predictions need."""
 
     rows: Rows
+    rungs: Integers
     factor: Floats
     weights: Floats
     hyper: Hyperparameters
+    relation: float
+    top: int
+    """The highest rung of the points: predictions are for it."""
     means: Floats
-    """Posterior means of the points [n]."""
+    """Posterior means of the points' architectures at the top rung [n]."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +194,7 @@ class Prepared:
     rows: Rows
     half: Floats
     mean: Floats
-    """Posterior means [M], on the scale of normal quantiles of the rewards."""
+    """Posterior means [M] at the top rung, on the scale of normal quantiles of the rewards."""
     variance: Floats
     """Posterior variances [M] while nothing is pending."""
 
@@ -183,16 +203,31 @@ class Surrogate:
     """Keeps the points it learns from, at most ``capacity``: beyond it the worst of the older half is forgotten.
 
     New points wait until a fiftieth as many as there are have come together; until then they count as pending.
+
+    Args:
+        decisions: of the space.
+        capacity: the most points kept.
+        start: the fewest points with which it is asked.
+        describe: makes the features of the space's genotypes, see ``Encoder``.
+        measured: further features of some architectures, see ``Encoder``. They are no part of its state.
     """
 
-    def __init__(self, decisions: Sequence[Decision], capacity: int, start: int) -> None:
+    def __init__(
+        self,
+        decisions: Sequence[Decision],
+        capacity: int,
+        start: int,
+        describe: Describe | None = None,
+        measured: Mapping[Actions, Sequence[float]] | None = None,
+    ) -> None:
         self.decisions, self.capacity, self.start = decisions, capacity, start
-        self.encoder = Encoder(decisions)
-        self.points: list[tuple[Actions, float]] = []
-        self.fresh: list[tuple[Actions, float]] = []
+        self.encoder = Encoder(decisions, describe, measured)
+        self.points: list[Point] = []
+        self.fresh: list[Point] = []
         self.absorbed = 0
         """Points ever fitted: it changes exactly when the process does."""
         self.choice = FIRST
+        self.relation = 0
         self.chosen_at = 0
         self.trust = 0.0
         self._fit: Fit | None = None  # derived
@@ -202,16 +237,16 @@ class Surrogate:
         """Whether it knows enough to be asked."""
         return len(self.points) >= self.start and self.trust >= LEAST_TRUST
 
-    def add(self, actions: Actions, reward: float) -> None:
-        """Learn one reward."""
-        self.fresh.append((actions, reward))
+    def add(self, actions: Actions, reward: float, rung: int = 0) -> None:
+        """Learn one reward, of a training at a rung. Rewards are compared within their rung alone."""
+        self.fresh.append(Point(actions, reward, rung))
         if len(self.fresh) < max(1, len(self.points) // 50):
             return
         for point in self.fresh:
             self.points.append(point)
             if len(self.points) > self.capacity:
                 older = range(len(self.points) - self.capacity // 2)
-                del self.points[min(older, key=lambda i: self.points[i][1])]
+                del self.points[min(older, key=lambda i: (self.points[i].rung, self.points[i].reward))]
         self.absorbed += len(self.fresh)
         self.fresh = []
         self._fit = None
@@ -221,98 +256,181 @@ class Surrogate:
     def fit(self) -> Fit:
         """The process, given all points."""
         if self._fit is None:
+            hyper, relation = GRID[self.choice], RELATIONS[self.relation]
             rows, targets = self._training_set()
-            kernel = self.encoder.kernel(rows, rows, GRID[self.choice])
-            factor = np.linalg.cholesky(kernel + GRID[self.choice].noise * np.eye(len(rows)))
+            rungs = self._rungs()
+            top = int(rungs.max())
+            kernel = self.encoder.kernel(rows, rows, hyper)
+            factor = np.linalg.cholesky(kernel * _related(rungs, rungs, relation) + hyper.noise * np.eye(len(rows)))
             weights = cho_solve((factor, True), targets, check_finite=False)
-            self._fit = Fit(rows, factor.astype(np.float64, copy=False), weights, GRID[self.choice], kernel @ weights)
+            means = (kernel * _related(np.full(len(rungs), top), rungs, relation)) @ weights
+            self._fit = Fit(rows, rungs, factor.astype(np.float64, copy=False), weights, hyper, relation, top, means)
         return self._fit
 
     def prepare(self, candidates: Integers) -> Prepared:
         """What scoring candidates [M, D] needs that does not depend on what is pending."""
-        fit, rows = self.fit(), self.encoder.encode(candidates)
-        cross = self.encoder.kernel(fit.rows, rows, fit.hyper)  # [n, M]
+        fit = self.fit()
+        rows = self.encoder.encode(candidates, bool(fit.hyper.features))
+        cross = self._between(fit, fit.rows, fit.rungs, rows, np.full(len(rows), fit.top))  # [n, M]
         half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
         return Prepared(fit, rows, half, cross.T @ fit.weights, 1.0 - (half * half).sum(0))
 
-    def expected_improvement(self, prepared: Prepared, pending: Integers) -> Floats:
+    def expected_improvement(self, prepared: Prepared, pending: Integers, rungs: Integers | None = None) -> Floats:
         """Expected improvement [M] over the best point's mean, in units of the process's deviation; never negative.
 
-        What is pending [P, D] (and points not fitted yet) narrows the deviation around it and leaves the mean as it is,
-        so that the next candidate looks elsewhere (Desautels et al. 2014, GP-BUCB).
+        What is pending [P, D] at its rungs [P] (the lowest unless given), and points not fitted yet, narrows the deviation around
+        it and leaves the mean as it is, so that the next candidate looks elsewhere (Desautels et al. 2014, GP-BUCB).
         """
+        rungs = np.zeros(len(pending), dtype=np.int64) if rungs is None else rungs
         if self.fresh:
-            pending = np.concatenate([pending, np.array([actions for actions, _ in self.fresh])])
-        deviation = np.sqrt(np.maximum(self.variance(prepared, pending), 1e-9))
+            pending = np.concatenate([pending, np.array([point.actions for point in self.fresh])])
+            rungs = np.concatenate([rungs, np.array([point.rung for point in self.fresh])])
+        deviation = np.sqrt(np.maximum(self.variance(prepared, pending, rungs), 1e-9))
         z = (prepared.mean - prepared.fit.means.max()) / deviation
         density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
         improvement: Floats = deviation * (z * ndtr(z) + density)
         return improvement
 
-    def variance(self, prepared: Prepared, pending: Integers) -> Floats:
-        """Posterior variance [M] of the candidates, given the points and that the pending ones [P, D] will be known."""
+    def variance(self, prepared: Prepared, pending: Integers, rungs: Integers | None = None) -> Floats:
+        """Posterior variance [M] of the candidates, given the points and that the pending ones [P, D] will be known at their rungs [P]."""
         if not len(pending):
             return prepared.variance
-        fit, waiting = prepared.fit, self.encoder.encode(pending)
-        half = solve_triangular(fit.factor, self.encoder.kernel(fit.rows, waiting, fit.hyper), lower=True, check_finite=False)
-        among = self.encoder.kernel(waiting, waiting, fit.hyper) - half.T @ half + fit.hyper.noise * np.eye(len(waiting))
-        shared = self.encoder.kernel(waiting, prepared.rows, fit.hyper) - half.T @ prepared.half  # [P, M]
+        fit = prepared.fit
+        rungs = np.zeros(len(pending), dtype=np.int64) if rungs is None else rungs
+        waiting, there = self.encoder.encode(pending, bool(fit.hyper.features)), np.full(len(prepared.rows), fit.top)
+        cross = self._between(fit, fit.rows, fit.rungs, waiting, rungs)
+        half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
+        among = self._between(fit, waiting, rungs, waiting, rungs) - half.T @ half + fit.hyper.noise * np.eye(len(waiting))
+        shared = self._between(fit, waiting, rungs, prepared.rows, there) - half.T @ prepared.half  # [P, M]
         gain = solve_triangular(np.linalg.cholesky(among), shared, lower=True, check_finite=False)
         variance: Floats = prepared.variance - (gain * gain).sum(0)
         return variance
 
     def leaders(self, count: int) -> Integers:
-        """The points with the greatest posterior means [count, D], best first."""
-        order = np.argsort(-self.fit().means, kind="stable")[:count]
-        return np.array([self.points[i][0] for i in order])
+        """The points with the greatest posterior means [count, D], best first, each architecture once."""
+        order = np.argsort(-self.fit().means, kind="stable")
+        return np.array(list(dict.fromkeys(self.points[i].actions for i in order))[:count])
+
+    def _between(self, fit: Fit, one: Rows, one_rungs: Integers, other: Rows, other_rungs: Integers) -> Floats:
+        """The kernel between architectures at their rungs."""
+        kernel: Floats = self.encoder.kernel(one, other, fit.hyper)
+        return kernel if not fit.top else kernel * _related(one_rungs, other_rungs, fit.relation)
+
+    def _rungs(self) -> Integers:
+        return np.array([point.rung for point in self.points], dtype=np.int64)
 
     def _training_set(self) -> tuple[Rows, Floats]:
-        """Encoded points and their rewards' normal quantiles: only the order of rewards matters."""
-        rows = self.encoder.encode(np.array([actions for actions, _ in self.points]))
-        ranks = rankdata([reward for _, reward in self.points])
-        return rows, ndtri((ranks - 0.5) / len(ranks))
+        """Encoded points and their targets, see ``_targets``."""
+        return self.encoder.encode(np.array([point.actions for point in self.points])), _targets(self.points)
 
     def _choose(self) -> None:
-        """Take the hyper-parameters of the greatest marginal likelihood, and measure what the surrogate is worth with them."""
+        """Take the hyper-parameters of the greatest marginal likelihood, and measure what the surrogate is worth with them.
+
+        First among those without features; then features must be clearly likelier to be looked at, since a process that looks at
+        the wrong ones is misled; then, where there are several rungs, how far what holds at one holds at the others.
+        """
         rows, targets = self._training_set()
-        distances = self.encoder.distances(rows, rows)
-        best = -np.inf
-        for choice, hyper in enumerate(_PLAIN):
-            factor = np.linalg.cholesky(_mix(*distances, None, hyper) + hyper.noise * np.eye(len(rows)))
-            weights = cho_solve((factor, True), targets, check_finite=False)
-            likelihood = -0.5 * targets @ weights - np.log(np.diag(factor)).sum()
-            if likelihood > best + 1e-9:
-                best, self.choice = likelihood, choice
-                inverse = cho_solve((factor, True), np.eye(len(rows)), check_finite=False)
-                left_out = targets - weights / np.diag(inverse)  # equation 5.12
-                agreement = 0.0 if np.ptp(left_out) < 1e-9 or np.ptp(targets) < 1e-9 else spearmanr(left_out, targets)[0]
-                self.trust = float(agreement)
+        rungs = self._rungs()
+        apart = self.encoder.features_apart(rows, rows) if self.encoder.has_features(rows) else None
+        distances = (*self.encoder.distances(rows, rows), apart)
+
+        def likelihood(choice: int, relation: int) -> float:
+            factor, weights = self._solved(distances, rungs, targets, choice, relation)
+            return float(-0.5 * targets @ weights - np.log(np.diag(factor)).sum())
+
+        plain = range(len(_PLAIN))
+        best, self.choice = _greatest(((likelihood(choice, self.relation), choice) for choice in plain), -np.inf)
+        if apart is not None:
+            stages = range(self.choice + len(_PLAIN), len(GRID), len(_PLAIN))
+            found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in stages), -np.inf)
+            beside = range(featured - featured % len(_PLAIN), featured - featured % len(_PLAIN) + len(_PLAIN))
+            found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in beside), found, featured)
+            self.choice = featured if found > best + FEATURES_EARN else self.choice
+        if rungs.max() > rungs.min():
+            _, self.relation = _greatest(((likelihood(self.choice, relation), relation) for relation in range(len(RELATIONS))), -np.inf)
+        factor, weights = self._solved(distances, rungs, targets, self.choice, self.relation)
+        inverse = cho_solve((factor, True), np.eye(len(rows)), check_finite=False)
+        left_out = targets - weights / np.diag(inverse)  # equation 5.12
+        agreement = 0.0 if np.ptp(left_out) < 1e-9 or np.ptp(targets) < 1e-9 else spearmanr(left_out, targets)[0]
+        self.trust = float(agreement)
         self.chosen_at = len(rows)
+
+    def _solved(
+        self, distances: tuple[Floats, Floats, Floats | None], rungs: Integers, targets: Floats, choice: int, relation: int
+    ) -> tuple[Floats, Floats]:
+        """The Cholesky factor and the weights with these hyper-parameters."""
+        hyper = GRID[choice]
+        kernel = _mix(*distances, hyper)
+        if rungs.any():
+            kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
+        factor = np.linalg.cholesky(kernel + hyper.noise * np.eye(len(rungs))).astype(np.float64, copy=False)
+        return factor, cho_solve((factor, True), targets, check_finite=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The points and the chosen hyper-parameters."""
         return {
-            "points": [[list(actions), reward] for actions, reward in self.points],
-            "fresh": [[list(actions), reward] for actions, reward in self.fresh],
+            "points": [_pack(point) for point in self.points],
+            "fresh": [_pack(point) for point in self.fresh],
             "absorbed": self.absorbed,
             "choice": self.choice,
+            "relation": self.relation,
             "chosen_at": self.chosen_at,
             "trust": self.trust,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what ``state_dict`` returned. Raises ValueError where it does not fit."""
+        """Restore what ``state_dict`` returned, also before there were rungs. Raises ValueError where it does not fit."""
         try:
-            points, fresh = (
-                [(tuple(int(a) for a in actions), float(reward)) for actions, reward in state[name]] for name in ("points", "fresh")
-            )
+            points, fresh = ([_unpack(*packed) for packed in state[name]] for name in ("points", "fresh"))
             choice, chosen_at, trust = int(state["choice"]), int(state["chosen_at"]), float(state["trust"])
-            absorbed = int(state["absorbed"])
-        except (KeyError, TypeError) as problem:
+            absorbed, relation = int(state["absorbed"]), int(state.get("relation", 0))
+        except (KeyError, TypeError, AttributeError) as problem:
             raise ValueError(f"not the state of a surrogate: {problem!r}") from None
-        for actions, _ in (*points, *fresh):
-            check_actions(self.decisions, actions)
-        if not 0 <= choice < len(GRID):
-            raise ValueError(f"not the state of this surrogate: hyper-parameters {choice}")
+        for point in (*points, *fresh):
+            check_actions(self.decisions, point.actions)
+        if not (0 <= choice < len(GRID) and 0 <= relation < len(RELATIONS)):
+            raise ValueError(f"not the state of this surrogate: hyper-parameters {choice}, {relation}")
         self.points, self.fresh, self.absorbed = points, fresh, absorbed
-        self.choice, self.chosen_at, self.trust, self._fit = choice, chosen_at, trust, None
+        self.choice, self.relation, self.chosen_at, self.trust, self._fit = choice, relation, chosen_at, trust, None
+
+
+def _pack(point: Point) -> list[Any]:
+    return [list(point.actions), point.reward, *([point.rung] if point.rung else [])]
+
+
+def _unpack(actions: Sequence[int], reward: float, rung: int = 0) -> Point:
+    return Point(tuple(int(action) for action in actions), float(reward), int(rung))
+
+
+def _greatest(found: Iterable[tuple[float, int]], best: float, choice: int = 0) -> tuple[float, int]:
+    """The greatest number and what it is of; the first of equal ones."""
+    for number, candidate in found:
+        if number > best + 1e-9:
+            best, choice = number, candidate
+    return best, choice
+
+
+def _related(one: Integers, other: Integers, relation: float) -> Floats:
+    """What the kernel between architectures is multiplied by for their rungs."""
+    factor: Floats = np.where(one[:, None] == other, 1.0, relation)
+    return factor
+
+
+def _targets(points: Sequence[Point]) -> Floats:
+    """Normal quantiles of the rewards, rung by rung: only the order within a rung matters.
+
+    Higher rungs are of the best of the lower ones. So their quantiles are laid where the same architectures' lower targets lie,
+    drawn in a little because whoever is chosen for a reward was lucky too.
+    """
+    targets = np.zeros(len(points))
+    rungs = np.array([point.rung for point in points])
+    below: dict[Actions, float] = {}
+    for rung in sorted(set(rungs.tolist())):
+        here = np.flatnonzero(rungs == rung).tolist()
+        ranks = rankdata([points[i].reward for i in here])
+        targets[here] = ndtri((ranks - 0.5) / len(ranks))
+        known = [below[points[i].actions] for i in here if points[i].actions in below]
+        if known:
+            targets[here] = LUCK * np.mean(known) + max(float(np.std(known)), LEAST_SPREAD) * targets[here]
+        below |= {points[i].actions: float(targets[i]) for i in here}
+    return targets

@@ -44,7 +44,7 @@ def _bottleneck(share: float, taps: int, layers: int = 1) -> float:
 @lru_cache(maxsize=1024)
 def weight_of(operation: str) -> Weight:
     """What an operation weighs, by its name; one from outside counts as a 1×1 convolution unless its row says that it pools."""
-    row = OPERATIONS[operation] if operation in OPERATIONS else None
+    row = OPERATIONS.get(operation)
     kind = row.kind if row is not None else ""
     sides = [int(side) for side in re.findall(r"\d+", operation)]
     side = max(sides, default=1)

@@ -42,7 +42,7 @@ _FEATURES = (
     "field",
     "macs",
 )
-"""Paths; operations on all of them together; the most and the fewest convolutions of a path; its length; window; multiplications over F²."""
+"""Paths, operations on all of them together, most and fewest convolutions of one, its length and window, multiplications over F²."""
 
 
 class NASBench201Space:

@@ -14,6 +14,7 @@ from nas.runs import folder as run_folder
 from nas.runs.config import GIVEN, SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.loop import QUIET, Ending, Watcher
+from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -28,6 +29,7 @@ def search(
     space: Place | None = None,
     *,
     budget: int | None = None,
+    minutes: float | None = None,
     preset: str = "auto",
     data: Place | None = None,
     data_dir: Place | None = None,
@@ -37,6 +39,8 @@ def search(
     epochs: int | None = None,
     cells: int | None = None,
     filters: int | None = None,
+    match: str | None = None,
+    limit: str | None = None,
     workers: int | None = None,
     gpus_per_child: float | None = None,
     address: str | None = None,
@@ -62,6 +66,7 @@ def search(
     Args:
         space: a search space's name, or a YAML file that declares one; None: the preset's.
         budget: children to train.
+        minutes: in place of ``budget``: children and rungs are made as many as fit into the time.
         preset: auto, laptop, cpu, gpu, paper, or a YAML file of settings.
         data: cifar10, cifar100, digits, synthetic, or a folder of images.
         data_dir: folder that holds the named data set.
@@ -74,6 +79,8 @@ def search(
         epochs: that a child is trained for.
         cells: N, normal cells a stage.
         filters: F, filters of the first stage.
+        match: what every network shall cost, ``macs=5M`` or ``params=300k``: the width of each is solved for it.
+        limit: what a network may cost at most, such as ``params<=3M,macs<=8M``: others are drawn again, free of budget.
         workers: children trained at once; with ``runner="local"`` in threads, for a GPU.
         gpus_per_child: whole or fractional GPUs for each child.
         address: Ray cluster to join.
@@ -98,6 +105,8 @@ def search(
         scorer, config = None, search_wish(preset, settings, given)[0]
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
+    if minutes is not None:
+        config = in_minutes(config, minutes, budget)
     from nas.runs import session as engine
     from nas.training.numerics import own_threads
 
@@ -105,6 +114,15 @@ def search(
         thinker = as_controller(controller, config, load_space(config.space))
         result = engine.start(config, None if run is None else Path(run), watcher, engine.Parts(scorer, thinker))
     return _ended(result, thinker, watcher)
+
+
+def in_minutes(config: SearchConfig, minutes: float, budget: int | None) -> SearchConfig:
+    """The search sized to a time. Raises ConfigError where it cannot be timed, or a budget is given as well."""
+    from nas.runs.plan import expect_within
+
+    if budget is not None:
+        raise ConfigError(f"budget and minutes exclude each other, but got {budget} and {minutes:g}")
+    return expect_within(config, detect(), minutes, measure=False).config
 
 
 def new_run(

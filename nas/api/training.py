@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from nas.comparisons.networks import Row
+    from nas.networks.scaling import Target
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
     from nas.training.measured import ClassAccuracy, Measured
@@ -421,7 +422,7 @@ def compare(
         sources: who takes part: runs (their winners), reference genotypes, files, genotypes.
         random: so many cells drawn uniformly from ``space``.
         space: search space of the random cells.
-        macs: everybody's MACs, such as "10M"; this or ``params``.
+        macs: everybody's MACs, such as "10M"; this or ``params``; None: what the runs among the sources were matched to.
         params: everybody's parameters, such as "270k".
         cells: everybody's N, networks of blocks excepted; None: solved for.
         recipe: everybody's recipe: a name, or a YAML file.
@@ -446,7 +447,8 @@ def compare(
 
     target = read_target(macs, params)
     if target is None:
-        raise ConfigError("a comparison needs everybody's size: give --macs or --params, such as --macs 10M")
+        target, depth = _matched_target([named(source) for source in sources])
+        cells = depth if cells is None else cells
     members = choose_members([named(source) for source in sources], random, space, seed=0)
     images = data_settings(data or "cifar10", data_dir)
     wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
@@ -455,6 +457,19 @@ def compare(
     folder = Path(output)
     rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells), tell, stop)
     return Comparison(folder, tuple(rows), whole)
+
+
+def _matched_target(sources: Sequence[str | Genotype]) -> "tuple[Target, int]":
+    """The cost that the runs among the sources have matched their networks to, and their N. Raises ConfigError where there is no one."""
+    from nas.networks.matching import read_match
+    from nas.runs.genotypes import matched_of
+
+    found = {(matched.match, matched.cells) for source in sources if (matched := matched_of(source)) is not None}
+    if len(found) == 1:
+        match, cells = found.pop()
+        return read_match(match).target, cells
+    rule = "a comparison needs everybody's size: give --macs or --params, such as --macs 10M"
+    raise ConfigError(rule if not found else f"{rule}; the runs matched different ones: {', '.join(sorted(str(one) for one in found))}")
 
 
 def named(source: "Place | Genotype | Run") -> str | Genotype:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
-from nas.runs.config import GIVEN, SearchConfig, fitted_config
-from nas.runs.genotypes import data_of, resolve_genotype
+from nas.runs.config import GIVEN, SearchConfig, fitted_config, preset_names
+from nas.runs.genotypes import data_of, matched_of, resolve_genotype
+from nas.settings.reading import parse_assignments
 from nas.tools.hardware import auto_preset, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
@@ -32,6 +33,8 @@ SEARCH_SETTINGS = {
     "epochs": "fidelity.epochs",
     "cells": "fidelity.cells",
     "filters": "fidelity.filters",
+    "match": "match",
+    "limit": "limit",
     "workers": "runner.workers",
     "gpus_per_child": "runner.gpus_per_child",
     "address": "runner.address",
@@ -126,7 +129,10 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
         raise ConfigError(
             f"an evaluator that is an object or a function scores in this process: leave the runner out, but got {given['runner']!r}"
         )
-    return search_wish(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})[0]
+    said = parse_assignments(settings)
+    if preset == "auto" or preset in preset_names():  # made for the training of networks; who wants rungs of an own evaluator says so
+        said = {"ladder": [], "cards": [], **said}
+    return search_wish(preset, said, {**given, "evaluator": GIVEN, "runner": "local"})[0]
 
 
 def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
@@ -149,6 +155,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
             own_data=data_of(source),
+            matched=matched_of(source, given.get("rank") or 1),
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
             filters=given.get("filters"),
@@ -224,6 +231,7 @@ def transfer_wish(
             data=target_data(to, absolute(given.get("data_dir"))),
             imagenet=to == "imagenet",
             skeleton=given.get("skeleton"),
+            matched=matched_of(source, given.get("rank") or 1),
             cells=given.get("cells"),
             filters=given.get("filters"),
             macs=given.get("macs"),

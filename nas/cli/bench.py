@@ -37,6 +37,8 @@ def bench(
     noisy: Annotated[bool | None, typer.Option("--noisy/--mean", help="Reward: one training, drawn once a run, or the mean.")] = None,
     search_fidelity: Annotated[int | None, typer.Option(metavar="EPOCHS", help="Search on the reward after so many epochs.")] = None,
     promote: Annotated[int | None, typer.Option(metavar="K", help="Train the best K fully in the end; the best of them counts.")] = None,
+    failures: Annotated[float | None, typer.Option(help="Share of the trainings that fail, such as 0.05.")] = None,
+    false_highs: Annotated[float | None, typer.Option(help="Share of the trainings that claim a reward of 1, such as 0.005.")] = None,
     suite: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML file of comparisons, such as benchmarks/controllers.yaml.")
     ] = None,
@@ -56,6 +58,8 @@ def bench(
         "noisy": noisy,
         "search_fidelity": search_fidelity,
         "promote": promote,
+        "failures": failures,
+        "false_highs": false_highs,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     problem = {

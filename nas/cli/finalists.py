@@ -28,5 +28,7 @@ def finalists(
 
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
     rung, folder = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run)
-    say(f"one more rung: {rung_words(rung, folder.config())}; in {folder.path}")
+    config = folder.config()
+    raised = config if rung in config.ladder[-1:] else config.model_copy(update={"ladder": [*config.ladder, rung]})
+    say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
     conclude(add_rung(folder, rung, SearchProgress(console).watcher()))

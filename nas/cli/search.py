@@ -23,6 +23,9 @@ from nas.errors import ConfigError
 def search(
     space: Annotated[str | None, typer.Option(help="Search space: nasnet, nasnet-paper, …, or a YAML file that declares one.")] = None,
     budget: Annotated[int | None, typer.Option(help="Children to train.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="In place of --budget: children and rungs are made as many as fit into so many minutes.")
+    ] = None,
     preset: Annotated[str, typer.Option(help="auto, laptop, cpu, gpu, paper, or a YAML file of settings.")] = "auto",
     data: DataOption = None,
     data_dir: DataDirOption = None,
@@ -32,6 +35,12 @@ def search(
     epochs: Annotated[int | None, typer.Option(help="Epochs a child is trained for.")] = None,
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage.")] = None,
+    match: Annotated[
+        str | None, typer.Option(metavar="COST", help="What every network shall cost, its width solved for it: macs=5M, params=300k.")
+    ] = None,
+    limit: Annotated[
+        str | None, typer.Option(metavar="COSTS", help="Networks that cost more are drawn again, free: 'params<=3M,macs<=8M'.")
+    ] = None,
     workers: WorkersOption = None,
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,
@@ -56,15 +65,20 @@ def search(
         _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
         return
     from nas.api.wishes import choose_preset, search_wish
-    from nas.runs.plan import describe_plan, expect
+    from nas.runs.plan import describe_plan, expect, expect_within
     from nas.tools.hardware import detect
 
+    if minutes is not None and budget is not None:
+        raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
     config, choices = search_wish(name, assign or (), given)
     hardware = detect()
-    expected = expect(config, hardware, measure=not dry_run)
+    if minutes is None:
+        expected = expect(config, hardware, measure=not dry_run)
+    else:
+        expected = expect_within(config, hardware, minutes, measure=not dry_run)
     config = config if expected is None else expected.config
     say_lines(describe_plan(config, hardware, choices, expected))
     if dry_run:
@@ -83,7 +97,7 @@ def _check_resume(given: dict[str, Any]) -> None:
 
     flags = {SEARCH_SETTINGS[name]: given[name] for name in SEARCH_SETTINGS if name in given and name != "budget"}
     names = [name for name, value in flags.items() if value is not None]
-    if names or given["assign"] or given["run"] or given["preset"] != "auto":
+    if names or given["assign"] or given["run"] or given["minutes"] is not None or given["preset"] != "auto":
         raise ConfigError(
             "--resume goes on with the run's own settings: only --budget and where its images are now (--data, --data-dir) may be given "
             f"with it, but got {', '.join(names) or 'others'}"

@@ -22,13 +22,14 @@ from typing import Literal
 
 import numpy as np
 
-from controllers.controller import Completed, Controller, Proposal, random_for
+from controllers.controller import Completed, Controller, Failed, Outcome, Proposal, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.options import OptionValue
 from controllers.registry import check_options, make_controller
 from nas.errors import DataError
 from nas.evaluators.objective import noisy_reward, synthetic_reward
 from nas.evaluators.table import Floats, Table
+from nas.runs.posterior import Observation, crowned
 from search_spaces.space import Actions, SearchSpace
 
 
@@ -37,13 +38,15 @@ class Arm:
     """One line of a comparison.
 
     ``repeats`` says when two cells are the same and not trained twice: ``canonical`` form, the same ``actions``, or never,
-    and repeats are ``paid`` for.
+    and repeats are ``paid`` for. ``crown`` says what makes an architecture the incumbent: the best ``reward`` it was told, or the
+    best ``posterior`` mean once it has been looked at twice (``nas.runs.posterior``); the second training is paid from the budget.
     """
 
     label: str
     controller: str
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     repeats: Literal["canonical", "actions", "paid"] = "canonical"
+    crown: Literal["reward", "posterior"] = "reward"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class Terms:
 
     ``in_flight`` children train at once and end in the order of their (simulated) durations. ``noisy`` rewards are one
     training of each architecture, drawn once a run; else the mean over its trainings. ``fidelity`` searches on the reward
-    after that many epochs; ``promote`` then trains the best so many of those fully and takes the best of them.
+    after that many epochs; ``promote`` then trains the best so many of those fully and takes the best of them. Of the trainings, a
+    share of ``failures`` ends with nothing, and one of ``false_highs`` claims a reward of 1.
     """
 
     budget: int
@@ -60,6 +64,8 @@ class Terms:
     noisy: bool = False
     fidelity: int | None = None
     promote: int = 0
+    failures: float = 0.0
+    false_highs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Problem:
     space: SearchSpace
     reward: Callable[[Actions], float]
     """What the controller is told."""
+    again: Callable[[Actions], float]
+    """The reward of a second training."""
     report: Callable[[Actions], float]
     """What counts in the end, of the best architecture by reward."""
     seconds: Callable[[Actions], float] | None
@@ -132,10 +140,15 @@ def _completed(table: Table) -> Table:
     )
 
 
+SECOND = 1_000_003
+"""Added to a run's seed for what is drawn of second trainings."""
+
+
 def _table_problem(table: Table, epochs: int | None, terms: Terms, seed: int) -> Problem:
     full = table.one_training(seed) if terms.noisy else table.mean_reward()
     rewards = full if terms.fidelity is None else table.fidelities[terms.fidelity]
     report = table.mean_reward() if table.report is None else table.report
+    other = table.one_training(seed + SECOND) if terms.noisy and terms.fidelity is None else rewards
     share = 1.0 if terms.fidelity is None or epochs is None else terms.fidelity / epochs
 
     def look_up(values: Floats) -> Callable[[Actions], float]:
@@ -144,6 +157,7 @@ def _table_problem(table: Table, epochs: int | None, terms: Terms, seed: int) ->
     return Problem(
         space=table.space,
         reward=look_up(rewards),
+        again=look_up(other),
         report=look_up(report),
         seconds=None if table.seconds is None else look_up(table.seconds * share),
         full_seconds=None if table.seconds is None else look_up(table.seconds),
@@ -164,18 +178,25 @@ def _synthetic_problem(space: SearchSpace, noise: float, objectives: int, terms:
     def report(actions: Actions) -> float:
         return synthetic_reward(space.decode(actions), objective)
 
-    def reward(actions: Actions) -> float:
-        child = random_for(seed, "child", *actions).getrandbits(31)
+    def reward(actions: Actions, look: str = "child") -> float:
+        child = random_for(seed, look, *actions).getrandbits(31)
         return noisy_reward(space.decode(actions), objective, child, noise if terms.noisy else 0.0)
 
-    return Problem(space, reward, report, None, None, reward, best_reward=math.inf, best_report=1.0)
+    again = partial(reward, look="again")
+    return Problem(space, reward, again, report, None, None, reward, best_reward=math.inf, best_report=1.0)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of an arm, after each of B paid trainings: the ``report`` [B] of the best architecture by reward so far."""
+    """One run of an arm, after each of B paid trainings: the incumbent's ``report`` [B] and its ``reward`` column [B].
+
+    Both are 0 while there is no incumbent.
+    """
 
     report: Floats
+    reward: Floats
+    told: tuple[float | None, ...]
+    """What every training claimed, in the order of their ends; None for a failed one."""
     trained: int
     """Trainings really paid for: fewer than the budget where the best reward was found before."""
     distinct: int
@@ -195,6 +216,8 @@ class Result:
     runs: tuple[Run, ...]
     optimum: float
     """The best report there is."""
+    best_reward: float = math.inf
+    """The best reward there is; infinite where it is not known."""
 
     def reports(self) -> Floats:
         """The reports of all runs [runs, B]."""
@@ -216,6 +239,11 @@ class Result:
         """Mean distance from the best report there is [B]."""
         return self.optimum - self.mean()
 
+    def reward_regret(self) -> Floats:
+        """Mean distance of the incumbent's reward column from the best there is [B]; infinite where that is not known."""
+        regret: Floats = self.best_reward - np.stack([run.reward for run in self.runs]).mean(0)
+        return regret
+
 
 def run_arm(arm: Arm, task: Task, terms: Terms, seed: int) -> Run:
     """One search. It ends early where nothing can change any more: the best reward has been found."""
@@ -223,57 +251,120 @@ def run_arm(arm: Arm, task: Task, terms: Terms, seed: int) -> Run:
     controller = make_controller(arm.controller, problem.space, seed, arm.options)
     if arm.repeats != "paid":
         controller = Deduplicated(controller, problem.space, seed, key=str if arm.repeats == "actions" else None)
+    crown: _Crown = _ByPosterior(problem.space) if arm.crown == "posterior" else _Crown(problem.space)
     told: dict[Actions, float] = {}
-    curve: list[float] = []
-    incumbent, best, simulated, spent = None, -math.inf, 0.0, 0.0
-    for child in _children(controller, problem, terms, seed):
-        told[child.actions] = child.reward
+    claims: list[float | None] = []
+    curve: list[tuple[float, float]] = []
+    simulated, spent = 0.0, 0.0
+    certain = arm.crown == "reward" and not terms.false_highs and not terms.promote
+    for child in _children(controller, problem, terms, seed, crown):
         simulated += child.simulated_seconds
         spent += child.controller_seconds
-        if child.reward > best:
-            incumbent, best = child.actions, child.reward
-            reported = problem.report(child.actions)
-        curve.append(reported)
-        if best >= problem.best_reward and not terms.promote:
+        claims.append(child.reward)
+        if child.reward is not None:
+            told[child.actions] = child.reward
+            crown.tell(child.actions, child.reward)
+        best = crown.incumbent
+        curve.append((0.0, 0.0) if best is None else (problem.report(best), problem.reward(best)))
+        if certain and best is not None and told[best] >= problem.best_reward:
             break
-    assert incumbent is not None
-    if terms.promote:
+    if terms.promote and told:
         finalists = sorted(told, key=lambda actions: -told[actions])[: terms.promote]
-        curve[-1] = problem.report(max(finalists, key=problem.full_reward))
+        best = max(finalists, key=problem.full_reward)
+        curve[-1] = problem.report(best), problem.reward(best)
         if problem.full_seconds is not None:
             simulated += sum(map(problem.full_seconds, finalists))
     trained = len(curve)
     cells = {problem.space.canonical(problem.space.decode(actions)) for actions in told}
-    report = np.array(curve + curve[-1:] * (terms.budget - trained))
-    return Run(report, trained, len(cells), None if problem.seconds is None else simulated, spent)
+    report, reward = np.array(curve + curve[-1:] * (terms.budget - trained)).T
+    return Run(report, reward, tuple(claims), trained, len(cells), None if problem.seconds is None else simulated, spent)
+
+
+class _Crown:
+    """Who is the incumbent: whoever claims the best reward."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.incumbent: Actions | None = None
+        self.best = -math.inf
+
+    def tell(self, actions: Actions, reward: float) -> None:
+        if reward > self.best:
+            self.incumbent, self.best = actions, reward
+
+    def second_look(self) -> Actions | None:
+        """Who is to be trained a second time next, if somebody is; asked once for every training."""
+        return None
+
+
+class _ByPosterior(_Crown):
+    """Whoever has the best posterior mean among those looked at twice; until there is one, among all."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.observations: list[Observation] = []
+        self._asked: set[Actions] = set()
+        self._next: Actions | None = None
+
+    def tell(self, actions: Actions, reward: float) -> None:
+        self.observations.append(Observation(actions, reward))
+        if reward <= self.best and actions not in self._asked:
+            return
+        choice = crowned(self.space, self.observations)
+        self.incumbent, self.best = choice.incumbent, choice.bar
+        self._next = choice.contender
+
+    def second_look(self) -> Actions | None:
+        found, self._next = self._next, None
+        if found is None or found in self._asked:
+            return None
+        self._asked.add(found)
+        return found
 
 
 @dataclass(frozen=True)
 class _Child:
     actions: Actions
-    reward: float
+    reward: float | None
     simulated_seconds: float
     controller_seconds: float
 
 
-def _children(controller: Controller, problem: Problem, terms: Terms, seed: int) -> Iterator[_Child]:
-    """Drive a search; yields children as they end, with the time that the controller took since the one before."""
+def _children(controller: Controller, problem: Problem, terms: Terms, seed: int, crown: _Crown) -> Iterator[_Child]:
+    """Drive a search; yields children as they end, with the time that the controller took since the one before.
+
+    The controller is not told of second looks.
+    """
     rng = random_for(seed, "durations")
-    flying: list[tuple[float, int, Proposal, float]] = []
+    flying: list[tuple[float, int, Proposal, float, bool]] = []
     now, asked = 0.0, 0
     for _ in range(terms.budget):
-        start = time.process_time()
+        spent = 0.0
         while len(flying) < terms.in_flight and asked < terms.budget:
-            proposal = controller.ask(asked, [child[2] for child in flying])
-            seconds = (1.0 if problem.seconds is None else problem.seconds(proposal.actions)) * rng.uniform(0.5, 1.5)
-            heapq.heappush(flying, (now + seconds, asked, proposal, seconds))
+            start = time.process_time()
+            second = crown.second_look()
+            chosen = controller.ask(asked, [child[2] for child in flying if not child[4]]) if second is None else Proposal(asked, second)
+            spent += time.process_time() - start
+            seconds = (1.0 if problem.seconds is None else problem.seconds(chosen.actions)) * rng.uniform(0.5, 1.5)
+            heapq.heappush(flying, (now + seconds, asked, chosen, seconds, second is not None))
             asked += 1
-        spent = time.process_time() - start
-        now, _, proposal, seconds = heapq.heappop(flying)
-        reward = problem.reward(proposal.actions)
+        now, number, proposal, seconds, again = heapq.heappop(flying)
+        outcome = _outcome(problem, terms, seed, number, proposal.actions, again)
         start = time.process_time()
-        controller.tell(proposal, Completed(reward))
-        yield _Child(proposal.actions, reward, seconds, spent + time.process_time() - start)
+        if not again:
+            controller.tell(proposal, outcome)
+        spent += time.process_time() - start
+        yield _Child(proposal.actions, outcome.reward if isinstance(outcome, Completed) else None, seconds, spent)
+
+
+def _outcome(problem: Problem, terms: Terms, seed: int, trial: int, actions: Actions, again: bool) -> Outcome:
+    """How a training ends: with its reward, unless it is one of those that fail or claim too much."""
+    luck = random_for(seed, "luck", trial).random()
+    if luck < terms.failures:
+        return Failed("diverged", "injected")
+    if luck < terms.failures + terms.false_highs:
+        return Completed(1.0)
+    return Completed(problem.again(actions) if again else problem.reward(actions))
 
 
 @dataclass(frozen=True)
@@ -295,7 +386,8 @@ def compare(
     for arm in arms:
         check_options(arm.controller, arm.options)
     watcher = watcher or BenchWatcher()
-    optimum = task(terms, seeds[0]).best_report
+    problem = task(terms, seeds[0])
+    optimum, best_reward = problem.best_report, problem.best_reward
     if processes <= 1:
         results = []
         for arm in arms:
@@ -303,13 +395,13 @@ def compare(
             for seed in seeds:
                 runs.append(run_arm(arm, task, terms, seed))
                 watcher.on_run()
-            results.append(Result(arm, terms, tuple(runs), optimum))
+            results.append(Result(arm, terms, tuple(runs), optimum, best_reward))
             watcher.on_result(results[-1])
         return results
     with _one_thread_each():
         pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (task,))
         try:
-            return _collect(pool, arms, terms, seeds, optimum, watcher)
+            return _collect(pool, arms, terms, seeds, (optimum, best_reward), watcher)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -330,14 +422,14 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _collect(
-    pool: Executor, arms: Sequence[Arm], terms: Terms, seeds: Sequence[int], optimum: float, watcher: BenchWatcher
+    pool: Executor, arms: Sequence[Arm], terms: Terms, seeds: Sequence[int], best: tuple[float, float], watcher: BenchWatcher
 ) -> list[Result]:
     pending: list[list[Future[Run]]] = [[pool.submit(_run_in_worker, arm, terms, seed) for seed in seeds] for arm in arms]
     for future in (future for futures in pending for future in futures):
         future.add_done_callback(lambda _: watcher.on_run())
     results = []
     for arm, futures in zip(arms, pending, strict=True):
-        results.append(Result(arm, terms, tuple(future.result() for future in futures), optimum))
+        results.append(Result(arm, terms, tuple(future.result() for future in futures), *best))
         watcher.on_result(results[-1])
     return results
 
@@ -367,15 +459,18 @@ def _run_in_worker(arm: Arm, terms: Terms, seed: int) -> Run:
 def summary_rows(results: Sequence[Result], checkpoints: Sequence[int]) -> tuple[list[str], list[list[str]]]:
     """The comparison as a table's heads and rows, in per cent: mean report ± half of its 95 % interval after so many trainings.
 
-    Simulated GPU hours are the trainings of one run (until the budget is spent or the best reward there is is found).
+    Regret is by the report and by the reward column, the latter where the best reward is known. Simulated GPU hours are the
+    trainings of one run (until the budget is spent or the best reward there is is found).
     """
     marks = [mark for mark in checkpoints if mark <= min(result.terms.budget for result in results)]
     promoted = [f" + top {results[0].terms.promote}" if results[0].terms.promote and m == results[0].terms.budget else "" for m in marks]
     shown = [f"{mark}{more}" for mark, more in zip(marks, promoted, strict=True)]
-    heads = ["controller", "runs", *shown, f"regret at {marks[-1]}", "distinct cells", "simulated GPU hours", "ms a trial"]
+    costs = ["distinct cells", "simulated GPU hours", "ms a trial"]
+    heads = ["controller", "runs", *shown, *(f"regret at {mark}" for mark in marks), *costs]
     rows = []
     for result in results:
-        mean, width, regret = 100 * result.mean(), 100 * result.half_width(), 100 * result.regret()
+        mean, width = 100 * result.mean(), 100 * result.half_width()
+        regrets = [_regret(100 * result.regret()[mark - 1], 100 * result.reward_regret()[mark - 1]) for mark in marks]
         trained = sum(run.trained for run in result.runs)
         simulated = [run.simulated_seconds for run in result.runs if run.simulated_seconds is not None]
         rows.append(
@@ -383,13 +478,17 @@ def summary_rows(results: Sequence[Result], checkpoints: Sequence[int]) -> tuple
                 result.arm.label,
                 str(len(result.runs)),
                 *(f"{mean[mark - 1]:.2f} ± {width[mark - 1]:.2f}" for mark in marks),
-                f"{regret[marks[-1] - 1]:.3f}",
+                *regrets,
                 f"{100 * sum(run.distinct for run in result.runs) / trained:.0f} %",
                 f"{sum(simulated) / len(simulated) / 3600:.1f}" if simulated else "–",
                 f"{1000 * sum(run.controller_seconds for run in result.runs) / max(trained, 1):.1f}",
             ]
         )
     return heads, rows
+
+
+def _regret(report: float, reward: float) -> str:
+    return f"{report:.3f} / {reward:.3f}" if math.isfinite(reward) else f"{report:.3f}"
 
 
 def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """The results of a comparison as files: raw runs in JSON, from which tables and curves are made again; finished controllers are kept."""
 
 import json
+import math
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ MAX_BYTES = 1 << 28
 
 
 class RunRecord(Settings):
-    """One run; ``changes`` lists [training, report] whenever the report changed."""
+    """One run; ``changes`` lists [training, report, reward column] of the incumbent whenever it changed, ``told`` all claimed rewards."""
 
     changes: list[list[float]] = Field(min_length=1)
+    told: list[float | None] = Field(default_factory=list)
     trained: int = Field(ge=1)
     distinct: int = Field(ge=1)
     simulated_seconds: float | None = Field(ge=0)
@@ -37,6 +39,7 @@ class ResultRecord(Settings):
     controller: str
     options: dict[str, Any]
     repeats: str
+    crown: str = "reward"
     in_flight: int = Field(ge=1)
     runs: list[RunRecord] = Field(min_length=1)
 
@@ -47,6 +50,7 @@ class ResultsFile(Settings):
     schema_: Literal["nas.bench/1"] = Field(alias="schema")
     terms: dict[str, Any]
     optimum: float
+    best_reward: float | None = None
     results: list[ResultRecord]
 
 
@@ -58,6 +62,8 @@ class Kept:
     path: Path | None
     records: list[ResultRecord]
     optimum: float | None
+    best_reward: float | None = None
+    """None where it is not known."""
 
     def find(self, arm: Arm, terms: Terms) -> ResultRecord | None:
         """The results of that line of the comparison."""
@@ -81,7 +87,7 @@ class Kept:
                 assert record is not None
                 label = f"{arm.label}, {terms.in_flight} in flight" if len(self.comparison.terms) > 1 else arm.label
                 runs = tuple(_run(run, terms.budget) for run in record.runs)
-                found.append(Result(replace(arm, label=label), terms, runs, self.optimum))
+                found.append(Result(replace(arm, label=label), terms, runs, self.optimum, _infinite(self.best_reward)))
         return found
 
 
@@ -101,7 +107,7 @@ def load(comparison: Comparison, folder: Path | None, force: bool = False) -> Ke
     for name in sorted({*wanted, *file.terms}):
         if wanted.get(name) != file.terms.get(name):
             raise RunError(_other(path, name, file.terms.get(name), wanted.get(name)))
-    kept = Kept(comparison, path, file.results, file.optimum)
+    kept = Kept(comparison, path, file.results, file.optimum, file.best_reward)
     for arm in comparison.arms:
         for terms in comparison.terms:
             record = kept.find(arm, terms)
@@ -130,7 +136,8 @@ def run_missing(kept: Kept, tables: Path, processes: int, watcher: BenchWatcher)
 
         def keep(result: Result) -> None:
             nonlocal kept
-            kept = replace(kept, records=[*kept.records, _record(result)], optimum=result.optimum)
+            best = result.best_reward if math.isfinite(result.best_reward) else None
+            kept = replace(kept, records=[*kept.records, _record(result)], optimum=result.optimum, best_reward=best)
             _write(kept)
             watcher.on_result(result)
 
@@ -153,7 +160,8 @@ def _write(kept: Kept) -> None:
     if kept.path is None:
         return
     assert kept.optimum is not None
-    file = ResultsFile(schema="nas.bench/1", terms=_terms(kept.comparison), optimum=kept.optimum, results=kept.records)
+    best, terms = kept.best_reward, _terms(kept.comparison)
+    file = ResultsFile(schema="nas.bench/1", terms=terms, optimum=kept.optimum, best_reward=best, results=kept.records)
     write_atomically(kept.path, json.dumps(file.model_dump(by_alias=True), separators=(",", ":")) + "\n")
 
 
@@ -174,7 +182,8 @@ def _terms(comparison: Comparison) -> dict[str, Any]:
     """What must be the same for results to be put side by side, as JSON gives it back."""
     terms, seeds = comparison.terms[0], comparison.seeds
     named = {"budget": terms.budget, "noisy": terms.noisy, "search_fidelity": terms.fidelity, "promote": terms.promote}
-    document = {**named, "first_seed": seeds.start, "seeds": len(seeds), "problem": comparison.problem.model_dump()}
+    injected = {name: share for name, share in (("failures", terms.failures), ("false_highs", terms.false_highs)) if share}
+    document = {**named, **injected, "first_seed": seeds.start, "seeds": len(seeds), "problem": comparison.problem.model_dump()}
     result: dict[str, Any] = json.loads(json.dumps(document))
     return result
 
@@ -185,8 +194,8 @@ def _options(arm: Arm) -> dict[str, Any]:
 
 
 def _check_same(record: ResultRecord, arm: Arm, path: Path) -> None:
-    there = {"controller": record.controller, "repeats": record.repeats, **record.options}
-    here = {"controller": arm.controller, "repeats": arm.repeats, **_options(arm)}
+    there = {"controller": record.controller, "repeats": record.repeats, "crown": record.crown, **record.options}
+    here = {"controller": arm.controller, "repeats": arm.repeats, "crown": arm.crown, **_options(arm)}
     for name in sorted({*there, *here}):
         if there.get(name) != here.get(name):
             raise RunError(_other(path, f"{name} of {arm.label!r}", there.get(name), here.get(name)))
@@ -201,6 +210,7 @@ def _record(result: Result) -> ResultRecord:
     runs = [
         RunRecord(
             changes=_changes(run),
+            told=[None if reward is None else round(reward, 6) for reward in run.told],
             trained=run.trained,
             distinct=run.distinct,
             simulated_seconds=run.simulated_seconds,
@@ -213,17 +223,24 @@ def _record(result: Result) -> ResultRecord:
         controller=arm.controller,
         options=_options(arm),
         repeats=arm.repeats,
+        crown=arm.crown,
         in_flight=result.terms.in_flight,
         runs=runs,
     )
 
 
 def _changes(run: Run) -> list[list[float]]:
-    at = np.flatnonzero(np.diff(run.report, prepend=np.nan) != 0)
-    return [[int(place) + 1, round(float(run.report[place]), 8)] for place in at]
+    changed = (np.diff(run.report, prepend=np.nan) != 0) | (np.diff(run.reward, prepend=np.nan) != 0)
+    return [[int(at) + 1, round(float(run.report[at]), 8), round(float(run.reward[at]), 8)] for at in np.flatnonzero(changed)]
 
 
 def _run(record: RunRecord, budget: int) -> Run:
     at = np.array([int(change[0]) for change in record.changes])
-    report = np.array([change[-1] for change in record.changes])[np.searchsorted(at, np.arange(1, budget + 1), side="right") - 1]
-    return Run(report, record.trained, record.distinct, record.simulated_seconds, record.controller_seconds)
+    last = np.searchsorted(at, np.arange(1, budget + 1), side="right") - 1
+    report = np.array([change[1] for change in record.changes])[last]
+    reward = np.array([change[2] if len(change) > 2 else -np.inf for change in record.changes])[last]  # not kept by earlier versions
+    return Run(report, reward, tuple(record.told), record.trained, record.distinct, record.simulated_seconds, record.controller_seconds)
+
+
+def _infinite(best_reward: float | None) -> float:
+    return math.inf if best_reward is None else best_reward

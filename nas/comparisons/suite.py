@@ -20,6 +20,7 @@ SCHEMA = "nas.suite/1"
 CHECKPOINTS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 """Where a comparison reports unless it says so itself; the budget is always one."""
 REPEATS = ("canonical", "actions", "paid")
+CROWNS = ("reward", "posterior")
 
 
 class ProblemSettings(Settings):
@@ -74,12 +75,17 @@ class ComparisonSettings(Settings):
     search_fidelity: int | None = Field(None, ge=1, description="search on the reward after so many epochs")
     promote: int = Field(0, ge=0, description="in the end the best so many are trained fully and the best of them counts")
 
+    failures: Float = Field(0.0, ge=0, le=0.9, description="share of the trainings that fail")
+    false_highs: Float = Field(0.0, ge=0, le=0.9, description="share of the trainings that claim a reward of 1")
+
     @model_validator(mode="after")
     def _check(self) -> "ComparisonSettings":
         for what, values, most in (("in_flight", self.in_flight, 10_000), ("checkpoints", self.checkpoints, self.budget)):
             wrong = [value for value in values if not 1 <= value <= most]
             if wrong:
                 raise ValueError(f"{what} must lie between 1 and {most:,}, but got {wrong[0]}")
+        if self.failures + self.false_highs > 1:
+            raise ValueError(f"failures and false_highs must be at most 1 together, but got {self.failures:g} and {self.false_highs:g}")
         if self.promote > self.budget:
             raise ValueError(f"promote must be at most the budget of {self.budget}, but got {self.promote}")
         return self
@@ -113,6 +119,8 @@ class Comparison:
         reward = "one training's reward" if terms.noisy else "mean reward"
         if terms.fidelity is not None:
             reward = f"reward after {terms.fidelity} epochs"
+        injected = (("failed", terms.failures), ("falsely high", terms.false_highs))
+        reward += "".join(f", {share:.3g} {what}" for what, share in injected if share)
         flying = ", ".join(str(one.in_flight) for one in self.terms)
         return (
             f"{self.name}: {where} on {problem.space_name}, {reward}, {terms.budget} trainings, {len(self.seeds)} seeds, {flying} in flight"
@@ -122,7 +130,8 @@ class Comparison:
 def parse_arm(text: str, label: str | None = None) -> Arm:
     """Read ``[LABEL=]NAME[:OPTION=VALUE,…]``, such as ``tuned=evolution:population=30,sample=10``; values are YAML.
 
-    ``repeats`` is the comparison's own option: canonical (no cell twice, the default), actions (no action sequence twice), paid.
+    Two options are the comparison's own: ``repeats`` is canonical (no cell twice, the default), actions (no action sequence twice) or
+    paid; ``crown`` is reward (the best reward told is the incumbent's, the default) or posterior (see ``Arm``).
 
     Raises:
         ControllerError: the text is not of this form, or a name or an option breaks a rule.
@@ -138,8 +147,11 @@ def parse_arm(text: str, label: str | None = None) -> Arm:
     repeats = options.pop("repeats", "canonical")
     if repeats not in REPEATS:
         raise ControllerError(f"repeats must be one of {', '.join(REPEATS)}, but got {repeats!r} in {text!r}")
+    crown = options.pop("crown", "reward")
+    if crown not in CROWNS:
+        raise ControllerError(f"crown must be one of {', '.join(CROWNS)}, but got {crown!r} in {text!r}")
     check_options(name.strip(), options)
-    return Arm(label or before.strip() or text.strip(), name.strip(), options, repeats)  # type: ignore[arg-type]
+    return Arm(label or before.strip() or text.strip(), name.strip(), options, repeats, crown)  # type: ignore[arg-type]
 
 
 def _scalar(text: str, whole: str) -> OptionValue:
@@ -218,7 +230,8 @@ def _resolve(suite: SuiteSettings, name: str, entry: ComparisonSettings, source:
         problem=problem,
         arms=arms,
         terms=tuple(
-            Terms(entry.budget, number, entry.noisy, entry.search_fidelity, entry.promote) for number in dict.fromkeys(entry.in_flight)
+            Terms(entry.budget, number, entry.noisy, entry.search_fidelity, entry.promote, entry.failures, entry.false_highs)
+            for number in dict.fromkeys(entry.in_flight)
         ),
         seeds=range(entry.first_seed, entry.first_seed + entry.seeds),
         checkpoints=tuple(sorted({*marks, entry.budget})),

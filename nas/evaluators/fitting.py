@@ -8,6 +8,8 @@ from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any
 
+from nas.data.prepared import training_side
+from nas.evaluators.settings import FOLDER_SIDE, EvaluationConfig
 from nas.tools.hardware import Hardware
 from nas.training.fitting import Amount, Choice, batch_for, epochs_for
 
@@ -78,3 +80,14 @@ def _named(setting: str, said: Container[str]) -> bool:
     parts = setting.split(".")
     names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
     return any(name in said for name in (*names, f"{parts[0]}.{parts[-1]}"))
+
+
+def images_used(config: EvaluationConfig, amount: Amount) -> tuple[int, int, int]:
+    """Images that a child is trained on and scored on, and their side in pixels."""
+    fidelity = config.fidelity
+    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
+    return (
+        min(fidelity.train_examples or amount.train, amount.train),
+        min(fidelity.validation_examples or amount.validation, amount.validation),
+        fidelity.image_size or config.data.image_size or usual,
+    )

@@ -19,12 +19,16 @@ FOLDER_SIDE = 64
 """Side in pixels of the large images of a folder where a search does not say."""
 
 
+Width = Annotated[Float, AfterValidator(lambda filters: int(filters) if filters.is_integer() else filters)]
+"""A number of filters; a whole one stays an int, as it is shown."""
+
+
 class Fidelity(Settings):
     """How thoroughly one child is trained: resource, depth, width, resolution and data fraction."""
 
     epochs: int = Field(20, ge=1, description="passes over the training examples")
     cells: int = Field(2, ge=1, le=50, description="N, normal cells a stage")
-    filters: int = Field(32, ge=1, le=4096, description="F, filters of the first stage's cells")
+    filters: Width = Field(32, ge=1, le=4096, description="F, filters of the first stage's cells; a fraction as in the skeletons")
     image_size: int | None = Field(None, ge=8, le=4096, description="side in pixels; null keeps the data set's own")
     train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
     validation_examples: int | None = Field(None, ge=1, description="validation images scored at most; null uses all of the split")

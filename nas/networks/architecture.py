@@ -58,7 +58,7 @@ class Architecture:
 
     def cost(self) -> "Cost":
         """Parameters and MACs. Raises UserError where the genotype does not fit the skeleton."""
-        from search_spaces.networks.cost import network_cost
+        from search_spaces.networks.pieces import network_cost
 
         return network_cost(self.genotype, self.skeleton, classes=self.classes, channels=self.channels, image_size=self.image_size)
 
@@ -108,7 +108,7 @@ def choose_architecture(
     )
 
 
-def with_size(skeleton: Skeleton, name: str, cells: int | None, filters: int | None) -> Skeleton:
+def with_size(skeleton: Skeleton, name: str, cells: int | None, filters: float | None) -> Skeleton:
     """The skeleton with N and F as asked. Raises ConfigError where it has none."""
     if not has_size(skeleton) and (cells is not None or filters is not None):
         raise ConfigError(f"--cells and --filters go with skeletons of cells, but {name} has stages of blocks")

@@ -92,7 +92,9 @@ def describe_shape(architecture: Architecture) -> str:
     return family_of(architecture.skeleton).shape(architecture.genotype, architecture.skeleton)
 
 
-def scale_to(architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None) -> Scaled:
+def scale_to(
+    architecture: Architecture, target: Target, *, cells: int | None = None, filters: int | None = None, limit: float = LIMIT
+) -> Scaled:
     """Solve for the depth and width of a network with the target's cost; everything else of the architecture stays.
 
     Many pairs of depth and width cost the same. The rule: depths are tried from the one whose solution keeps the
@@ -110,9 +112,10 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
         target: the cost wanted.
         cells: N where it is given and only F is free (not for residual skeletons).
         filters: F where it is given and only N is free.
+        limit: share of the target by which the closest network may be off.
 
     Raises:
-        ConfigError: both are given, or no network of this family comes within 50 % of the target.
+        ConfigError: both are given, or no network of this family comes within ``limit`` of the target.
     """
     if cells is not None and filters is not None:
         raise ConfigError(f"--macs and --params solve for N or F, but got both: --cells {cells} --filters {filters}")
@@ -129,7 +132,7 @@ def scale_to(architecture: Architecture, target: Target, *, cells: int | None = 
 
     cost = chosen.cost()
     scaled = Scaled(chosen, target, cost.parameters, cost.macs)
-    if abs(scaled.off) > LIMIT:
+    if abs(scaled.off) > limit:
         raise ConfigError(f"no network of this skeleton has about {target}; the closest is {chosen.name} with {scaled.off:+.0%}")
     return scaled
 
@@ -155,6 +158,10 @@ def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -
     allowed = depths or list(range(1, max(DEEPEST, family.depth) + 1))
     if family.depth in allowed and _near(count(family.depth, family.width), target):
         return family.depth, family.width  # no other shape is nearer to the published one
+    if depths is not None and len(depths) == 1:
+        depth = depths[0]
+        start = family.width * math.sqrt(target / count(depth, family.width))  # cost is about quadratic in width
+        return depth, _width(family, partial(count, depth), target, min(max(start, family.lowest), WIDEST))
     width_of = _width_guess(family, count, target)
     guesses = {depth: width_of(depth) for depth in allowed}
 
@@ -206,12 +213,24 @@ def _on_grid(width: float, family: Plane, lowest: int) -> int:
 
 
 def _closest(cost: Callable[[float], int], target: int, guess: float, lowest: float, highest: float, step: float) -> float:
-    """The value on the grid whose cost is closest to the target (the smaller of two equally close); the cost grows with the value."""
-    value = min(max(math.floor(guess / step) * step, lowest), highest)
-    while value + step <= highest and cost(value) < target:
-        value += step
-    while value - step >= lowest and cost(value) > target:
-        value -= step
-    # Now cost(value) <= target < cost(value + step), but at the ends of the grid.
-    pair = [value, *([value + step] if value + step <= highest else [])]
-    return min(pair, key=lambda v: (abs(cost(v) - target), v))
+    """The value on the grid whose cost is closest to the target (the smaller of two equally close); the cost grows with the value.
+
+    Ever longer strides from the guess bracket the target, then the bracket is halved: some ten counts, wherever the guess lies.
+    """
+    last = math.floor((highest - lowest) / step)
+    below = min(max(math.floor((guess - lowest) / step), 0), last)
+
+    def at(place: int) -> int:
+        return cost(lowest + place * step)
+
+    stride = 1
+    while below > 0 and at(below) > target:
+        below, stride = max(below - stride, 0), 2 * stride
+    above, stride = min(below + 1, last), 1
+    while above < last and at(above) <= target:
+        below, above, stride = above, min(above + stride, last), 2 * stride
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (middle, above) if at(middle) <= target else (below, middle)
+    # Now cost(below) <= target < cost(above), but at the ends of the grid.
+    return lowest + min((below, above), key=lambda place: (abs(at(place) - target), place)) * step

@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 
 from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
-from nas.evaluators.fitting import fit_children
+from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
+from nas.networks.matching import read_limits, read_match
 from nas.settings.base import Settings
 from nas.settings.reading import (
     Document,
@@ -55,6 +56,8 @@ class SearchConfig(EvaluationConfig):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
+    match: str | None = Field(None, description="macs=5M or params=300k: every network gets the width at which it costs that")
+    limit: str | None = Field(None, description="params<=3M,macs<=8M: networks that cost more are not trained, but drawn again, free")
     cards: list[str] = Field(
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
@@ -100,15 +103,49 @@ def fitted_config(
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     said = {**parse_assignments(assignments), **given}
-    document = {"preset": preset, **named_document(PRESETS, preset)}
-    others = _other_images(document, said)
-    if others:
-        document.pop("data", None)
+    whole = {"preset": preset, **named_document(PRESETS, preset)}
+    others = _other_images(whole, said)
+    document = _without_what_goes(whole, said, others)
     config = _checked(apply_overrides(document, said))
+    if config.match is not None and said.get("fidelity.filters") is not None:
+        raise ConfigError(
+            f"match solves for every network's width, so --filters cannot be given with it, but got match {config.match} and filters "
+            f"{said['fidelity.filters']}"
+        )
     if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
-        return config, ()
+        return _pinned(config), ()
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
-    return _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said})), choices
+    fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
+    return _pinned(fitted), choices
+
+
+def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
+    """A preset without what does not go with what a person says.
+
+    Its ladder and the cost that networks are matched to were chosen for its own images; these and control cards are for children that
+    are trained; and a width that is said is not solved for.
+    """
+    left = {"data", "match", "ladder"} if others else set()
+    if said.get("evaluator", document.get("evaluator", "train")) != "train":
+        left |= {"match", "ladder", "cards"}
+    if said.get("fidelity.filters") is not None:
+        left.add("match")
+    return {name: value for name, value in document.items() if name not in left}
+
+
+def _pinned(config: SearchConfig) -> SearchConfig:
+    """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart."""
+    if config.match is None or read_match(config.match).side is not None:
+        return config
+    return config.model_copy(update={"match": f"{config.match.strip()}@{target_rung(config)[1]}"})
+
+
+def target_rung(config: SearchConfig) -> tuple[SearchConfig, int]:
+    """The rung of the largest images, the highest of them, where networks have the cost that they are matched to; and its side."""
+    amount = amount_of(config.data)
+    rungs = [config.at_rung(rung) for rung in reversed(range(len(config.ladder) + 1))]
+    top = max(rungs, key=lambda rung: images_used(rung, amount)[2])
+    return top, images_used(top, amount)[2]
 
 
 def _other_images(document: Document, said: Overrides) -> bool:
@@ -152,6 +189,10 @@ def config_from_document(found: object) -> SearchConfig:
     EVALUATORS.check(config.evaluator)
     if config.controller.name in CONTROLLERS.built_in:
         check_options(config.controller.name, config.controller.options)
+    if config.match is not None:
+        read_match(config.match)
+    if config.limit is not None:
+        read_limits(config.limit)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from controllers.controller import random_for
-from nas.data.prepared import training_side
 from nas.evaluators.evaluator import Attempt
-from nas.evaluators.settings import FOLDER_SIDE, EvaluationConfig
+from nas.evaluators.fitting import images_used
+from nas.evaluators.settings import EvaluationConfig
 from nas.runs.config import SearchConfig
+from nas.runs.sizing import sized
 from nas.training.fitting import Amount
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
@@ -68,17 +69,6 @@ class ChildTiming:
         return self.setup + work.epochs * (work.steps * self.step + work.scored * self.scored_image)
 
 
-def images_used(config: SearchConfig, amount: Amount) -> tuple[int, int, int]:
-    """Images that a child is trained on and scored on, and their side in pixels."""
-    fidelity = config.fidelity
-    usual = training_side(amount.side, FOLDER_SIDE) if config.data.name == "folder" else amount.side
-    return (
-        min(fidelity.train_examples or amount.train, amount.train),
-        min(fidelity.validation_examples or amount.validation, amount.validation),
-        fidelity.image_size or config.data.image_size or usual,
-    )
-
-
 def work_of(config: SearchConfig, amount: Amount) -> Work:
     """What an average child does."""
     train, validation, _ = images_used(config, amount)
@@ -103,13 +93,16 @@ def time_children(config: SearchConfig, amount: Amount, most: int = TIMED_GENOTY
     data = noise(config, amount)
     parts = []
     with own_threads(config.runner.threads):
-        evaluator = build_evaluator(short(config, data.image_size), data)
+        chosen = short(config, data.image_size)
+        evaluator = build_evaluator(chosen, data)
         began = time.perf_counter()
         for number in range(most):
             moments = [time.perf_counter()]
             reports = []
-            attempt = Attempt(beat=lambda moments=moments: moments.append(time.perf_counter()))  # type: ignore[misc]
-            for _ in evaluator.evaluate(timed_genotype(config, number), 0, None, attempt):
+            genotype = timed_genotype(config, number)
+            fidelity = sized(chosen, genotype).fidelity
+            attempt = Attempt(beat=lambda moments=moments: moments.append(time.perf_counter()), fidelity=fidelity)  # type: ignore[misc]
+            for _ in evaluator.evaluate(genotype, 0, None, attempt):
                 reports.append(len(moments))
                 moments.append(time.perf_counter())
             if len(reports) == 2:  # else it diverged on noise
@@ -186,7 +179,7 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
     from search_spaces.networks.build import build_network
 
     genotype = timed_genotype(config, number)
-    skeleton = child_skeleton(genotype, config)
+    skeleton = child_skeleton(genotype, sized(config, genotype))
     with TURN:
         torch.manual_seed(number)
         network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)

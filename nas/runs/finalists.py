@@ -10,6 +10,7 @@ from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
+from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
@@ -55,7 +56,7 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
         return False
     trial, believed = known.head(1)[0]
     genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
-    place, wanted = TrainFolder(folder.path / WINNER), winner_config(genotype, config.at_rung(len(config.ladder)))
+    place, wanted = TrainFolder(folder.path / WINNER), winner_config(genotype, with_size(config.at_rung(len(config.ladder)), trial.size))
     if place.config_file.is_file() and not _same(place, genotype, wanted):
         place.path.rename(next(path for n in count(1) if not (path := place.path.with_name(f"earlier-winner-{n}")).exists()))
     if place.result() is None:

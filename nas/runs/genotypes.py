@@ -7,7 +7,9 @@ from pathlib import Path
 from nas.data.settings import DataSettings
 from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
+from nas.runs.sizing import Sizing
 from nas.runs.standings import best_known
+from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
 from search_spaces.reference import load_reference, reference_names
@@ -61,6 +63,21 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     trial, believed = known.head(rank)[-1]
     logger.info("%s: trial %d, %s", folder.path, trial.number, known.how(rank))
     return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
+
+
+def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
+    """The size that the run of that name matched its network of that rank to; None where it matched none. Raises UserError."""
+    if isinstance(name, Genotype) or is_genotype(name):
+        return None
+    folder = run_folder.find(name)
+    config = folder.config()
+    if config.match is None:
+        return None
+    space = folder.space(config)
+    trial, sizing = best_known(space, folder.state()).trials[rank - 1], Sizing(config, space)
+    if trial.size is None or trial.size.filters is None:
+        return None
+    return Matched(config.match, sizing.depth, trial.size.filters, sizing.side)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

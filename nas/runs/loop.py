@@ -16,9 +16,10 @@ from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.ladder import Task
 from nas.runs.ledger import Ledger
+from nas.runs.sizing import Sizing
 from nas.runs.standings import Knowledge, Standings
 from nas.runs.state import RunState
-from nas.runs.trials import Trial
+from nas.runs.trials import Size, Trial
 from search_spaces.genotype import Genotype
 from search_spaces.space import Actions, SearchSpace
 
@@ -113,8 +114,9 @@ class AskTell:
         checkpoints: Checkpoints | None = None,
         watcher: Watcher = QUIET,
         beside: Beside = NOTHING,
+        sizing: Sizing | None = None,
     ) -> None:
-        self.space, self.controller, self.ledger, self.beside = space, controller, ledger, beside
+        self.space, self.controller, self.ledger, self.beside, self.sizing = space, controller, ledger, beside, sizing
         self.seed, self.limits, self.checkpoints, self.watcher = seed, limits, checkpoints, watcher
         self.failures = 0
         """Children that failed one after the other, up to now."""
@@ -164,7 +166,9 @@ class AskTell:
     def _record(self, task: Task) -> records.Record:
         number = len(self.state.trials)
         if task.card is not None:
-            return records.dealt(number, task.rung, task.replicate, task.card, self.beside.cards[task.card])
+            genotype = self.beside.cards[task.card]
+            size = None if self.sizing is None else self.sizing.nearest(genotype)
+            return records.dealt(number, task.rung, task.replicate, task.card, genotype, size)
         assert task.origin is not None
         actions = self.state.trials[task.origin].proposal.actions
         return records.raised(Proposal(number, actions, rung=task.rung), task.origin, task.replicate)
@@ -180,9 +184,14 @@ class AskTell:
             warm = next((name for name in self.beside.warm if name not in self.state.warm), None)
             proposal = self.controller.ask(number, self._pending) if warm is None else Proposal(number, self.beside.warm[warm])
             earlier = self.controller.recall(proposal)
+            if earlier is None and warm is None and self.controller.refusal(proposal.actions) is not None:
+                self._repeats = MAX_REPEATS_IN_A_ROW  # hundreds of draws found nothing that may be trained
+                return None
             if earlier is None and self.controller.is_pending(proposal, self._pending):
                 return None
-            self.ledger.append(records.asked(proposal, self.controller.key(proposal), warm))
+            size = self._size(proposal, warm)
+            redrawn = self.controller.redrawn if warm is None else None
+            self.ledger.append(records.asked(proposal, self.controller.key(proposal), warm, size, redrawn))
             self._pending.add(proposal)
             trial = self.state.trials[proposal.trial]
             if earlier is None:
@@ -201,7 +210,19 @@ class AskTell:
         divisor, rung = 2 ** trial.setbacks["out_of_memory"], trial.rung
         genotype = self.space.decode(trial.proposal.actions) if trial.card is None else self.state.cards[trial.card]
         fidelity = self.beside.fidelities[rung - 1] if rung else None
+        if self.sizing is not None:
+            fidelity = self.sizing.fidelity(self._size_of(trial), fidelity)
         return Job(trial.number, attempt, genotype, self._seed_of(trial), divisor, checkpoint, fidelity, rung)
+
+    def _size(self, proposal: Proposal, warm: str | None) -> Size | None:
+        """What the rules of the search say of a child; of one that a person names, the nearest to them."""
+        if self.sizing is None:
+            return None
+        return self.sizing.of(proposal.actions) if warm is None else self.sizing.nearest(self.space.decode(proposal.actions))
+
+    def _size_of(self, trial: Trial) -> Size | None:
+        """A cell has one size at all rungs."""
+        return trial.size if trial.origin is None else self.state.trials[trial.origin].size
 
     def _seed_of(self, trial: Trial) -> int:
         """The seed of a child: above the search, and of control cards, it does not depend on when they were trained."""

@@ -3,16 +3,18 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.data.settings import data_words
+from nas.errors import ConfigError
+from nas.evaluators.fitting import images_used
 from nas.evaluators.registry import EVALUATORS
-from nas.evaluators.settings import RungSettings
 from nas.runs import streams
-from nas.runs.config import SearchConfig
-from nas.runs.expected import START_SECONDS, TIMED_ABOVE, images_used, side_by_side, time_children, work_of
+from nas.runs.config import SearchConfig, with_overrides
+from nas.runs.expected import START_SECONDS, TIMED_ABOVE, side_by_side, time_children, work_of
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
+from nas.runs.sizing import describe_sizing
 from nas.tools.hardware import Hardware
 from nas.tools.words import duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
@@ -35,17 +37,19 @@ def describe_plan(
     lines += [f"fitted: {choice}" for choice in choices]
     if EVALUATORS[config.evaluator].needs_data:
         images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
+        width = "F matched" if config.match is not None else f"F={fidelity.filters}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
         lines.append(
-            f"child:  N={fidelity.cells}, F={fidelity.filters}, {fidelity.epochs} epochs on {images} images of {data_words(config.data)} "
+            f"child:  N={fidelity.cells}, {width}, {fidelity.epochs} epochs on {images} images of {data_words(config.data)} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
         amount = amount_of(config.data)
         lines += _about_images(config, amount)
+    lines += describe_sizing(config, space)
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
-    lines += [f"rung {rung}: {rung_words(said, config)}" for rung, said in enumerate(config.ladder, start=1)]
+    lines += [f"rung {rung}: {rung_words(rung, config)}" for rung in range(1, len(config.ladder) + 1)]
     if config.cards:
         beside = "outside the budget, seen by nobody who decides"
         lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
@@ -69,15 +73,17 @@ def describe_plan(
     return lines
 
 
-def rung_words(rung: RungSettings, config: SearchConfig) -> str:
+def rung_words(rung: int, config: SearchConfig) -> str:
     """Who goes up to a rung, and how they are trained there."""
-    fidelity = rung.fidelity(config.fidelity)
-    who = f"{rung.children} children" if rung.children is not None else f"{rung.share:.3g} of those below"
-    seeds = f", {rung.seeds} seeds each" if rung.seeds > 1 else ""
+    said, below = config.ladder[rung - 1], Ladder(list(config.ladder)).places(rung - 1, config.budget)
+    cells = Ladder(list(config.ladder)).places(rung, config.budget)
+    fidelity = said.fidelity(config.fidelity)
+    seeds = f", {said.seeds} seeds each" if said.seeds > 1 else ""
     images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
     epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
-    return f"{who}{seeds}, N={fidelity.cells}, F={fidelity.filters:g}, {epochs} on {images} images at {side}"
+    width = "F matched" if config.match else f"F={fidelity.filters:g}"
+    return f"the best {cells} of {below}{seeds}, N={fidelity.cells}, {width}, {epochs} on {images} images at {side}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
@@ -117,6 +123,18 @@ def describe_graphs(config: SearchConfig) -> str:
     return f"steps run operation by operation: {plain}" if plain else "steps are replayed as CUDA graphs"
 
 
+def expect_within(config: SearchConfig, hardware: Hardware, minutes: float, measure: bool = True) -> "Expected":
+    """As ``expect``, for a search whose rungs are sized to a time. Raises ConfigError where that cannot be."""
+    if not 0 < minutes < 1e6:
+        raise ConfigError(f"--minutes must be above 0 and below a million, but got {minutes:g}")
+    expected = expect(config, hardware, measure)
+    if expected is None:
+        raise ConfigError(
+            "--minutes needs children whose training can be timed on this machine (evaluator train, no cluster); give --budget instead"
+        )
+    return expected.within(minutes)
+
+
 def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "Expected | None":
     """How children will be laid out and how long the search takes; None where only the first children will tell.
 
@@ -143,25 +161,25 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
     if slower is None and hardware.gpus and config.runner.gpus_per_child != 0:
         slower = max(1.0, workers / len(hardware.gpus))  # processes with a CUDA graph each take turns on a GPU (benchmarks/README.md)
     slower = slower or side_by_side(min(workers, config.budget))
-    beside = [one * slower for one in above(config, amount, timing.seconds(work))]
-    took = time.monotonic() - started
-    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, took, sum(beside))
+    rungs = tuple(one * slower for one in seconds_above(config, amount))
+    return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started, rungs)
 
 
-def above(config: SearchConfig, amount: Amount, child: float) -> list[float]:
-    """Seconds of all trainings of every rung, from 0, that are not the search's own: the ladder's, and the control cards'."""
-    ladder, seconds = Ladder(list(config.ladder)), [len(config.cards) * child]
-    for rung in range(1, len(config.ladder) + 1):
+def seconds_above(config: SearchConfig, amount: Amount) -> list[float]:
+    """Seconds of one cell at every rung of the ladder, with all its seeds, alone on this machine."""
+    found = []
+    for rung, said in enumerate(config.ladder, start=1):
         one = config.at_rung(rung)
-        timing = time_children(one, amount, TIMED_ABOVE)
-        cells = ladder.places(rung, config.budget) + len(config.cards)
-        seconds.append(cells * ladder.seeds(rung) * timing.seconds(work_of(one, amount)))
-    return seconds
+        found.append(said.seeds * time_children(one, amount, TIMED_ABOVE).seconds(work_of(one, amount)))
+    return found
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a search will take: ``child`` seconds each, beside the other workers' children, which makes it ``slower`` times slower."""
+    """What a search will take: ``child`` seconds each, beside the other workers' children, which makes it ``slower`` times slower.
+
+    ``rungs`` are the seconds of one cell at every rung of the ladder, from 1, with all seeds.
+    """
 
     config: SearchConfig
     layout: Layout | None
@@ -170,18 +188,56 @@ class Expected:
     workers: int
     timed: int
     took: float
-    beside: float = 0.0
-    """Seconds of all trainings above the search's own and of control cards, on one worker."""
+    rungs: tuple[float, ...] = ()
+
+    @property
+    def cards(self) -> float:
+        """Seconds of all control cards at all rungs, on one worker."""
+        return len(self.config.cards) * (self.child + sum(self.rungs)) if self.config.cards else 0.0
+
+    @property
+    def ladder(self) -> float:
+        """Seconds of all cells at the rungs above the search's own, on one worker."""
+        ladder = Ladder(list(self.config.ladder))
+        return sum(ladder.places(rung, self.config.budget) * one for rung, one in enumerate(self.rungs, start=1))
+
+    @property
+    def fixed(self) -> float:
+        """Seconds that do not grow with the search: its start, control cards, and the last children, whose end leaves workers idle."""
+        return START_SECONDS[self.config.runner.kind] + self.cards / self.workers + 0.5 * self.child * (self.workers > 1)
 
     @property
     def seconds(self) -> float:
-        """Of the whole search: its start, the children, the last of whom leave workers idle, and the ladder."""
-        rounds = max(1.0, self.config.budget / self.workers + 0.5 * (self.workers > 1))
-        return START_SECONDS[self.config.runner.kind] + rounds * self.child + self.beside / self.workers
+        """Of the whole search."""
+        rounds = max(1.0, self.config.budget / self.workers)
+        return self.fixed + rounds * self.child + self.ladder / self.workers
+
+    def within(self, minutes: float) -> "Expected":
+        """The same search, all rungs of it made smaller or larger in proportion, so that it takes so many minutes.
+
+        Raises:
+            ConfigError: so little time allows no search: each rung needs a cell, and the search twice as many as come up from it.
+        """
+        growth = (60 * minutes - self.fixed) / (self.seconds - self.fixed)
+        document = self.config.model_dump(mode="json")
+        changes: dict[str, object] = {"budget": max(1, math.floor(growth * self.config.budget))}
+        for rung, said in zip(document["ladder"], self.config.ladder, strict=True):
+            if said.children is not None:
+                rung["children"] = max(1, round(growth * said.children))
+        sized = replace(self, config=with_overrides(self.config, {**changes, "ladder": document["ladder"]}))
+        least = 2 * Ladder(list(sized.config.ladder)).places(1, sized.config.budget) if sized.config.ladder else 1
+        if growth <= 0 or sized.config.budget < least or sized.seconds > 1.25 * 60 * minutes:
+            least_seconds = self.fixed + sum(self.rungs) / self.workers + 2 * self.child
+            raise ConfigError(
+                f"--minutes must leave time for a search, here about {math.ceil(least_seconds / 60)} or more, but got {minutes:g}; "
+                "less takes a smaller ladder (--set ladder=[]), no control cards (--cards none) or another preset"
+            )
+        return sized
 
     def __str__(self) -> str:
         beside = f", {self.slower:.2g} times that alone as {self.workers} train at once" if self.slower >= 1.05 else ""
-        ladder = f", {duration(self.beside / self.workers)} of that for rungs and cards" if self.beside else ""
+        above = (self.ladder + self.cards) / self.workers
+        ladder = f", {duration(above)} of that for rungs and cards" if above else ""
         return (
             f"about {duration(self.seconds)}{ladder} ({self.child:.2g} s a child{beside}, from {self.timed} random children timed "
             f"in {self.took:.0f} s; {START_SECONDS[self.config.runner.kind]:.0f} s to start); Ctrl-C stops, `nas resume` goes on"

@@ -1,8 +1,8 @@
-"""What is believed of a cell after all its trainings, at every rung: a posterior mean and an interval instead of a lucky reward. No torch.
+"""What is believed of a cell after all its trainings, at every rung: a posterior mean and an interval, not a lucky reward. No torch.
 
 A reward of cell x at rung r is
 
-    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = (1 - η) · (w k(x, x') + (1 - w) [x = x']) · (1 if r = r' else ρ)
+    y = μ_r + σ_r · (z(x, r) + ε),   cov z(x, r), z(x', r') = √(1 - η_r) √(1 - η_r') · (w k(x, x') + (1 - w) [x = x']) · ρ^[r ≠ r']
 
 with ε of variance η_r, k the surrogate's kernel (decisions and features of a genotype) and w = 0 while there are few cells. A Gaussian
 process so far (Rasmussen and Williams 2006, chapter 2; the means μ_r by section 2.7); w, ρ, η and the spread at higher rungs are those of
@@ -13,6 +13,7 @@ A reward may be false (a leak, a bug): where one is far above what everything el
 explains it better than a tail does, and it counts for as much as it can be trusted. A second look at the same cell settles it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,6 +44,8 @@ FALSE = 0.01
 TAIL = 6.0
 """Degrees of freedom of the tail that a true reward may come from (Student's t)."""
 LEAST_WEIGHT = 1e-5
+INCREDIBLE = 4.0
+"""Deviations above what is believed beyond which a reward is not."""
 KERNEL = Hyperparameters(0.4, 1.0, 0.1, features=0.5, length=1.0)
 
 
@@ -65,9 +68,41 @@ class Belief:
     deviation: float
 
 
+@dataclass(frozen=True, slots=True)
+class Crowning:
+    """Who is the incumbent and why: its ``belief``. ``contender`` is believed to be better but has been looked at once only.
+
+    ``bar`` is the greatest credible reward that was not enough: to crown anew before a greater one is known is a waste of time.
+    """
+
+    incumbent: Actions
+    belief: Belief
+    contender: Actions | None
+    bar: float
+
+
+def crowned(space: SearchSpace, observations: Sequence[Observation], rung: int = 0, images: Mapping[int, int] | None = None) -> Crowning:
+    """The incumbent by posterior mean: the best of the cells with two rewards, so that a single lucky or false one crowns nobody.
+
+    Where no cell has two, it is the best of all. Of equal means the one observed first is taken. There must be an observation.
+    """
+    believed = beliefs(space, observations, rung, images)
+    looks = Counter(one.actions for one in observations)
+    twice = [actions for actions in believed if looks[actions] > 1]
+    best = max(believed, key=lambda actions: believed[actions].mean)
+    incumbent = max(twice or [best], key=lambda actions: believed[actions].mean)
+    belief = believed[incumbent]
+    refused = [one.reward for one in observations if _refused(one, believed[one.actions], belief)]
+    return Crowning(incumbent, belief, best if looks[best] < 2 else None, max([belief.mean, *refused]))
+
+
+def _refused(one: Observation, belief: Belief, incumbent: Belief) -> bool:
+    return belief.mean < incumbent.mean and one.reward - belief.mean <= INCREDIBLE * belief.deviation
+
+
 @dataclass(frozen=True)
 class _Model:
-    """The hyper-parameters: ``shared`` is w, ``relation`` ρ, ``noise`` η where no training was repeated, ``stretch`` that of higher rungs' σ."""
+    """Hyper-parameters: ``shared`` w, ``relation`` ρ, ``noise`` η where no training was repeated, ``stretch`` that of higher rungs' σ."""
 
     shared: float
     relation: float
@@ -154,15 +189,16 @@ class _Data:
 
     def standardised(self, model: _Model) -> Floats:
         """The rewards in their rung's deviations from its centre [n]."""
-        centres, deviations = (np.array([getattr(self.scales[r], name) for r in self.rungs.tolist()]) for name in ("centre", "deviation"))
+        scales = [self.scales[rung] for rung in self.rungs.tolist()]
+        centres, deviations = (np.array([getattr(scale, name) for scale in scales]) for name in ("centre", "deviation"))
         values: Floats = (self.rewards - centres) / (deviations * self.stretch(model))
         return values
 
-    def noise(self, model: _Model) -> Floats:
-        """η of each observation [n]."""
+    def noise(self, model: _Model, rungs: Integers) -> Floats:
+        """η of each of some rungs [k]."""
         lowest = min(self.scales)
         shares = {rung: scale.noise(model, 1.0 if rung == lowest else model.stretch) for rung, scale in self.scales.items()}
-        return np.array([shares[rung] for rung in self.rungs.tolist()])
+        return np.array([shares[rung] for rung in rungs.tolist()])
 
     def covariance(self, model: _Model, cells: Integers, rungs: Integers) -> Floats:
         """Of the latent values z of the observations with those of some cells at some rungs [n, k]."""
@@ -171,14 +207,16 @@ class _Data:
         if self.alike is not None and shared:
             between = between + shared * self.alike[np.ix_(self.cell, cells)]
         related = np.where(self.rungs[:, None] == rungs, 1.0, model.relation)
-        share: Floats = (1 - model.noise) * between * related
-        return share
+        true, there = (np.sqrt(1 - self.noise(model, where)) for where in (self.rungs, rungs))
+        covariance: Floats = true[:, None] * there * between * related
+        return covariance
 
     def choose(self) -> _Model:
         """The hyper-parameters of the greatest marginal likelihood, of a part of the observations where there are many."""
         part = self._part()
         several, enough = len(self.scales) > 1, part.alike is not None
-        grid = product((0.0, 0.4, 0.8) if enough else (0.0,), (0.4, 0.7, 0.9) if several else (0.7,), (0.15, 0.3, 0.5), (1.0, 1.6) if several else (1.0,))
+        relations, stretches = ((0.4, 0.7, 0.9), (1.0, 1.6)) if several else ((0.7,), (1.0,))
+        grid = product((0.0, 0.4, 0.8) if enough else (0.0,), relations, (0.15, 0.3, 0.5), stretches)
         usual = _Model(0.4 if enough else 0.0, 0.7, USUAL_NOISE, 1.0)
         if len(part.rewards) < 2 * PRIOR_COUNT:
             return usual
@@ -188,14 +226,15 @@ class _Data:
         """Log marginal likelihood of the rewards, those beyond four deviations taken for four; the rungs' means integrated out."""
         stretch = self.stretch(model)
         values = np.clip(self.standardised(model), -4, 4)
-        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + np.diag(self.noise(model)))
+        noise = np.diag(self.noise(model, self.rungs))
+        factor = np.linalg.cholesky(self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs) + noise)
         weights = cho_solve((factor, True), values, check_finite=False)
         return float(-0.5 * values @ weights - np.log(np.diag(factor)).sum() - np.log(stretch).sum()) + _prior(model)
 
     def posterior(self, model: _Model, rung: int) -> tuple[Floats, Floats]:
         """Mean and deviation of every cell's expected reward at a rung [m], after false rewards have been found out."""
         values = np.maximum(self.standardised(model), -4)
-        noise, latent = self.noise(model), self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs)
+        noise, latent = self.noise(model, self.rungs), self.covariance(model, self.cell, self.rungs) + _offsets(self.rungs)
         inverse, trust = np.empty(0), np.ones(len(values))
         for _ in range(4):
             factor = np.linalg.cholesky(latent + np.diag(noise / trust))
@@ -206,7 +245,7 @@ class _Data:
         cross = self.covariance(model, everyone, there) + _offsets(self.rungs, rung)[:, None]
         mean = cross.T @ cho_solve((factor, True), values, check_finite=False)
         half = np.linalg.solve(factor, cross)
-        prior = (1 - model.noise) + OFFSET
+        prior = 1 - self.noise(model, there)[0] + OFFSET
         scale = self.scales[rung]
         unit = scale.deviation * (1.0 if rung == min(self.scales) else model.stretch)
         return scale.centre + unit * mean, unit * np.sqrt(np.maximum(prior - (half * half).sum(0), 1e-12))
@@ -259,7 +298,7 @@ def _scale(rewards: Floats, cells: Integers, usual: float, images: int | None) -
         again = rewards[cells == cell]
         if len(again) > 1:
             # of two that disagree widely one is false: that is not noise
-            within += float(np.minimum((again - np.median(again)) ** 2, variance).sum() * len(again) / (len(again) - 1)) * (len(again) - 1) / len(again)
+            within += float(np.minimum((again - np.median(again)) ** 2, variance).sum())
             freedom += len(again) - 1
     floor = 0.0 if images is None else max(centre * (1 - centre), 1 / images) / images
     return _Scale(centre, float(np.sqrt(variance)), within / max(freedom, 1), freedom, floor)

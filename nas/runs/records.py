@@ -11,6 +11,7 @@ from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, 
 from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.evaluators.settings import RungSettings
 from nas.runs.noise import Yardstick
+from nas.runs.trials import Size
 from search_spaces.genotype import Genotype, to_document
 
 SCHEMA = "nas.ledger/1"
@@ -68,17 +69,30 @@ def opened(
     return record
 
 
-def asked(proposal: Proposal, key: str | None = None, warm: str | None = None) -> Record:
+def asked(
+    proposal: Proposal,
+    key: str | None = None,
+    warm: str | None = None,
+    size: Size | None = None,
+    redrawn: Mapping[str, int] | None = None,
+) -> Record:
     """The controller proposed a trial. ``key`` is what all proposals of the same cells have in common: to find it again is not quick.
 
-    ``warm`` names the genotype that a person put in the controller's place.
+    ``warm`` names the genotype that a person put in the controller's place. ``size`` is what the search decided before training,
+    ``redrawn`` how many proposals were drawn again before this one, by reason.
     """
     record: Record = {"event": "asked", "trial": proposal.trial, "actions": list(proposal.actions)}
     if proposal.log_probs:
         record["log_probs"] = list(proposal.log_probs)
         record["policy_version"] = proposal.policy_version
-    said = {"key": key, "warm": warm}
+    said = {"key": key, "warm": warm, "size": _size_document(size), "redrawn": dict(redrawn) if redrawn else None}
     return record | {name: value for name, value in said.items() if value is not None}
+
+
+def _size_document(size: Size | None) -> Record | None:
+    if size is None:
+        return None
+    return {"costs": finite(size.costs)} | ({} if size.filters is None else {"filters": size.filters})
 
 
 def raised(proposal: Proposal, origin: int, replicate: int) -> Record:
@@ -87,10 +101,10 @@ def raised(proposal: Proposal, origin: int, replicate: int) -> Record:
     return record | {"rung": proposal.rung, "of": origin, "replicate": replicate}
 
 
-def dealt(trial: int, rung: int, replicate: int, card: str, genotype: Genotype) -> Record:
+def dealt(trial: int, rung: int, replicate: int, card: str, genotype: Genotype, size: Size | None = None) -> Record:
     """A control card is trained at a rung: a genotype of no trial, and maybe of no action sequence of the space."""
     record: Record = {"event": "asked", "trial": trial, "actions": [], "rung": rung, "replicate": replicate, "card": card}
-    return record | {"genotype": to_document(genotype)}
+    return record | {"genotype": to_document(genotype)} | ({} if size is None else {"size": _size_document(size)})
 
 
 def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
@@ -173,3 +187,12 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"an integer of at least 0 is needed, but got {value!r}")
     return value
+
+
+def _size(found: object) -> Size | None:
+    if found is None:
+        return None
+    if not isinstance(found, dict):
+        raise ValueError(f"a size must be a mapping, but is {found!r}")
+    filters = found.get("filters")
+    return Size(None if filters is None else _finite(filters), {str(key): _finite(value) for key, value in found["costs"].items()})

@@ -27,6 +27,7 @@ from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.old_stage import stage_records
+from nas.runs.sizing import Sizing, describe_sizing, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
@@ -85,6 +86,7 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     beside_of(config, space)  # refuses what cannot be trained
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
+        describe_sizing(config, space)  # which refuses what leaves nothing to train
         data = prepare_data(config, listed)
         _check_table(config)
         folder = create(config, path)
@@ -222,6 +224,7 @@ class _Run:
     ledger: Ledger
     controller: "Deduplicated"
     mirror: "Mirror | None"
+    sizing: Sizing | None = None
 
 
 @contextmanager
@@ -229,7 +232,7 @@ def _opened(
     folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
-    from controllers.deduplicated import Deduplicated
+    from controllers.deduplicated import Deduplicated, may_be_trained
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
 
@@ -240,14 +243,15 @@ def _opened(
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
-        controller = Deduplicated(inner, space, config.seed)
+        sizing = sizing_of(config, space)
+        controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         restored = snapshot.restore(folder, controller, state)
         folder.write_config(config)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
         ledger.append(opened)
-        yield _Run(folder, config, space, ledger, controller, mirror)
+        yield _Run(folder, config, space, ledger, controller, mirror, sizing)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
 
@@ -286,7 +290,9 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
     with EventFile(run.folder.path, state) as events:
-        children = AskTell(run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside)
+        children = AskTell(
+            run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing
+        )
         keeper = _Keeper(run, watcher, events, children.knowledge)
         children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
         yield children

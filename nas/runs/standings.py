@@ -1,4 +1,4 @@
-"""The order of a run's trials by what is believed of them over all rungs of its ladder, and its control cards. No torch, no ray."""
+"""The order of a run's trials by what is believed of them over all rungs, and how its control cards did. No torch, no ray."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What the records of a ledger add up to: trials and their outcomes. Replaying them is how a run is resumed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from nas.evaluators.settings import RungSettings
 from nas.runs.halving import Halving
 from nas.runs.ladder import Ladder
 from nas.runs.noise import Yardstick
-from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome
+from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome, _size
 from nas.runs.trials import Chosen, Trial, Trials
 from search_spaces.genotype import Genotype, from_document
 
@@ -42,6 +42,8 @@ class RunState:
     budget: int = 0
     spent: int = 0
     """How much of the budget is used up: by children of the search, not by the ladder's trainings and control cards."""
+    redrawn: Counter[str] = field(default_factory=Counter)
+    """How many proposals were drawn again, free of budget, since the search may not train them: by reason."""
     closed: str | None = None
 
     @property
@@ -120,6 +122,8 @@ def _apply_asked(state: RunState, record: Record) -> None:
         raise ValueError(f"the key of a cell must be a text, but is {key!r}")
     rung = _count(record.get("rung", 0))
     trial = Trial(Proposal(number, actions, log_probs, _count(record.get("policy_version", 0)), rung), key)
+    trial.size = _size(record.get("size"))
+    state.redrawn.update({str(reason): _count(count) for reason, count in record.get("redrawn", {}).items()})
     _place(state, trial, record)
     state.trials.open(trial)
     state.pending[number] = trial
@@ -243,6 +247,11 @@ def replay(records: Iterable[Record], path: Path) -> RunState:
             what = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error)
             raise RunError(f"{path}, line {number}: the record does not fit the ones before: {what}") from None
     return state
+
+
+def redrawn_words(redrawn: Mapping[str, int]) -> str:
+    """Why cells were drawn again, the most frequent reason first: ``12 with no width within 5% of 5M MACs``."""
+    return ", ".join(f"{count} with {reason}" for reason, count in Counter(redrawn).most_common())
 
 
 def rewards_over_time(state: RunState) -> Iterator[tuple[int, float]]:

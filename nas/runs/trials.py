@@ -10,6 +10,14 @@ from controllers.controller import Completed, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The width F that a child's network has at every rung, None where the fidelity says it; and what its target network costs."""
+
+    filters: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Trial:
     """Everything the ledger says of one trial."""
@@ -35,6 +43,8 @@ class Trial:
     """The control card that is trained here; ``RunState.cards`` has its genotype."""
     warm: str | None = None
     """The genotype that a person began the search with, where this is one."""
+    size: Size | None = None
+    """Its width and what its network costs, where the search decides on them before it trains a child."""
 
     @property
     def rung(self) -> int:
@@ -58,7 +68,7 @@ class Trial:
 
     @property
     def spends_budget(self) -> bool:
-        """Whether the trial counts as one of the budget: a child of the search, really trained, not lost to a failing machine."""
+        """Whether the trial counts as one of the budget: a child of the search, trained to an end, not lost to a failing machine."""
         if not self.searched or self.evaluation is None or self.repeats is not None:
             return False
         outcome = self.evaluation.outcome
@@ -148,20 +158,22 @@ class _Shape(NamedTuple):
     outcome: tuple[str, ...]
     metrics: tuple[str, ...]
     absent: tuple[bool, ...]
-    """Which of repeats, started and origin are None."""
+    """Which of repeats, started, origin and the width are None."""
     place: tuple[int, int, str | None, str | None]
     """Rung, replicate, control card, warm start."""
+    costs: tuple[str, ...] | None
+    """Names of what is known of the network's cost; None without a size."""
 
 
 def _pack(trial: Trial) -> tuple[_Shape, bytes]:
     assert trial.evaluation is not None and trial.ended is not None
     proposal, outcome, metrics = trial.proposal, trial.evaluation.outcome, trial.evaluation.metrics
-    optional = trial.repeats, trial.started, trial.origin
+    optional = trial.repeats, trial.started, trial.origin, trial.size.filters if trial.size is not None else None
     numbers: list[float] = [trial.attempts, proposal.policy_version, trial.ended, *(value for value in optional if value is not None)]
     for report in trial.reports:
         numbers += (report.epoch, report.reward, *report.metrics.values())
     words, values = _outcome_parts(outcome)
-    numbers += (*values, *metrics.values())
+    numbers += (*values, *metrics.values(), *(trial.size.costs.values() if trial.size is not None else ()))
     key = b"" if trial.key is None else trial.key.encode()
     actions, log_probs = _smallest("B", "L", proposal.actions), _smallest("f", "d", proposal.log_probs)
     shape = _Shape(
@@ -174,6 +186,7 @@ def _pack(trial: Trial) -> tuple[_Shape, bytes]:
         tuple(metrics),
         tuple(value is None for value in optional),
         (trial.rung, trial.replicate, trial.card, trial.warm),
+        None if trial.size is None else tuple(trial.size.costs),
     )
     return shape, b"".join((key, actions.tobytes(), log_probs.tobytes(), array("d", numbers).tobytes()))
 
@@ -188,7 +201,7 @@ def _unpack(number: int, shape: _Shape, content: bytes) -> Trial:
         place = end
     numbers = iter(array("d", content[place:]))
     attempts, version, ended = int(next(numbers)), int(next(numbers)), next(numbers)
-    repeats, started, origin = (None if absent else next(numbers) for absent in shape.absent)
+    repeats, started, origin, filters = (None if absent else next(numbers) for absent in shape.absent)
     rung, replicate, card, warm = shape.place
     reports = [Report(int(next(numbers)), next(numbers), {name: next(numbers) for name in names}) for names in shape.reports]
     outcome = _outcome_from(shape.outcome, numbers)
@@ -198,6 +211,7 @@ def _unpack(number: int, shape: _Shape, content: bytes) -> Trial:
     found = Trial(proposal, key, attempts, Counter(dict(shape.setbacks)), reports, None, evaluation, started=started, ended=ended)
     found.repeats, found.origin = whole
     found.replicate, found.card, found.warm = replicate, card, warm
+    found.size = None if shape.costs is None else Size(filters, {name: next(numbers) for name in shape.costs})
     return found
 
 

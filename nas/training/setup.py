@@ -31,12 +31,22 @@ from nas.training.fitting import (
 from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import Skeleton, load_skeleton
+from search_spaces.skeletons import Skeleton, has_size, load_skeleton
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
 _FOR_LARGE = {"nasnet-cifar": "nasnet-mobile", "darts-cifar": "darts-imagenet", "amoebanet-cifar": "nasnet-mobile"}
 _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "resnet-50": "resnet-29-cifar"}
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The size of a network whose search gave all its networks one cost (``match``): N, F, and the side in pixels it is for."""
+
+    match: str
+    cells: int
+    filters: float
+    side: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,8 @@ class Request:
     skeleton: str | None = None
     cells: int | None = None
     filters: int | None = None
+    matched: Matched | None = None
+    """The size that the genotype's search matched it to: taken at the same side where nobody says another."""
     sized: bool = False
     """Whether the caller solves for the network's size: then it is not cut down to the images."""
     data: dict[str, Any] | None = None
@@ -127,7 +139,8 @@ def _fit_skeleton(genotype: Genotype, request: Request, fitted: Fitted) -> tuple
         return fitted.image_size or planned_side(amount(), data, recipe)
 
     name, skeleton = choose_skeleton(genotype, request, side)
-    sized = request.sized or request.skeleton or request.cells or request.filters
+    matched = request.matched is not None and request.matched.side == side()
+    sized = request.sized or request.skeleton or request.cells or request.filters or matched
     if sized or request.recipe != FITTED_RECIPE or not own_images(data):
         return name, skeleton, ()
     whole = Architecture(genotype, skeleton, name, amount().classes, amount().channels, side())
@@ -158,7 +171,9 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
         swap = _FOR_LARGE if name in _FOR_LARGE else _FOR_SMALL if name in _FOR_SMALL else {}
         if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
             name = swap[name]
-    skeleton = load_skeleton(name)
+    skeleton, matched = load_skeleton(name), request.matched
+    if matched is not None and not (request.skeleton or request.cells or request.filters) and has_size(skeleton) and side() == matched.side:
+        return name, with_size(skeleton, name, matched.cells, matched.filters)
     return name, with_size(skeleton, name, request.cells, request.filters)
 
 

@@ -15,7 +15,7 @@ from nas.settings.reading import Overrides, validated
 from nas.tools.hardware import detect
 from nas.training.config import TrainConfig
 from nas.training.fitting import FITTED_RECIPE, MANY, Choice, amount_of
-from nas.training.setup import Request, assigned_data, configure, data_settings, planned_side
+from nas.training.setup import Matched, Request, assigned_data, configure, data_settings, planned_side
 from search_spaces.genotype import Genotype
 
 ALIASES = {"mobile": "nasnet-mobile", "large": "nasnet-large", "cifar": "nasnet-cifar"}
@@ -44,6 +44,7 @@ class Wish:
     genotype: Genotype
     data: dict[str, Any]
     skeleton: str | None = None
+    matched: Matched | None = None
     cells: int | None = None
     filters: int | None = None
     macs: str | None = None
@@ -75,6 +76,7 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Ch
         skeleton=name,
         cells=wish.cells,
         filters=wish.filters,
+        matched=wish.matched if target is None else None,
         data=wish.data,
         recipe=wish.recipe or FITTED_RECIPE,
         recipe_flags=wish.recipe_flags,

@@ -1,8 +1,9 @@
 """A cell: the module of a cell genotype at given widths, stride and inputs."""
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from search_spaces.genotype import CellGenotype, Edge, Node
 from search_spaces.networks import fast
 from search_spaces.networks.drop_path import path_factors
 from search_spaces.networks.operations import FactorizedReduction, Identity, Layers, Operation, build_operation, project
+from search_spaces.skeletons import Conventions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,45 @@ class StateShape:
 
     channels: int
     stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One module of a cell as data: what it does, from how many channels to how many. Equal pieces at equal sides cost the same.
+
+    ``kind`` is an edge's ``operation`` (whose edge is kept without its source), a 1×1 convolution that brings a state to another
+    width (``project``), a ``factorized`` reduction, or a state taken ``as_is``.
+    """
+
+    kind: Literal["operation", "project", "factorized", "as_is"]
+    channels_in: int
+    channels_out: int
+    stride: int = 1
+    edge: Edge | None = None
+    activated: bool = True
+
+    def build(self, layers: Layers) -> Operation:
+        """The module. Raises GenotypeError where there is no such operation in a cell."""
+        if self.edge is not None:
+            return build_operation(self.edge, self.channels_in, self.channels_out, self.stride, layers)
+        if self.kind == "factorized":
+            return FactorizedReduction(self.channels_in, self.channels_out, layers, activated=self.activated)
+        if self.kind == "project":
+            return project(self.channels_in, self.channels_out, self.stride, layers, activated=self.activated)
+        return Identity()
+
+
+@dataclass(frozen=True, slots=True)
+class CellPieces:
+    """The pieces of a cell by the hidden state they belong to: what brings inputs to its shape, the nodes' operations, what outputs need.
+
+    ``inputs`` has both inputs, read or not, and ``channels`` is the width of the cell's output.
+    """
+
+    inputs: Mapping[int, Piece]
+    nodes: Mapping[int, tuple[Piece, ...]]
+    match: Mapping[int, Piece]
+    channels: int
 
 
 class State:
@@ -108,25 +149,15 @@ class Cell(nn.Module):
         used = read_inputs(genotype)
         self.inputs = genotype.inputs
         self.outputs = genotype.outputs
-        inputs = _input_modules(genotype.inputs, filters, previous, current, layers)
-        self.adjust = nn.ModuleDict({str(state): module for state, (module, _) in inputs.items() if state in used})
-        widths = {state: width for state, (_, width) in inputs.items()}
+        pieces = cell_pieces(genotype, filters, stride, previous, current, layers.conventions)
+        inputs = {state: piece.build(layers) for state, piece in pieces.inputs.items()}
+        self.adjust = nn.ModuleDict({str(state): inputs[state] for state in sorted(inputs) if state in used})
         self.nodes = nn.ModuleDict()
-        for state in live_nodes(genotype):
-            node = genotype.nodes[state - genotype.inputs]
-            steps = [stride if edge.source < genotype.inputs else 1 for edge in node.edges]
-            operations = [
-                _operation(edge, state, widths[edge.source], filters, step, layers) for edge, step in zip(node.edges, steps, strict=True)
-            ]
-            self.nodes[str(state)] = NodeModule(node, operations)
-            widths[state] = filters * (len(node.edges) if node.combine == "concat" else 1)
-        self.match = nn.ModuleDict()
-        for state in genotype.outputs:
-            if state < genotype.inputs and stride > 1:
-                self.match[str(state)] = FactorizedReduction(widths[state], filters, layers, activated=False)
-            elif state < genotype.inputs and widths[state] != filters:
-                self.match[str(state)] = project(widths[state], filters, 1, layers, activated=False)
-        self.channels = sum(filters if state < genotype.inputs else widths[state] for state in genotype.outputs)
+        for state, parts in pieces.nodes.items():
+            operations = [_operation(piece, state, layers) for piece in parts]
+            self.nodes[str(state)] = NodeModule(genotype.nodes[state - genotype.inputs], operations)
+        self.match = nn.ModuleDict({str(state): piece.build(layers) for state, piece in pieces.match.items()})
+        self.channels = pieces.channels
         self.droppable = sum(node.droppable for node in self.nodes.values() if isinstance(node, NodeModule))
 
     def forward(self, previous: State, current: State, keep: Tensor | float | None = None) -> State:
@@ -157,24 +188,55 @@ def read_inputs(genotype: CellGenotype) -> frozenset[int]:
     return frozenset(state for state in sources.union(genotype.outputs) if state < genotype.inputs)
 
 
-def _input_modules(
-    inputs: int, filters: int, previous: StateShape | None, current: StateShape, layers: Layers
-) -> dict[int, tuple[Operation, int]]:
-    """For each input state: what brings the network state to the cell's shape, and the width that results."""
-    modules: dict[int, tuple[Operation, int]] = {inputs - 1: (project(current.channels, filters, 1, layers), filters)}
+def cell_pieces(
+    genotype: CellGenotype, filters: int, stride: int, previous: StateShape | None, current: StateShape, conventions: Conventions
+) -> CellPieces:
+    """What a cell is made of; arguments as of ``Cell``."""
+    inputs = _input_pieces(genotype.inputs, filters, previous, current, conventions)
+    widths = {state: piece.channels_out for state, piece in inputs.items()}
+    nodes: dict[int, tuple[Piece, ...]] = {}
+    for state in live_nodes(genotype):
+        node = genotype.nodes[state - genotype.inputs]
+        nodes[state] = tuple(
+            Piece(
+                "operation",
+                widths[edge.source],
+                filters,
+                stride if edge.source < genotype.inputs else 1,
+                Edge(0, edge.operation, edge.options),
+            )
+            for edge in node.edges
+        )
+        widths[state] = filters * (len(node.edges) if node.combine == "concat" else 1)
+    match: dict[int, Piece] = {}
+    for state in genotype.outputs:
+        if state < genotype.inputs and stride > 1:
+            match[state] = Piece("factorized", widths[state], filters, 2, activated=False)
+        elif state < genotype.inputs and widths[state] != filters:
+            match[state] = Piece("project", widths[state], filters, activated=False)
+    channels = sum(filters if state < genotype.inputs else widths[state] for state in genotype.outputs)
+    return CellPieces(inputs, nodes, match, channels)
+
+
+def _input_pieces(
+    inputs: int, filters: int, previous: StateShape | None, current: StateShape, conventions: Conventions
+) -> dict[int, Piece]:
+    """For each input state: what brings the network state to the cell's shape. CURRENT's comes first, as its weights are drawn first."""
+    pieces = {inputs - 1: Piece("project", current.channels, filters)}
     if inputs == 1:
-        return modules
+        return pieces
+    channels = (previous or current).channels
     if previous is not None and previous.stride != current.stride:
-        modules[0] = FactorizedReduction(previous.channels, filters, layers), filters
-    elif layers.conventions.adjust_always or (previous is not None and previous.channels != filters):
-        modules[0] = project((previous or current).channels, filters, 1, layers), filters
+        pieces[0] = Piece("factorized", channels, filters, 2)
+    elif conventions.adjust_always or (previous is not None and channels != filters):
+        pieces[0] = Piece("project", channels, filters)
     else:
-        modules[0] = Identity(), (previous or current).channels
-    return dict(sorted(modules.items()))
+        pieces[0] = Piece("as_is", channels, channels)
+    return pieces
 
 
-def _operation(edge: Edge, state: int, channels_in: int, channels_out: int, stride: int, layers: Layers) -> Operation:
+def _operation(piece: Piece, state: int, layers: Layers) -> Operation:
     try:
-        return build_operation(edge, channels_in, channels_out, stride, layers)
+        return piece.build(layers)
     except GenotypeError as error:
         raise GenotypeError(f"node {state}: {error}") from None

@@ -20,7 +20,7 @@ AUXILIARY_FILTERS = (128, 768)
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """A cell that is built: its place in the plan, the network states it reads, and those that no later cell reads."""
 
     index: int
@@ -28,6 +28,33 @@ class _Step:
     previous: int
     current: int
     done_with: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Which cells a network has, and the shapes of its network states (the stem's, then those of all planned cells).
+
+    ``first`` is the number of the first cell's state, ``auxiliary`` that of the one which the auxiliary head reads.
+    """
+
+    plans: tuple[CellPlan, ...]
+    steps: tuple[Step, ...]
+    shapes: tuple[StateShape, ...]
+    first: int
+    auxiliary: int
+
+
+def wire(genotype: Genotype, skeleton: NASNetSkeleton, with_auxiliary: bool) -> Wiring:
+    """Stack a genotype's cells by a skeleton, as data."""
+    plans = plan_cells(skeleton)
+    shapes = list(stem_shapes(skeleton))
+    first = len(shapes)
+    last, auxiliary = first + len(plans) - 1, first + auxiliary_position(skeleton)
+    for plan in plans:
+        channels = cell_output_filters(genotype_of(genotype, plan), plan.filters)
+        shapes.append(StateShape(channels, shapes[plan.current].stride * plan.stride))
+    steps = _steps(genotype, plans, first, {last, auxiliary} if with_auxiliary else {last})
+    return Wiring(plans, steps, tuple(shapes), first, auxiliary)
 
 
 class CellNetwork(Network):
@@ -45,23 +72,19 @@ class CellNetwork(Network):
         layers = Layers(skeleton.conventions, skeleton.norm_eps, skeleton.norm_momentum)
         self.genotype = genotype
         self.skeleton = skeleton
-        self.stem, shapes = _stem(skeleton, channels, layers)
-        plans = plan_cells(skeleton)
-        first = len(shapes)
-        self._last_state = first + len(plans) - 1
-        self._auxiliary_state = first + auxiliary_position(skeleton)
+        self.stem = build_stem(skeleton, channels, layers)
         with_auxiliary = skeleton.auxiliary and classes > 0
-        wanted = {self._last_state, self._auxiliary_state} if with_auxiliary else {self._last_state}
-        self._steps = _steps(genotype, plans, first, wanted)
-        for plan in plans:
-            cell = _genotype_of(genotype, plan)
-            shapes.append(StateShape(cell_output_filters(cell, plan.filters), shapes[plan.current].stride * plan.stride))
+        wiring = wire(genotype, skeleton, with_auxiliary)
+        plans, shapes, first = wiring.plans, wiring.shapes, wiring.first
+        self._last_state = first + len(plans) - 1
+        self._auxiliary_state = wiring.auxiliary
+        self._steps = wiring.steps
         self.cells = nn.ModuleDict()
         for step in self._steps:
             plan = plans[step.index]
             try:
                 self.cells[step.name] = Cell(
-                    _genotype_of(genotype, plan),
+                    genotype_of(genotype, plan),
                     filters=plan.filters,
                     stride=plan.stride,
                     previous=None if plan.previous is None else shapes[plan.previous],
@@ -76,7 +99,7 @@ class CellNetwork(Network):
         self._feature_info = tuple(FeatureInfo(shapes[state].stride, shapes[state].channels) for state in self._feature_states)
         self.auxiliary: AuxiliaryHead | None = None
         if with_auxiliary:
-            side = _sides(skeleton, plans, image_size)[self._auxiliary_state]
+            side = sides(skeleton, plans, image_size)[self._auxiliary_state]
             self.auxiliary = AuxiliaryHead(shapes[self._auxiliary_state].channels, side, classes, skeleton, layers)
         self.classifier = nn.Linear(shapes[-1].channels, classes) if classes else nn.Identity()
 
@@ -134,19 +157,20 @@ class CellNetwork(Network):
         return states
 
 
-def _genotype_of(genotype: Genotype, plan: CellPlan) -> CellGenotype:
+def genotype_of(genotype: Genotype, plan: CellPlan) -> CellGenotype:
+    """The cell that a planned one is."""
     return genotype.normal if plan.genotype == "normal" else genotype.reduction or genotype.normal
 
 
-def _steps(genotype: Genotype, plans: tuple[CellPlan, ...], first: int, wanted: set[int]) -> tuple[_Step, ...]:
+def _steps(genotype: Genotype, plans: tuple[CellPlan, ...], first: int, wanted: set[int]) -> tuple[Step, ...]:
     """The cells that the wanted network states depend on, in order. ``first`` is the number of the first cell's state."""
     needed, seen = set(wanted), set(wanted)
-    steps: list[_Step] = []
+    steps: list[Step] = []
     for index in reversed(range(len(plans))):
         if first + index not in needed:
             continue
         plan = plans[index]
-        cell = _genotype_of(genotype, plan)
+        cell = genotype_of(genotype, plan)
         read = read_inputs(cell)
         current, previous = plan.current, plan.current if plan.previous is None else plan.previous
         if cell.inputs - 1 not in read:  # it stands for the other, so that both exist
@@ -154,7 +178,7 @@ def _steps(genotype: Genotype, plans: tuple[CellPlan, ...], first: int, wanted: 
         elif cell.inputs == 1 or 0 not in read:
             previous = current
         needed |= {previous, current}
-        steps.append(_Step(index, plan.name, previous, current, tuple(sorted({previous, current} - seen))))
+        steps.append(Step(index, plan.name, previous, current, tuple(sorted({previous, current} - seen))))
         seen |= {previous, current}
     return tuple(reversed(steps))
 
@@ -188,23 +212,34 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(x.mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def _stem(skeleton: NASNetSkeleton, channels: int, layers: Layers) -> tuple[nn.ModuleList, list[StateShape]]:
-    """The stem's modules, each giving one network state from the one before, and the shapes of these states."""
-    if skeleton.stem == "cifar":
-        width = skeleton.stem_filters or rounded_width(3 * skeleton.filters)
-        return nn.ModuleList([nn.Sequential(layers.conv(channels, width, 3), layers.norm(width))]), [StateShape(width, 1)]
+def stem_shapes(skeleton: NASNetSkeleton) -> tuple[StateShape, ...]:
+    """The shapes of the network states that the stem makes."""
+    width = _stem_width(skeleton)
+    strides = {"cifar": (1,), "imagenet": (2,), "darts_imagenet": (4, 8)}[skeleton.stem]
+    return tuple(StateShape(width, stride) for stride in strides)
+
+
+def _stem_width(skeleton: NASNetSkeleton) -> int:
     if skeleton.stem == "imagenet":
-        width = skeleton.stem_filters or 32
+        return skeleton.stem_filters or 32
+    return skeleton.stem_filters or rounded_width(skeleton.filters * (3 if skeleton.stem == "cifar" else 1))
+
+
+def build_stem(skeleton: NASNetSkeleton, channels: int, layers: Layers) -> nn.ModuleList:
+    """The stem's modules, each giving one network state from the one before."""
+    width = _stem_width(skeleton)
+    if skeleton.stem == "cifar":
+        return nn.ModuleList([nn.Sequential(layers.conv(channels, width, 3), layers.norm(width))])
+    if skeleton.stem == "imagenet":
         conv = Convolution(channels, width, 3, 2, padding="valid")
-        return nn.ModuleList([nn.Sequential(conv, layers.norm(width))]), [StateShape(width, 2)]
-    width = skeleton.stem_filters or rounded_width(skeleton.filters)
+        return nn.ModuleList([nn.Sequential(conv, layers.norm(width))])
     half = width // 2
     first = [layers.conv(channels, half, 3, 2), layers.norm(half), FreshReLU(), layers.conv(half, width, 3, 2), layers.norm(width)]
     second = [nn.ReLU(), layers.conv(width, width, 3, 2), layers.norm(width)]
-    return nn.ModuleList([nn.Sequential(*first), nn.Sequential(*second)]), [StateShape(width, 4), StateShape(width, 8)]
+    return nn.ModuleList([nn.Sequential(*first), nn.Sequential(*second)])
 
 
-def _sides(skeleton: NASNetSkeleton, plans: tuple[CellPlan, ...], image_size: int) -> list[int]:
+def sides(skeleton: NASNetSkeleton, plans: tuple[CellPlan, ...], image_size: int) -> list[int]:
     """Pixels a side of every network state."""
     if skeleton.stem == "cifar":
         sides = [image_size]

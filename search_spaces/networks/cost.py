@@ -15,10 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
-from search_spaces.genotype import Genotype
-from search_spaces.networks.build import build_network
-from search_spaces.skeletons import Skeleton
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -80,17 +76,6 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 _BATCH_NORMS = (torch.ops.aten._native_batch_norm_legit_no_training, torch.ops.aten.native_batch_norm)
 """Of evaluation: the first of three results has the shape of what comes in."""
-
-
-def network_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels: int = 3, image_size: int) -> Cost:
-    """Parameters and MACs of the network that ``build_network`` makes of the same arguments, without allocating its weights.
-
-    Raises:
-        UserError: the genotype does not fit the skeleton.
-    """
-    with torch.device("meta"):
-        network = build_network(genotype, skeleton, classes=classes, channels=channels, image_size=image_size)
-    return Cost(count_parameters(network), count_macs(network, channels=channels, image_size=image_size))
 
 
 # ------------------------------------------------------------------------------------------------ memory of a step

@@ -17,13 +17,20 @@ CONVENTIONS = replace(DARTS_CONVENTIONS, dilated="plain")
 """Convolutions are ReLU, convolution, batch norm; padding is symmetric; a pooling has no norm."""
 
 
+def check_genotype(genotype: Genotype) -> None:
+    """Raise GenotypeError where a genotype is none of NAS-Bench-201's kind."""
+    if genotype.reduction is not None:
+        raise GenotypeError("NAS-Bench-201's skeleton has a residual block in the place of a reduction cell, but the genotype has one")
+    cell = genotype.normal
+    if cell.inputs != 1 or len(cell.outputs) != 1 or any(node.combine != "add" for node in cell.nodes):
+        raise GenotypeError("cell 'normal': NAS-Bench-201's skeleton takes cells with `inputs: [current]`, sums and one output")
+
+
 class NASBench201Cell(nn.Module):
     """A cell of one input, of the same shape as its hidden states. All edges are built, as the benchmark's parameter counts ask."""
 
     def __init__(self, genotype: CellGenotype, filters: int, layers: Layers) -> None:
         super().__init__()
-        if genotype.inputs != 1 or len(genotype.outputs) != 1 or any(node.combine != "add" for node in genotype.nodes):
-            raise GenotypeError("cell 'normal': NAS-Bench-201's skeleton takes cells with `inputs: [current]`, sums and one output")
         self.output = genotype.outputs[0]
         self.nodes = nn.ModuleList(
             NodeModule(node, [build_operation(edge, filters, filters, 1, layers) for edge in node.edges]) for node in genotype.nodes
@@ -57,8 +64,7 @@ class NASBench201Network(Network):
 
     def __init__(self, genotype: Genotype, skeleton: NASBench201Skeleton, *, classes: int, channels: int, image_size: int = 0) -> None:
         super().__init__()
-        if genotype.reduction is not None:
-            raise GenotypeError("NAS-Bench-201's skeleton has a residual block in the place of a reduction cell, but the genotype has one")
+        check_genotype(genotype)
         layers = Layers(CONVENTIONS)
         widths = stage_filters(skeleton.filters)
         self.stem = nn.Sequential(layers.conv(channels, widths[0], 3), layers.norm(widths[0]))

@@ -44,7 +44,8 @@ def suite(**changes: object) -> dict[str, object]:
     return {
         "schema": "nas.suite/1",
         "problems": {"made-up": {**problem, "fidelities": {2: "short"}, "epochs": 10}, "formula": {"objective": "synthetic"}},
-        "controllers": {"blind": "random:repeats=paid", "climber": "local_search", "old": "evolution:population=5,sample=2"},
+        "controllers": {"blind": "random:repeats=paid", "climber": "local_search", "old": "evolution:population=5,sample=2"}
+        | {"crowned": "random:crown=king"},
         "comparisons": {"first": entry},
     }
 
@@ -85,19 +86,22 @@ def test_a_wrong_controller_is_refused(text: str, message: str):
     ("changes", "message"),
     [
         ({"problem": "other"}, "unknown problem 'other'; problems: made-up, formula"),
-        ({"controllers": ["blind", "nobody"]}, "unknown controller 'nobody'; controllers: blind, climber, old"),
+        ({"controllers": ["blind", "nobody"]}, "unknown controller 'nobody'; controllers: blind, climber, old, crowned"),
         ({"controllers": ["blind", "blind"]}, "may be named once"),
         ({"budget": 0}, "comparisons.first.budget"),
         ({"checkpoints": [10, 40]}, "checkpoints must lie between 1 and 30, but got 40"),
         ({"in_flight": [0]}, "in_flight must lie between 1 and"),
         ({"search_fidelity": 3}, "must be one the problem has (epochs: 2), but got 3"),
         ({"promote": 5}, "needs a search fidelity"),
+        ({"failures": 1.5}, "comparisons.first.failures"),
+        ({"failures": 0.6, "false_highs": 0.6}, "must be at most 1 together, but got 0.6 and 0.6"),
+        ({"controllers": ["crowned"]}, "crown must be one of reward, posterior, but got 'king'"),
         ({"problem": "formula", "search_fidelity": 2}, "epochs: none"),
         ({"speed": 3}, "unknown setting 'comparisons.first.speed'"),
     ],
 )
 def test_a_wrong_comparison_is_refused(changes: dict[str, object], message: str):
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises((ConfigError, ControllerError), match=re.escape(message)):
         comparisons(suite(**changes), "mine.yaml")
 
 
@@ -162,6 +166,7 @@ def test_the_command_writes_a_table_a_picture_and_raw_results(tables: Path, tmp_
     assert "blind" in done.stdout and "local_search" in done.stdout and "ms a trial" in done.stdout
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     raw = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert all(len(run["told"]) == 20 and max(run["told"]) == run["changes"][-1][2] for run in raw["results"][0]["runs"])
     last = [100 * run["changes"][-1][1] for run in raw["results"][0]["runs"]]
     assert "| blind | 4 |" in markdown and f"{np.mean(last):.2f} ± {1.96 * np.std(last, ddof=1) / 2:.2f}" in markdown
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")

@@ -10,7 +10,7 @@ from support.paths import SHARED_DATA
 import controllers.evolution
 from controllers.controller import Completed
 from controllers.options import ControllerError
-from nas.comparisons.controllers import Arm, Terms, compare, draw_curves, on_synthetic, on_table, run_arm, summary
+from nas.comparisons.controllers import Arm, Terms, compare, draw_curves, on_synthetic, on_table, run_arm, summary, summary_rows
 from nas.errors import DataError
 from nas.evaluators.table import Columns, Table, read_table
 from search_spaces.nasbench201 import NASBENCH201
@@ -188,3 +188,44 @@ def test_known_lines_on_nasbench201(monkeypatch, column, random, evolution, loca
     assert means[0][99] == pytest.approx(random, abs=0.1)
     assert means[1][99] == pytest.approx(evolution, abs=0.1)
     assert [means[2][mark - 1] for mark in (50, 100, 200)] == pytest.approx(local, abs=0.1)
+
+
+class TestMishaps:
+    def test_a_share_of_the_trainings_fails_and_is_paid_for(self):
+        run = run_arm(Arm("r", "random"), TASK, Terms(200, failures=0.2, promote=1), seed=0)
+        assert len(run.told) == 200 and 20 < run.told.count(None) < 60
+        assert max(reward for reward in run.told if reward is not None) < 0.9
+
+    def test_every_controller_lives_with_failures(self):
+        for name in ("ppo", "evolution", "local_search"):
+            assert run_arm(Arm(name, name), TASK, Terms(16, failures=0.3), seed=1).report[-1] > 0
+
+    def test_a_falsely_high_reward_wins_by_reward_and_not_by_posterior(self):
+        terms = Terms(80, false_highs=0.02, promote=0)
+        by_reward, by_posterior = ([run_arm(arm, TASK, terms, seed) for seed in range(4)] for arm in CROWNED)
+        assert sum(1.0 in run.told for run in by_reward) >= 2
+        assert np.mean([run.reward[-1] for run in by_posterior]) > np.mean([run.reward[-1] for run in by_reward]) + 0.05
+
+    def test_a_second_look_is_paid_and_the_controller_is_not_told_of_it(self, monkeypatch):
+        told = []
+        monkeypatch.setattr("controllers.random_search.RandomSearch.tell", lambda self, proposal, outcome: told.append(proposal.actions))
+        run = run_arm(CROWNED[1], TASK, Terms(60), seed=0)
+        assert run.trained == 60 and 0 < 60 - len(told) < 20 and len(set(told)) == len(told)
+
+    def test_without_mishaps_the_default_arm_is_as_it_was(self):
+        run = run_arm(Arm("r", "random"), TASK, Terms(60), seed=1)
+        assert run.reward[-1] == max(run.told)
+
+
+CROWNED = (Arm("reward", "random"), Arm("posterior", "random", crown="posterior"))
+
+
+def test_regret_by_report_and_by_reward_at_every_checkpoint():
+    (result,) = compare([Arm("r", "random")], TASK, Terms(40), range(3))
+    heads, (row,) = summary_rows([result], (10, 40))
+    assert [head for head in heads if head.startswith("regret")] == ["regret at 10", "regret at 40"]
+    reward = 100 * (TABLE.mean_reward().max() - np.mean([run.reward[39] for run in result.runs]))
+    assert row[heads.index("regret at 40")].split(" / ")[1] == f"{reward:.3f}"
+    (result,) = compare([Arm("r", "random")], on_synthetic(NASNET, 0.02), Terms(5, noisy=True), range(2))
+    heads, (row,) = summary_rows([result], (5,))
+    assert "/" not in row[heads.index("regret at 5")]  # the best noisy reward is not known

@@ -1,6 +1,9 @@
 """The surrogate: an exact Gaussian process, useful where there is something to learn, silent where there is not, bounded."""
 
+import json
 import random
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,9 +11,11 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Kernel
 from support.contracts import SMALL_SPACE
 
-from controllers.surrogate import GRID, Encoder, Surrogate
+from controllers.controller import Completed
+from controllers.registry import make_controller
+from controllers.surrogate import GRID, RELATIONS, Encoder, Surrogate
 from search_spaces.nasnet import NASNET
-from search_spaces.space import sample_actions
+from search_spaces.space import feature_table, sample_actions
 
 RNG = random.Random(0)
 SEQUENCES = [sample_actions(SMALL_SPACE, RNG) for _ in range(400)]
@@ -64,7 +69,7 @@ def test_posterior_equals_scikit_learns():
     """Mean and deviation against an independent implementation, with pending points as observations at their own mean."""
     surrogate = taught(40)
     hyper = GRID[surrogate.choice]
-    known = np.array([actions for actions, _ in surrogate.points])
+    known = np.array([actions for actions, _, _ in surrogate.points])
     candidates = np.array(SEQUENCES[100:160])
     reference = GaussianProcessRegressor(Wrapped(surrogate.encoder, hyper), alpha=hyper.noise, optimizer=None)
     targets = surrogate._training_set()[1]
@@ -127,7 +132,7 @@ def test_pending_neighbourhoods_lose_their_attraction():
 def test_capacity_keeps_the_best_and_the_newest():
     surrogate = taught(400, capacity=50)
     assert len(surrogate.points) == 50
-    kept = [actions for actions, _ in surrogate.points] + [actions for actions, _ in surrogate.fresh]
+    kept = [actions for actions, _, _ in surrogate.points] + [actions for actions, _, _ in surrogate.fresh]
     assert kept[-20:] == SEQUENCES[-20:]
     best = sorted(SEQUENCES, key=score)[-5:]
     assert sum(actions in kept for actions in best) >= 4
@@ -148,3 +153,130 @@ def test_works_on_fifty_decisions():
         surrogate.add(actions, sum(action == 0 for action in actions) / 50)
     candidates = np.array([sample_actions(NASNET, rng) for _ in range(20)])
     assert np.isfinite(surrogate.expected_improvement(surrogate.prepare(candidates), candidates[:3])).all()
+
+
+def shallow(actions) -> float:
+    """What the features say and the decisions do not show: cells of few nodes in a row, of little cost."""
+    features = NASNET.features(NASNET.decode(actions))
+    return -features["normal.depth"] - features["reduction.depth"] - features["normal.macs"] / 10
+
+
+def featured(count: int, rewards, measured=None) -> Surrogate:
+    surrogate = Surrogate(NASNET.decisions, 300, 10, partial(feature_table, NASNET), measured)
+    for actions in NASNET_SEQUENCES[:count]:
+        surrogate.add(actions, rewards(actions))
+    return surrogate
+
+
+NASNET_SEQUENCES = [sample_actions(NASNET, random.Random(i)) for i in range(300)]
+
+
+class TestFeatures:
+    def test_are_looked_at_where_they_say_more_than_the_decisions(self):
+        with_them = featured(100, shallow)
+        without = Surrogate(NASNET.decisions, 300, 10)
+        for actions in NASNET_SEQUENCES[:100]:
+            without.add(actions, shallow(actions))
+        assert GRID[with_them.choice].features > 0 and with_them.trust > without.trust + 0.1
+        rest = np.array(NASNET_SEQUENCES[100:])
+        truth = [shallow(actions) for actions in NASNET_SEQUENCES[100:]]
+        ranked = [np.corrcoef(surrogate.prepare(rest).mean, truth)[0, 1] for surrogate in (with_them, without)]
+        assert ranked[0] > ranked[1] + 0.1
+
+    def test_are_not_looked_at_where_they_say_nothing(self):
+        def first_inputs(actions):
+            return sum(actions[i] == actions[i + 1] for i in range(0, 50, 5)) + random.Random(repr(actions)).random() / 10
+
+        surrogate = featured(100, first_inputs)
+        plain = Surrogate(NASNET.decisions, 300, 10)
+        for actions in NASNET_SEQUENCES[:100]:
+            plain.add(actions, first_inputs(actions))
+        assert surrogate.trust >= plain.trust - 0.05
+
+    def test_measured_scores_may_be_added(self):
+        """A score that is the reward itself, of what has been measured; what has not counts as average."""
+        measured = {actions: [random.Random(i).random()] for i, actions in enumerate(SEQUENCES)}
+        surrogate = Surrogate(SMALL_SPACE.decisions, 300, 10, None, measured)
+        for actions in SEQUENCES[:80]:
+            surrogate.add(actions, measured[actions][0])
+        mean = surrogate.prepare(np.array(SEQUENCES[100:200])).mean
+        assert np.corrcoef(mean, [measured[actions][0] for actions in SEQUENCES[100:200]])[0, 1] > 0.9
+        unmeasured = tuple(0 for _ in SMALL_SPACE.decisions)
+        assert np.isfinite(surrogate.prepare(np.array([unmeasured])).mean).all()
+
+
+class TestRungs:
+    def test_a_higher_rung_decides_among_those_that_reached_it(self):
+        """Twenty of sixty are trained again, and there the opposite of the first rewards is true."""
+        surrogate = taught(60)
+        best = sorted(SEQUENCES[:60], key=score)[-20:]
+        for actions in best:
+            surrogate.add(actions, 1 - score(actions), rung=1)
+        again = taught(60)
+        for actions in best:
+            again.add(actions, score(actions), rung=1)
+        means = [s.prepare(np.array(best)).mean for s in (surrogate, again)]
+        truth = [score(actions) for actions in best]
+        assert np.corrcoef(means[1], truth)[0, 1] > np.corrcoef(means[0], truth)[0, 1] + 0.2
+
+    def test_what_agrees_is_more_closely_related_than_what_does_not(self):
+        related = []
+        for noise in (0.0, 3.0):
+            surrogate = taught(60)
+            for actions in SEQUENCES[:40]:
+                surrogate.add(actions, score(actions) + noise * random.Random(repr(actions)).random(), rung=1)
+            surrogate._choose()
+            related.append(RELATIONS[surrogate.relation])
+        assert related[0] > related[1]
+
+    def test_rewards_of_the_best_are_not_taken_for_average(self):
+        """Five of sixty at the higher rung, by chance in the reverse order: all of them stay above the middle."""
+        surrogate = taught(60)
+        for actions in sorted(SEQUENCES[:60], key=score)[-5:]:
+            surrogate.add(actions, 0.1 + score(actions) / 100, rung=2)
+        targets = surrogate._training_set()[1]
+        assert (targets[-4:] > 0).all()
+
+    def test_the_process_is_scikit_learns_with_a_kernel_over_both(self):
+        surrogate = taught(40)
+        for actions in SEQUENCES[:8]:
+            surrogate.add(actions, score(actions) ** 2, rung=1)
+        fit, candidates = surrogate.fit(), np.array(SEQUENCES[100:130])
+        rows, encoder = surrogate.encoder.encode(candidates), surrogate.encoder
+        relation = RELATIONS[surrogate.relation]
+        rungs = np.array([point.rung for point in surrogate.points])
+        known = encoder.kernel(fit.rows, fit.rows, fit.hyper) * np.where(rungs[:, None] == rungs, 1, relation)
+        cross = encoder.kernel(fit.rows, rows, fit.hyper) * np.where(rungs == 1, 1, relation)[:, None]
+        solved = np.linalg.solve(known + fit.hyper.noise * np.eye(len(known)), cross)
+        prepared = surrogate.prepare(candidates)
+        np.testing.assert_allclose(prepared.mean, solved.T @ surrogate._training_set()[1], atol=1e-9)
+        np.testing.assert_allclose(prepared.variance, 1 - (cross * solved).sum(0), atol=1e-9)
+
+    def test_a_state_remembers_rungs_and_one_from_before_has_none(self):
+        surrogate = taught(40)
+        before = surrogate.state_dict()
+        del before["relation"]
+        assert all(len(packed) == 2 for packed in before["points"])
+        surrogate.add(SEQUENCES[0], 0.5, rung=2)
+        for state, rungs in ((surrogate.state_dict(), {0, 2}), (before, {0})):
+            restored = Surrogate(SMALL_SPACE.decisions, 300, 10)
+            restored.load_state_dict(json.loads(json.dumps(state)))
+            assert {point.rung for point in (*restored.points, *restored.fresh)} == rungs
+        with pytest.raises(ValueError, match="not the state"):
+            taught(5).load_state_dict({**before, "relation": 99})
+
+
+def test_outcomes_of_higher_rungs_go_to_the_surrogate_alone():
+    controller = make_controller("ppo", SMALL_SPACE, 0)
+    assert controller.learns_from_rungs
+    for trial in range(23):
+        proposal = controller.ask(trial, [])
+        controller.tell(proposal, Completed(score(proposal.actions) / 2))
+    before = controller.state_dict()
+    assert controller.tell(replace(proposal, trial=23, rung=1), Completed(0.9)) is None
+    after = controller.state_dict()
+    assert after["version"] == before["version"] and after["batch"] == before["batch"] and after["history"] == before["history"]
+    assert after["surrogate"]["points"][-1] == [list(proposal.actions), 0.9, 1]
+    other = make_controller("ppo", SMALL_SPACE, 0)
+    other.load_state_dict(after)
+    assert other.ask(24, []) == controller.ask(24, [])

@@ -14,7 +14,7 @@ from nas.networks.architecture import choose_architecture
 from nas.networks.scaling import TOLERANCE, Scaled, Target, parse_number, read_target, scale_to, short_number
 from search_spaces.errors import SkeletonError
 from search_spaces.nasnet import NASNET
-from search_spaces.networks.cost import network_cost
+from search_spaces.networks.pieces import network_cost
 from search_spaces.reference import load_reference
 from search_spaces.registry import load_space
 from search_spaces.skeletons import NASBench201Skeleton, NASNetSkeleton, load_skeleton, plan_cells

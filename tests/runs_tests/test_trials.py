@@ -19,7 +19,7 @@ from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger, Reading
 from nas.runs.loop import QUIET
-from nas.runs.trials import Chosen, Trial, Trials
+from nas.runs.trials import Chosen, Size, Trial, Trials
 
 reward = st.floats(0, 1)
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -39,6 +39,7 @@ ended = st.builds(
     st.none() | st.integers(0, 10**9),
     st.none() | number,
     number,
+    size=st.none() | st.builds(Size, st.none() | st.floats(1, 99), metrics),
 )
 
 

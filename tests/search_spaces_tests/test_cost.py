@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.networks.build import build_network
-from search_spaces.networks.cost import Cost, count_macs, count_parameters, network_cost, training_memory
+from search_spaces.networks.cost import Cost, count_macs, count_parameters, training_memory
+from search_spaces.networks.pieces import network_cost
 from search_spaces.residual_skeletons import ResidualSkeleton, convnext_skeleton, resnext_genotype
 
 

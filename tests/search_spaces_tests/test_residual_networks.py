@@ -10,8 +10,8 @@ from search_spaces.errors import GenotypeError, SkeletonError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.networks.blocks import BLOCKS, StochasticDepth
 from search_spaces.networks.build import build_network
-from search_spaces.networks.cost import network_cost
 from search_spaces.networks.network import FeatureInfo
+from search_spaces.networks.pieces import network_cost
 from search_spaces.reference import load_reference, reference_names
 from search_spaces.residual_skeletons import (
     CONVNEXT_ROADMAP,

@@ -42,7 +42,7 @@ def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, wh
     if result.mirror is not None:
         console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
     if result.ending.value == "exhausted":
-        console.print("the search space is exhausted: every further proposal repeats a trained cell")
+        console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     say_next(*report.next_commands(result.folder.path, result.state))
     engine.check_failing(result)
     if result.ending.value in ("finished", "exhausted"):

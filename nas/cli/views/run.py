@@ -13,7 +13,7 @@ from nas.data.settings import data_words
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
-from nas.runs.state import RunState
+from nas.runs.state import RunState, redrawn_words
 from nas.tools.words import duration
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
@@ -28,16 +28,18 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) 
     where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
     table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
     climbed, costs = (("belief", "trained at"), ("macs",)) if rung else (("belief",), ("params", "macs"))
-    for name in ("rank", "trial", *climbed, "reward", *("MACs" if cost == "macs" else cost for cost in costs)):
+    sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
+    for name in ("rank", "trial", *climbed, "reward", *(("F",) if sized else ()), *("MACs" if cost == "macs" else cost for cost in costs)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
     for rank, (trial, one) in enumerate(zip(known.trials[:top], found.ranked, strict=False), start=1):
-        metrics = trial.evaluation.metrics if trial.evaluation else {}
+        metrics = {**(trial.evaluation.metrics if trial.evaluation else {}), **(trial.size.costs if trial.size is not None else {})}
         table.add_row(
             str(rank),
             str(trial.number),
             *_climbed(one, found, state),
             shown_accuracy(trial.reward, state.yardstick),
+            *((f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters else "–",) if sized else ()),
             *(_count(metrics.get(cost)) for cost in costs),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
@@ -144,6 +146,8 @@ def summary(state: RunState) -> str:
         parts.append(f"{trained} trainings on the ladder")
     if state.cards:
         parts.append(f"{len(state.cards)} control cards")
+    if state.redrawn:
+        parts.append(f"cells redrawn, free: {redrawn_words(state.redrawn)}")
     if len(state.sessions) > 1:
         parts.append(f"{len(state.sessions)} sessions")
     return " · ".join(parts)

@@ -91,6 +91,8 @@ class SearchProgress:
             parts += [f"{rate * 60:.1f} a minute"]
             if self._state.spent < self._budget:
                 parts.append(f"{duration((self._budget - self._state.spent) / rate)} left")
+        if redrawn := self._state.redrawn.total():
+            parts.append(f"{redrawn} redrawn")
         for rung in range(1, len(self._state.ladder.rungs) + 1):
             if stands := self._state.ladder.at(rung):
                 parts.append(f"rung {rung}: {len(self._state.ladder.done(rung))}/{len(stands)}")

@@ -306,7 +306,7 @@ def draw_skeleton(genotype: Genotype, skeleton: Skeleton, path: str | Path, *, c
 
 def skeleton_figure(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels: int = 3, image_size: int) -> Figure:
     """A network from the image at the bottom to the classes at the top, with its cost, and the shape after every part."""
-    from search_spaces.networks.cost import network_cost
+    from search_spaces.networks.pieces import network_cost
 
     parts = network_parts(genotype, skeleton, classes=classes, channels=channels, image_size=image_size)
     cost = network_cost(genotype, skeleton, classes=classes, channels=channels, image_size=image_size)

@@ -1,0 +1,52 @@
+"""A search sized to a time: all rungs in proportion, and a clear word where that cannot be."""
+
+import pytest
+from typer.testing import CliRunner
+
+from nas.cli.main import app
+from nas.errors import ConfigError
+from nas.runs.config import build_config
+from nas.runs.plan import Expected, expect_within
+from nas.tools.hardware import Hardware
+
+LADDER = "ladder=[{children: 40, epochs: 5}, {share: 0.25, seeds: 2, epochs: 6}]"
+
+
+def hour(*settings: str, workers: int = 2) -> Expected:
+    """300 children of 10 s, 40 of 30 s, 10 of 150 s: about an hour for two workers."""
+    config = build_config("laptop", ["budget=300", "runner.kind=local", "cards=[nasnet-a]", LADDER, *settings])
+    return Expected(config, None, 10.0, 1.0, workers, 4, 1.0, (30.0, 150.0))
+
+
+def test_all_parts_of_a_search_are_counted() -> None:
+    expected = hour()
+    assert expected.cards == 10 + 30 + 150
+    assert expected.ladder == 40 * 30 + 10 * 150
+    assert expected.seconds == pytest.approx(1 + 190 / 2 + 5 + (3000 + 2700) / 2)
+    assert "24 min" in str(expected) or "25 min" in str(expected)  # of rungs and cards
+
+
+@pytest.mark.parametrize("minutes", [20, 30, 49, 120, 600])
+def test_rungs_grow_and_shrink_in_proportion(minutes: int) -> None:
+    sized = hour().within(minutes)
+    assert sized.seconds == pytest.approx(60 * minutes, rel=0.06)
+    share = sized.config.budget / 300
+    assert sized.config.ladder[0].children == pytest.approx(40 * share, abs=0.6)
+    assert sized.config.ladder[1].share == 0.25  # a share follows by itself
+    assert sized.config.cards == ["nasnet-a"]
+
+
+def test_too_little_time_is_refused_with_what_it_takes() -> None:
+    with pytest.raises(ConfigError, match=r"--minutes must leave time for a search, here about \d+ or more, but got 2"):
+        hour().within(2)
+
+
+def test_what_cannot_be_timed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give --budget instead"):
+        expect_within(build_config("laptop", ["evaluator=synthetic"]), Hardware(2, 8.0, ()), 10)
+    for wrong in (0, -3, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="--minutes must be above 0"):
+            expect_within(build_config("laptop"), Hardware(2, 8.0, ()), wrong)
+    both = CliRunner().invoke(app, ["search", "--minutes", "10", "--budget", "3"])
+    assert isinstance(both.exception, ConfigError)
+    assert "exclude each other" in str(both.exception)

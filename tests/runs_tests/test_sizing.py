@@ -1,0 +1,144 @@
+"""Cost is part of a search: matched widths, limits, free redraws; recorded, resumed exactly, and handed on to train and compare."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nas
+from controllers.controller import Completed
+from nas.errors import ConfigError
+from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
+from nas.networks.architecture import searched_skeleton
+from nas.networks.matching import TOLERANCE
+from nas.runs import session as engine
+from nas.runs.config import SearchConfig, build_config, config_from_document
+from nas.runs.folder import RunFolder
+from nas.runs.ledger import read_records
+from nas.runs.loop import QUIET, Ending
+from nas.runs.sizing import describe_sizing
+from nas.runs.state import RunState
+from nas.training.config import skeleton_of
+from nas.training.folder import TrainFolder
+from search_spaces.genotype import Genotype
+from search_spaces.networks.pieces import network_cost
+from search_spaces.registry import load_space
+from search_spaces.skeletons import NASNetSkeleton
+
+
+def sized(budget: int = 8, controller: str = "random", **settings: Any) -> SearchConfig:
+    document = {
+        "budget": budget,
+        "evaluator": "synthetic",
+        "seed": 3,
+        "data": {"name": "digits"},
+        "fidelity": {"epochs": 2, "cells": 1},
+        "controller": {"name": controller},
+        "runner": {"kind": "local"},
+        "synthetic": {"noise": 0.05},
+    }
+    return config_from_document(document | settings)
+
+
+def facts(state: RunState) -> list[object]:
+    return [(trial.proposal.actions, trial.size, trial.reward) for trial in state.trials.values()] + [dict(state.redrawn)]
+
+
+def cost_of(genotype: Genotype, filters: float) -> int:
+    return network_cost(genotype, searched_skeleton(genotype, cells=1, filters=filters), classes=10, channels=1, image_size=8).macs
+
+
+def test_every_child_has_the_width_that_costs_what_was_asked(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Watches:
+        def evaluate(
+            self, genotype: Genotype, seed: int, time_limit: float | None, attempt: Attempt = FRESH
+        ) -> Generator[Report, None, Evaluation]:
+            assert attempt.fidelity is not None
+            seen.append(attempt.fidelity.filters)
+            yield Report(1, 0.5)
+            return Evaluation(Completed(0.5))
+
+    config = sized(12, match="macs=100k", evaluator="given")
+    result = engine.start(config, tmp_path / "run", QUIET, engine.Parts(evaluator=Watches()))
+    trials = [trial for trial in result.state.trials.values() if trial.repeats is None]
+    assert len(trials) == 12 and [trial.size.filters for trial in trials if trial.size is not None] == seen
+    for trial in trials:
+        assert trial.size is not None and trial.size.filters is not None
+        macs = cost_of(result.space.decode(trial.proposal.actions), trial.size.filters)
+        assert macs == trial.size.costs["macs"] and abs(macs / 100_000 - 1) <= TOLERANCE
+    assert len(set(seen)) > 3 and any(width % 1 for width in seen)
+    assert facts(RunFolder(tmp_path / "run").state()) == facts(result.state)
+
+
+@pytest.mark.parametrize("controller", ["ppo", "random"])
+def test_cells_drawn_again_cost_no_budget_and_a_resumed_search_counts_them_the_same(
+    tmp_path: Path, controller: str, interrupt_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = sized(8, controller, match="macs=60k", limit="params<=6k")
+    whole = engine.start(config, tmp_path / "whole", QUIET)
+    assert whole.ending is Ending.FINISHED and whole.state.spent == 8
+    assert whole.state.redrawn and set(whole.state.redrawn) <= {"no width within 5% of 60k MACs", "more than 6k parameters"}
+    assert all(trial.size is not None and trial.size.costs["params"] <= 6000 for trial in whole.state.trials.values())
+    lines = len(read_records(tmp_path / "whole" / "ledger.jsonl")[0])
+    for count in range(2, lines - 1, 17):
+        with monkeypatch.context():
+            interrupt_after(count)
+            with pytest.raises(KeyboardInterrupt):
+                engine.start(config, tmp_path / str(count), QUIET)
+            monkeypatch.undo()
+        assert facts(engine.resume(RunFolder(tmp_path / str(count)), None, QUIET).state) == facts(whole.state)
+
+
+def test_limits_alone_leave_the_width_as_it_is(tmp_path: Path) -> None:
+    result = engine.start(sized(6, limit="macs<=2M", fidelity={"epochs": 1, "cells": 1, "filters": 8}), tmp_path / "run", QUIET)
+    for trial in result.state.trials.values():
+        assert trial.size is not None and trial.size.filters is None
+        assert trial.size.costs["macs"] == cost_of(result.space.decode(trial.proposal.actions), 8) <= 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"match": "macs=5M,params=3M"}, "match must be one cost.*got 'macs=5M,params=3M'"),
+        ({"match": "foo=3"}, "macs=5M or params=300k.*got 'foo=3'"),
+        ({"match": "macs=5X"}, "match: macs must be a number.*got '5X'"),
+        ({"limit": "macs<10"}, "limit must be upper limits of.*got 'macs<10'"),
+        ({"limit": "params<=3M,foo<=1"}, "got 'foo<=1'"),
+        ({"match": "macs=5M", "fidelity.filters": 4}, "match solves for every network's width.*filters 4"),
+    ],
+)
+def test_what_cannot_be_meant_gets_one_message(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"^.*{told}$"):
+        build_config("laptop", settings)
+
+
+def test_costs_that_no_cell_reaches_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"leave nothing to train: of 64 cells.*64 with no width within 5% of 3 MACs.*cells have .* MACs"):
+        engine.start(sized(match="macs=3"), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_names_the_rules() -> None:
+    match, limit, redraw = describe_sizing(sized(match="macs=60k", limit="params<=6k"), load_space("nasnet"))
+    assert match.startswith("match:  every network within 5% of 60k MACs at 8×8 pixels, N=1: F from ")
+    assert limit == "limit:  at most 6k parameters" and "random cells are drawn again, free: " in redraw
+    assert describe_sizing(sized(), load_space("nasnet")) == []
+
+
+def test_a_found_cell_is_trained_and_compared_at_the_cost_it_was_searched_at(tmp_path: Path) -> None:
+    small = {"fidelity.epochs": 1, "fidelity.cells": 1, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
+    wish = {"match": "macs=100k", "controller": "random", "settings": small}
+    run = nas.search(preset="laptop", budget=3, runner="local", run=tmp_path / "run", **wish)
+    incumbent = run.state.ranked()[0]
+    assert incumbent.size is not None and incumbent.evaluation is not None
+    assert incumbent.evaluation.metrics["macs"] == incumbent.size.costs["macs"]
+    trained = nas.train(run, epochs=1, output=tmp_path / "trained", device="cpu", threads=1)
+    skeleton = skeleton_of(TrainFolder(trained.path).config())
+    assert isinstance(skeleton, NASNetSkeleton) and (skeleton.cells, skeleton.filters) == (1, incumbent.size.filters)
+    assert trained.macs == incumbent.size.costs["macs"]
+    compared = nas.compare([run, "darts-v2"], data="digits", epochs=1, output=tmp_path / "compared", device="cpu")
+    assert all(abs(row.off) <= TOLERANCE and abs(row.macs / 100_000 - 1) <= TOLERANCE for row in compared.rows)
+    assert {row.macs for row in compared.rows} >= {trained.macs}
