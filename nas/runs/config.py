@@ -123,11 +123,12 @@ def fitted_config(
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
     """A preset without what does not go with what a person says.
 
-    Its ladder and the cost that networks are matched to were chosen for its own images; these and control cards are for children that
-    are trained; and a width that is said is not solved for.
+    Its ladder and the cost that networks are matched to were chosen for its own images; these and control cards were for its own
+    evaluator; and a width that is said is not solved for.
     """
     left = {"data", "match", "ladder"} if others else set()
-    if said.get("evaluator", document.get("evaluator", "train")) != "train":
+    evaluator = document.get("evaluator", "train")
+    if said.get("evaluator", evaluator) != evaluator:
         left |= {"match", "ladder", "cards"}
     if said.get("fidelity.filters") is not None:
         left.add("match")
