@@ -101,21 +101,27 @@ def search(
     Raises:
         UserError: something cannot be used as asked; or the search gave up because children failed one after the other.
     """
-    given = {**locals(), "space": None if space is None else str(space)}  # the arguments, by their names
+    return _search({**locals()})
+
+
+def _search(said: dict[str, Any]) -> Run:
+    """The arguments of ``search``, by their names, turned into a run."""
+    controller, evaluator, preset, settings = said["controller"], said["evaluator"], said["preset"], said["settings"]
+    given = {**said, "space": None if said["space"] is None else str(said["space"])}
     given["controller"] = controller if isinstance(controller, str | None) else GIVEN
     if isinstance(evaluator, str | None):
         scorer, config = None, search_wish(preset, settings, given)[0]
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
-    if minutes is not None:
-        config = in_minutes(config, minutes, budget)
+    if said["minutes"] is not None:
+        config = in_minutes(config, said["minutes"], said["budget"])
     from nas.runs import session as engine
     from nas.training.numerics import own_threads
 
     with own_threads():
         thinker = as_controller(controller, config, load_space(config.space))
-        result = engine.start(config, None if run is None else Path(run), watcher, engine.Parts(scorer, thinker))
-    return _ended(result, thinker, watcher)
+        result = engine.start(config, None if said["run"] is None else Path(said["run"]), said["watcher"], engine.Parts(scorer, thinker))
+    return _ended(result, thinker, said["watcher"])
 
 
 def in_minutes(config: SearchConfig, minutes: float, budget: int | None) -> SearchConfig:

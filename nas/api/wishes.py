@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
-from nas.runs.config import GIVEN, SearchConfig, fitted_config
+from nas.runs.config import GIVEN, SearchConfig, fitted_config, preset_names
 from nas.runs.genotypes import data_of, matched_of, resolve_genotype
+from nas.settings.reading import parse_assignments
 from nas.tools.hardware import auto_preset, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
@@ -129,7 +130,10 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
         raise ConfigError(
             f"an evaluator that is an object or a function scores in this process: leave the runner out, but got {given['runner']!r}"
         )
-    return search_wish(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})[0]
+    said = parse_assignments(settings)
+    if preset == "auto" or preset in preset_names():  # made for the training of networks; who wants rungs of an own evaluator says so
+        said = {"ladder": [], "cards": [], **said}
+    return search_wish(preset, said, {**given, "evaluator": GIVEN, "runner": "local"})[0]
 
 
 def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":

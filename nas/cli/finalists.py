@@ -17,7 +17,7 @@ def finalists(
 ) -> None:
     """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same command goes on where it was stopped."""
     from nas.cli.options import console, say
-    from nas.cli.search import conclude
+    from nas.cli.views.ending import conclude
     from nas.cli.views.search_progress import SearchProgress
     from nas.evaluators.settings import RungSettings
     from nas.runs import folder as run_folder

@@ -15,10 +15,9 @@ from nas.cli.options import (
     WorkersOption,
     console,
     say_lines,
-    say_next,
     say_next_of_dry_run,
 )
-from nas.errors import ConfigError, LossesError
+from nas.errors import ConfigError
 
 
 def search(
@@ -88,6 +87,7 @@ def search(
     if dry_run:
         say_next_of_dry_run()
         return
+    from nas.cli.views.ending import conclude
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
@@ -127,6 +127,7 @@ def _resume(
 ) -> None:
     from nas.api.searching import find_or_fetch
     from nas.api.wishes import data_at
+    from nas.cli.views.ending import conclude
     from nas.cli.views.search_progress import SearchProgress
     from nas.runs import session as engine
 
@@ -136,29 +137,3 @@ def _resume(
         places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False)
     conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
-
-
-def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
-    """Show what a session came to, train the winner of its ladder, and exit as it ended."""
-    from nas.cli.views import run as report
-    from nas.runs import session as engine
-
-    console.print()
-    report.print_run(console, result.folder, result.config, result.state, result.space)
-    best = result.folder.best_folder
-    if result.state.ranked():
-        console.print(f"genotypes: {best}/1.yaml … {best}/{len(list(best.glob('*.yaml')))}.yaml", highlight=False)
-    if result.mirror is not None:
-        console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
-    if result.ending.value == "exhausted":
-        console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
-    say_next(*report.next_commands(result.folder.path, result.state))
-    engine.check_failing(result)
-    if result.ending.value in ("finished", "exhausted"):
-        from nas.cli.views.winner import train_winner
-
-        train_winner(result.folder)
-    if result.ending.value == "interrupted":
-        raise typer.Exit(130)
-    if result.state.losses():  # the table has said so
-        raise typer.Exit(LossesError.exit_code)

@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def test_a_real_search_ends_with_the_test_of_its_winner(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     said = " ".join((run.path.parent / "said").read_text().split())
-    assert "rung 1: 2 children, 2 seeds each, N=1, F=2, 1 epoch on 300 images" in said and "of 360 test images, read once" in said
+    assert "rung 1: the best 2 of 3, 2 seeds each" in said and "1 epoch on 300 images" in said and "of 360 test images, read once" in said
     test, best = winner_test(run), resolve_genotype(str(run.path))
     assert test is not None and best.provenance is not None and test["trial"] == best.provenance.trial
     assert (run.path / "finalists/winner/best.safetensors").is_file() and read_genotype(run.best_folder / "1.yaml") == best

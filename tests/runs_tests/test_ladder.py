@@ -328,7 +328,7 @@ def test_the_plan_lists_rungs_and_cards(tmp_path: Path, monkeypatch: pytest.Monk
     rung = "ladder=[{children: 4, seeds: 2, epochs: 2, train_examples: null}]"
     small = ["--preset", "laptop", "--set", rung, "--cards", "nasnet-a", "--budget", "6", "--epochs", "1", "--runner", "local", "--dry-run"]
     said = " ".join(run_nas(["search", *small], tmp_path, monkeypatch).split())
-    assert "rung 1: 4 children, 2 seeds each, N=1, F=4, 2 epochs on all images" in said and "cards: nasnet-a" in said
+    assert "rung 1: the best 4 of 6, 2 seeds each, N=1, F matched, 2 epochs on all images" in said and "cards: nasnet-a" in said
     assert "of that for rungs and cards" in said
 
 

@@ -1,0 +1,53 @@
+"""How a session of a search ends before a person's eyes: its tables, its ladder's winner, its exit code. Imports nothing heavy before."""
+
+from typing import Any
+
+import typer
+
+from nas.cli.options import console, say, say_next
+from nas.cli.views.run import print_winner
+from nas.errors import LossesError
+from nas.runs.folder import RunFolder
+from nas.runs.standings import WINNER
+from nas.tools.interrupts import Stopper
+
+
+def train_winner(folder: RunFolder) -> None:
+    """Train the best of the last rung once more, or go on with that, and say how it did. Raises typer.Exit where a person stops it."""
+    config = folder.config()
+    if not config.ladder or config.evaluator != "train":
+        return
+    from nas.runs.finalists import crown
+    from nas.training.numerics import own_threads
+
+    say(f"the best of the last rung is trained once more, to read the test set, once: {folder.path / WINNER}")
+    stopper = Stopper(console.print, "stopping; the same command, or `nas resume`, goes on")
+    with stopper, own_threads():
+        crown(folder, stopper.asked)
+    print_winner(console, folder)
+    if stopper.asked():
+        raise typer.Exit(130)
+
+
+def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+    """Show what a session came to, train the winner of its ladder, and exit as it ended."""
+    from nas.cli.views import run as report
+    from nas.runs import session as engine
+
+    console.print()
+    report.print_run(console, result.folder, result.config, result.state, result.space)
+    best = result.folder.best_folder
+    if result.state.ranked():
+        console.print(f"genotypes: {best}/1.yaml … {best}/{len(list(best.glob('*.yaml')))}.yaml", highlight=False)
+    if result.mirror is not None:
+        console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
+    if result.ending.value == "exhausted":
+        console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
+    say_next(*report.next_commands(result.folder.path, result.state))
+    engine.check_failing(result)
+    if result.ending.value in ("finished", "exhausted"):
+        train_winner(result.folder)
+    if result.ending.value == "interrupted":
+        raise typer.Exit(130)
+    if result.state.losses():  # the table has said so
+        raise typer.Exit(LossesError.exit_code)
