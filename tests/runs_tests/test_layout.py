@@ -159,9 +159,8 @@ def test_all_of_a_childs_parts_are_timed() -> None:
         assert (setup, step, scoring) == (pytest.approx(12), pytest.approx(2), pytest.approx(10))
 
 
-def test_a_child_is_timed_with_all_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expected, "TIMED_GENOTYPES", 1)
-    found = time_children(config(), DIGITS)
+def test_a_child_is_timed_with_all_it_does() -> None:
+    found = time_children(config(), DIGITS, 1)
     assert found.children == 1 and min(found.setup, found.step, found.scored_image) > 0
     work = work_of(config(), DIGITS)
     assert work == Work(3, 18, 400) and found.seconds(work) == pytest.approx(found.setup + 54 * found.step + 1200 * found.scored_image)

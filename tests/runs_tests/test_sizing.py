@@ -137,7 +137,8 @@ def test_the_plan_names_the_rules() -> None:
 
 
 def test_a_found_cell_is_trained_and_compared_at_the_cost_it_was_searched_at(tmp_path: Path) -> None:
-    small = {"fidelity.epochs": 1, "fidelity.cells": 1, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
+    size = {"fidelity.epochs": 1, "fidelity.cells": 1, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
+    small = {"ladder": [], "cards": [], **size}
     wish = {"match": "macs=100k", "controller": "random", "settings": small}
     run = nas.search(preset="laptop", budget=3, runner="local", run=tmp_path / "run", **wish)
     incumbent = run.state.ranked()[0]
