@@ -116,7 +116,7 @@ class Encoder:
     def _features(self, actions: Integers) -> Rows:
         """Standardised features [N, K], so scaled that squared distances are means over them."""
         parts = [np.zeros((len(actions), 0))]
-        if self._describe is not None and len(actions):
+        if self._describe is not None:
             parts.append((self._described(actions) - self._mean) * self._scale)
         if self._measured:
             found = [self._measured.get(tuple(sequence), self._unmeasured) for sequence in actions.tolist()]
@@ -134,7 +134,7 @@ class Encoder:
             self._known = {key: self._known[key] for key in keys if key in self._known}
         if new:
             self._known.update(zip((keys[place] for place in new), self._describe(actions[new]), strict=True))
-        return np.array([self._known[key] for key in keys])
+        return np.array([self._known[key] for key in keys]).reshape(len(keys), len(self._mean))
 
     def kernel(self, one: Rows, other: Rows, hyper: Hyperparameters) -> Floats:
         """The kernel between two sets of encoded sequences."""

@@ -280,3 +280,11 @@ def test_outcomes_of_higher_rungs_go_to_the_surrogate_alone():
     other = make_controller("ppo", SMALL_SPACE, 0)
     other.load_state_dict(after)
     assert other.ask(24, []) == controller.ask(24, [])
+
+
+def test_no_candidates_are_no_trouble() -> None:
+    """Where a space is exhausted, the pool of candidates is empty; features have as many columns then as ever."""
+    encoder = Encoder(NASNET.decisions, partial(feature_table, NASNET))
+    some = np.array([sample_actions(NASNET, random.Random(seed)) for seed in range(3)])
+    assert encoder.encode(some[:0]).shape == (0, encoder.encode(some).shape[1])
+    assert encoder.kernel(encoder.encode(some), encoder.encode(some[:0]), GRID[-1]).shape == (3, 0)
