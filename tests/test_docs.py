@@ -89,6 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")
         sizes = ["--set", "fidelity.train_examples=64", "--set", "data.validation_examples=64", "--epochs", "1"]
+        sizes += ["--set", "ladder=[]", "--cards", "none"]
         nas(["search", "--preset", "laptop", "--budget", "3", "--runner", "local", "--run", "runs/first", *sizes], folder, patch)
         sizes = ["--cells", "1", "--filters", "2", "--epochs", "1", "--batch-size", "32"]
         nas(["train", "last", "-o", "trained/found", *sizes], folder, patch)

@@ -35,6 +35,7 @@ def test_a_search_says_what_it_does_and_ends_with_a_table_and_next_commands(tmp_
 
 def test_a_real_search_trains_on_digits_and_hands_over_genotypes(tmp_path: Path) -> None:
     small = ["--epochs", "1", "--filters", "2", "--set", "fidelity.train_examples=128", "--set", "data.validation_examples=64"]
+    small += ["--set", "ladder=[]", "--cards", "none"]
     done = nas(["search", "--preset", "laptop", "--runner", "local", "--budget", "2", "--run", "real", *small], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "s a child, from" in done.stdout
