@@ -83,9 +83,14 @@ def test_weights_score_what_they_scored(source, old, monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "form"),
-    [("training", "python"), ("training", "timm"), ("training", "onnx"), ("weights.safetensors", "safetensors"),
-     ("weights.safetensors", "torch-export")],
-)  # fmt: skip
+    [
+        ("training", "python"),
+        pytest.param("training", "timm", marks=pytest.mark.slow),
+        pytest.param("training", "onnx", marks=pytest.mark.slow),
+        ("weights.safetensors", "safetensors"),
+        pytest.param("weights.safetensors", "torch-export", marks=pytest.mark.slow),
+    ],
+)
 def test_weights_are_exported(source, form, old, monkeypatch):
     suffix = {"python": "py", "timm": "py", "torch-export": "pt2"}.get(form, form)
     assert "logits equal the network" in nas(["export", source, "--format", form, "-o", f"out.{suffix}"], old, monkeypatch)
