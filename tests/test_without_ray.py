@@ -16,7 +16,8 @@ for command in sys.argv[1:]:
 """
 SIZES = {"fidelity.filters": 2, "fidelity.epochs": 1, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
 COMMANDS = (
-    "search --preset laptop --runner local --budget 2 --run run --cards none --set ladder=[] " + " ".join(f"--set {name}={value}" for name, value in SIZES.items()),
+    "search --preset laptop --runner local --budget 2 --run run --cards none --set ladder=[] "
+    + " ".join(f"--set {name}={value}" for name, value in SIZES.items()),
     "export run --format json -o best.json",
     "train nasnet-a --data digits --cells 1 --filters 2 --dry-run",
     "cost nasnet-a",
