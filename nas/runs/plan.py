@@ -22,6 +22,9 @@ from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
 from search_spaces.space import size
 
+NEAR = 1.02
+"""A search may be expected to take so many times the minutes that it is sized to."""
+
 
 def describe_plan(
     config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = (), expected: "Expected | None" = None
@@ -40,7 +43,7 @@ def describe_plan(
         width = "F matched" if config.match is not None else f"F={fidelity.filters}"
         side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
         lines.append(
-            f"child:  N={fidelity.cells}, {width}, {fidelity.epochs} epochs on {images} images of {data_words(config.data)} "
+            f"child:  N={fidelity.cells}, {width}, {epoch_words(fidelity.epochs)} on {images} images of {data_words(config.data)} "
             f"at {side}, reward = accuracy on a validation split of the training set"
         )
         amount = amount_of(config.data)
@@ -81,9 +84,14 @@ def rung_words(rung: int, config: SearchConfig) -> str:
     seeds = f", {said.seeds} seeds each" if said.seeds > 1 else ""
     images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
-    epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
     width = "F matched" if config.match else f"F={fidelity.filters:g}"
-    return f"the best {cells} of {below}{seeds}, N={fidelity.cells}, {width}, {epochs} on {images} images at {side}"
+    trained = f"{epoch_words(fidelity.epochs)} on {images} images at {side}"
+    return f"the best {cells} of {below}{seeds}, N={fidelity.cells}, {width}, {trained}"
+
+
+def epoch_words(epochs: int) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{epochs} epoch{'s' if epochs > 1 else ''}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
@@ -219,12 +227,10 @@ class Expected:
             ConfigError: so little time allows no search: each rung needs a cell, and the search twice as many as come up from it.
         """
         growth = (60 * minutes - self.fixed) / (self.seconds - self.fixed)
-        document = self.config.model_dump(mode="json")
-        changes: dict[str, object] = {"budget": max(1, math.floor(growth * self.config.budget))}
-        for rung, said in zip(document["ladder"], self.config.ladder, strict=True):
-            if said.children is not None:
-                rung["children"] = max(1, round(growth * said.children))
-        sized = replace(self, config=with_overrides(self.config, {**changes, "ladder": document["ladder"]}))
+        sized = self._grown(growth)
+        while sized.seconds > NEAR * 60 * minutes and sized.config.budget > 1:  # shares and single cells are rounded up
+            growth *= 0.97
+            sized = self._grown(growth)
         least = 2 * Ladder(list(sized.config.ladder)).places(1, sized.config.budget) if sized.config.ladder else 1
         if growth <= 0 or sized.config.budget < least or sized.seconds > 1.25 * 60 * minutes:
             least_seconds = self.fixed + sum(self.rungs) / self.workers + 2 * self.child
@@ -233,6 +239,15 @@ class Expected:
                 "less takes a smaller ladder (--set ladder=[]), no control cards (--cards none) or another preset"
             )
         return sized
+
+    def _grown(self, growth: float) -> "Expected":
+        """With so many times the children, and so many times the cells on rungs that say a number."""
+        ladder = self.config.model_dump(mode="json")["ladder"]
+        for rung, said in zip(ladder, self.config.ladder, strict=True):
+            if said.children is not None:
+                rung["children"] = max(1, round(growth * said.children))
+        budget = max(1, math.floor(growth * self.config.budget))
+        return replace(self, config=with_overrides(self.config, {"budget": budget, "ladder": ladder}))
 
     def __str__(self) -> str:
         beside = f", {self.slower:.2g} times that alone as {self.workers} train at once" if self.slower >= 1.05 else ""
