@@ -90,7 +90,8 @@ class SearchProgress:
             rate = done / seconds
             parts += [f"{rate * 60:.1f} a minute"]
             if self._state.spent < self._budget:
-                parts.append(f"{duration((self._budget - self._state.spent) / rate)} left")
+                more = ", then the rungs above" if self._state.ladder.rungs else ""
+                parts.append(f"{duration((self._budget - self._state.spent) / rate)} left{more}")
         if redrawn := self._state.redrawn.total():
             parts.append(f"{redrawn} redrawn")
         for rung in range(1, len(self._state.ladder.rungs) + 1):
