@@ -75,15 +75,19 @@ class Measured:
     def line(self) -> str:
         """The figures that the module's docstring explains."""
         whole = self.rewards[~np.isnan(self.rewards).any(axis=1)]
-        seeds = whole.shape[1]
-        noise = whole.var(axis=1, ddof=1).mean() ** 0.5
-        signal = max(0.0, whole.mean(axis=1).var(ddof=1) - noise**2 / seeds) ** 0.5
+        signal, noise = signal_and_noise(whole)
         rank = spearmanr(whole[:, 0], whole[:, 1]).statistic
         return (
             f"{self.seconds.mean():5.2f} s, worst {self.seconds.max():5.1f} | "
             f"reward {whole.mean():.3f} ({whole.min():.3f}–{whole.max():.3f}) | "
             f"signal {signal:.4f} noise {noise:.4f} ratio {signal / noise:4.2f} | rank {rank:+.2f} | failed {np.isnan(self.rewards).sum()}"
         )
+
+
+def signal_and_noise(rewards: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Standard deviations of rewards (cells, seeds): between cells once the seeds' part is taken out, and between seeds of a cell."""
+    noise = float(rewards.var(axis=1, ddof=1).mean() ** 0.5)
+    return float(max(0.0, rewards.mean(axis=1).var(ddof=1) - noise**2 / rewards.shape[1]) ** 0.5), noise
 
 
 def configure(settings: dict[str, object]) -> SearchConfig:

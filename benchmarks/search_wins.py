@@ -51,20 +51,14 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def run_folder(arguments: argparse.Namespace, controller: str, seed: int) -> Path:
-    """Of a search."""
-    return Path(arguments.out) / f"{controller}-{seed}"
+    """Of a search; not to be taken for a random cell, whose names begin with ``random-``."""
+    return Path(arguments.out) / f"by-{controller}-{seed}"
 
 
 def winners(arguments: argparse.Namespace, controller: str) -> list[Path]:
-    """The best cells of a controller's searches, as genotype files of different names."""
-    found = []
-    for seed in range(1, arguments.seeds + 1):
-        best = run_folder(arguments, controller, seed) / "best" / "1.yaml"
-        if best.is_file():
-            named = Path(arguments.out) / f"{controller}-{seed}.yaml"
-            named.write_bytes(best.read_bytes())
-            found.append(named)
-    return found
+    """The runs of a controller that have found something: each stands for its best cell."""
+    runs = [run_folder(arguments, controller, seed) for seed in range(1, arguments.seeds + 1)]
+    return [run for run in runs if (run / "best" / "1.yaml").is_file()]
 
 
 def compare(arguments: argparse.Namespace, stage: str, who: list[Any], *words: object) -> None:
@@ -116,7 +110,7 @@ def report(arguments: argparse.Namespace) -> None:
 def table(stage: str, rows: list[dict[str, Any]]) -> None:
     """One comparison as Markdown."""
     done = {row["label"]: row["test"] for row in rows if row["test"]}
-    drawn = [statistics.fmean(test) for label, test in done.items() if label.startswith("random-") and not label.endswith(".yaml")]
+    drawn = [statistics.fmean(test) for label, test in done.items() if label.startswith("random-")]
     sigma = statistics.stdev(drawn) if len(drawn) > 2 else math.nan
     base = statistics.fmean(done["nasnet-a"]) if "nasnet-a" in done else math.nan
     print(f"\n### {stage}\n\n| | test accuracy % (95 % interval) | seeds | to NASNet-A, points | σ from random cells | MACs | latency ms |")

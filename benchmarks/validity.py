@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from proxy_tasks import signal_and_noise
 from scipy.stats import rankdata, spearmanr
 
 from controllers.moves import mutate
@@ -41,7 +42,7 @@ from nas.training.config import trained_skeleton
 from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe, load_recipe
 from nas.training.scoring import Mirrored, score
-from nas.training.trainer import DivergedError, Hooks, Trainer
+from nas.training.trainer import DivergedError, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.networks.build import build_network
@@ -224,8 +225,7 @@ class Study:
         trainer = Trainer(network, data, recipe, seed=seed, device=torch.device("cpu"))
         nothing = float("nan")
         try:
-            while trainer.position.epoch <= recipe.epochs:
-                trainer.run_epoch(Hooks())
+            trainer.run(lambda best: None)
         except DivergedError:
             return Row(cell, way.name, seed, time.process_time() - started, filters, macs, *(nothing,) * 6)
         seconds = time.process_time() - started
@@ -358,8 +358,7 @@ def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) 
         if len(cells) < 5:
             continue
         found = np.array([[by[cell, way.name, seed].accuracy for seed in (0, 1)] for cell in cells])
-        noise = float(found.var(axis=1, ddof=1).mean() ** 0.5)
-        signal = max(0.0, found.mean(axis=1).var(ddof=1) - noise**2 / 2) ** 0.5
+        signal, noise = signal_and_noise(found)
         seconds = np.mean([by[cell, way.name, 0].cpu_seconds for cell in cells])
         there = words(found.mean(axis=1), np.array([truth[cell] for cell in cells]))
         spread = f"{signal:.4f} | {noise:.4f} | {signal / noise:.2f}"

@@ -114,7 +114,9 @@ def _search(said: dict[str, Any]) -> Run:
     else:
         scorer, config = as_evaluator(evaluator), own_search_config(preset, settings, given)
     if said["minutes"] is not None:
-        config = in_minutes(config, said["minutes"], said["budget"])
+        from nas.runs.plan import expect_within
+
+        config = expect_within(config, detect(), said["minutes"], measure=False).config
     from nas.runs import session as engine
     from nas.training.numerics import own_threads
 
@@ -122,15 +124,6 @@ def _search(said: dict[str, Any]) -> Run:
         thinker = as_controller(controller, config, load_space(config.space))
         result = engine.start(config, None if said["run"] is None else Path(said["run"]), said["watcher"], engine.Parts(scorer, thinker))
     return _ended(result, thinker, said["watcher"])
-
-
-def in_minutes(config: SearchConfig, minutes: float, budget: int | None) -> SearchConfig:
-    """The search sized to a time. Raises ConfigError where it cannot be timed, or a budget is given as well."""
-    from nas.runs.plan import expect_within
-
-    if budget is not None:
-        raise ConfigError(f"budget and minutes exclude each other, but got {budget} and {minutes:g}")
-    return expect_within(config, detect(), minutes, measure=False).config
 
 
 def new_run(

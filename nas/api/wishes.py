@@ -101,11 +101,14 @@ def choose_preset(preset: str) -> tuple[str, str | None]:
 def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) -> tuple[SearchConfig, tuple[Choice, ...]]:
     """The configuration of a search, and what of it was chosen to suit the images.
 
-    ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``); None: not given.
+    ``given`` has arguments by their names (``SEARCH_SETTINGS``, ``data``, ``data_dir``, ``minutes``); None: not given.
 
     Raises:
         UserError: a name or a value breaks a rule.
     """
+    budget, minutes = given.get("budget"), given.get("minutes")
+    if budget is not None and minutes is not None:
+        raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
     flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start")}
     return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})

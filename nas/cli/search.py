@@ -71,8 +71,6 @@ def search(
     from nas.runs.plan import describe_plan, expect, expect_within
     from nas.tools.hardware import detect
 
-    if minutes is not None and budget is not None:
-        raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     name, why = choose_preset(preset)
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)

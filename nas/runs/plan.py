@@ -9,6 +9,7 @@ from nas.data.settings import data_words
 from nas.errors import ConfigError
 from nas.evaluators.fitting import images_used
 from nas.evaluators.registry import EVALUATORS
+from nas.evaluators.settings import Fidelity
 from nas.runs import streams
 from nas.runs.config import SearchConfig, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, side_by_side, time_children, work_of
@@ -31,21 +32,15 @@ def describe_plan(
 ) -> list[str]:
     """What the search will do, one line a topic, with what was chosen to suit the images; and last how long it may take."""
     space = load_space(config.space)
-    fidelity, amount = config.fidelity, None
-    workers = expected_workers(config, hardware)
+    amount, workers = None, expected_workers(config, hardware)
     lines = [
         f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
         f"proposed by {config.controller.name}, seed {config.seed}",
     ]
     lines += [f"fitted: {choice}" for choice in choices]
     if EVALUATORS[config.evaluator].needs_data:
-        images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
-        width = "F matched" if config.match is not None else f"F={fidelity.filters}"
-        side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
-        lines.append(
-            f"child:  N={fidelity.cells}, {width}, {epoch_words(fidelity.epochs)} on {images} images of {data_words(config.data)} "
-            f"at {side}, reward = accuracy on a validation split of the training set"
-        )
+        trained = trained_words(config, config.fidelity, f" of {data_words(config.data)}")
+        lines.append(f"child:  {trained}, reward = accuracy on a validation split of the training set")
         amount = amount_of(config.data)
         lines += _about_images(config, amount)
     lines += describe_sizing(config, space)
@@ -78,20 +73,19 @@ def describe_plan(
 
 def rung_words(rung: int, config: SearchConfig) -> str:
     """Who goes up to a rung, and how they are trained there."""
-    said, below = config.ladder[rung - 1], Ladder(list(config.ladder)).places(rung - 1, config.budget)
-    cells = Ladder(list(config.ladder)).places(rung, config.budget)
-    fidelity = said.fidelity(config.fidelity)
+    said, ladder = config.ladder[rung - 1], Ladder(list(config.ladder))
+    below, cells = (ladder.places(at, config.budget) for at in (rung - 1, rung))
     seeds = f", {said.seeds} seeds each" if said.seeds > 1 else ""
+    return f"the best {cells} of {below}{seeds}, {trained_words(config, said.fidelity(config.fidelity))}"
+
+
+def trained_words(config: SearchConfig, fidelity: Fidelity, of: str = "") -> str:
+    """How a child is trained at a fidelity of a search: its size, for how long, on which images."""
+    width = "F matched" if config.match is not None else f"F={fidelity.filters:g}"
+    epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
     images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
-    width = "F matched" if config.match else f"F={fidelity.filters:g}"
-    trained = f"{epoch_words(fidelity.epochs)} on {images} images at {side}"
-    return f"the best {cells} of {below}{seeds}, N={fidelity.cells}, {width}, {trained}"
-
-
-def epoch_words(epochs: int) -> str:
-    """``1 epoch``, ``2 epochs``."""
-    return f"{epochs} epoch{'s' if epochs > 1 else ''}"
+    return f"N={fidelity.cells}, {width}, {epochs} on {images} images{of} at {side}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:

@@ -29,7 +29,7 @@ from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, 
 from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.objective import Scalarised
 from nas.runs.old_stage import stage_records
-from nas.runs.sizing import Sizing, describe_sizing, sizing_of
+from nas.runs.sizing import Sizing, reach, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
@@ -88,7 +88,8 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     beside_of(config, space)  # refuses what cannot be trained
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
-        describe_sizing(config, space)  # which refuses what leaves nothing to train
+        if (sizing := sizing_of(config, space)) is not None:
+            reach(sizing, space, config.seed)  # refuses what leaves nothing to train
         data = prepare_data(config, listed)
         _check_table(config)
         folder = create(config, path)

@@ -61,6 +61,16 @@ class Request:
     filters: int | None = None
     matched: Matched | None = None
     """The size that the genotype's search matched it to: taken at the same side where nobody says another."""
+
+    @property
+    def size_said(self) -> bool:
+        """Whether a person says anything of the network's size."""
+        return bool(self.skeleton or self.cells or self.filters)
+
+    def matched_at(self, side: Callable[[], int]) -> Matched | None:
+        """The size that the search matched, for images of this side in pixels; None where nothing was matched, or a person says another."""
+        found = None if self.size_said else self.matched
+        return found if found is not None and found.side == side() else None
     sized: bool = False
     """Whether the caller solves for the network's size: then it is not cut down to the images."""
     data: dict[str, Any] | None = None
@@ -139,8 +149,7 @@ def _fit_skeleton(genotype: Genotype, request: Request, fitted: Fitted) -> tuple
         return fitted.image_size or planned_side(amount(), data, recipe)
 
     name, skeleton = choose_skeleton(genotype, request, side)
-    matched = request.matched is not None and request.matched.side == side()
-    sized = request.sized or request.skeleton or request.cells or request.filters or matched
+    sized = request.sized or request.size_said or request.matched_at(side)
     if sized or request.recipe != FITTED_RECIPE or not own_images(data):
         return name, skeleton, ()
     whole = Architecture(genotype, skeleton, name, amount().classes, amount().channels, side())
@@ -171,8 +180,8 @@ def choose_skeleton(genotype: Genotype, request: Request, side: Any) -> tuple[st
         swap = _FOR_LARGE if name in _FOR_LARGE else _FOR_SMALL if name in _FOR_SMALL else {}
         if swap and (side() > SMALL_STEM_SIDE) == (swap is _FOR_LARGE):
             name = swap[name]
-    skeleton, matched = load_skeleton(name), request.matched
-    if matched is not None and not (request.skeleton or request.cells or request.filters) and has_size(skeleton) and side() == matched.side:
+    skeleton = load_skeleton(name)
+    if has_size(skeleton) and (matched := request.matched_at(side)):
         return name, with_size(skeleton, name, matched.cells, matched.filters)
     return name, with_size(skeleton, name, request.cells, request.filters)
 

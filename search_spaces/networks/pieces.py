@@ -11,7 +11,7 @@ from search_spaces.errors import UserError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, validate
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cell import CellPieces, Piece, State, cell_pieces, read_inputs
-from search_spaces.networks.cell_network import AuxiliaryHead, build_stem, genotype_of, sides, wire
+from search_spaces.networks.cell_network import AuxiliaryHead, Wiring, build_stem, genotype_of, sides, wire
 from search_spaces.networks.cost import Cost, count_macs, count_parameters
 from search_spaces.networks.nasbench201_network import CONVENTIONS, ResidualBlock, check_genotype
 from search_spaces.networks.operations import Layers
@@ -53,7 +53,7 @@ def whole_cost(genotype: Genotype, skeleton: Skeleton, *, classes: int, channels
 def network_pieces(genotype: Genotype, skeleton: NASNetSkeleton | NASBench201Skeleton, *, image_size: int) -> Iterator[SidedPiece]:
     """The pieces of a network's cells, in order: all of it but stem, residual blocks between NAS-Bench-201's stages, and heads."""
     if isinstance(skeleton, NASNetSkeleton):
-        yield from _pieces_of_cells(genotype, skeleton, skeleton.auxiliary, image_size)
+        yield from _pieces_of_cells(genotype, skeleton, wire(genotype, skeleton, skeleton.auxiliary), image_size)
     else:
         yield from _pieces_of_nasbench201(genotype, skeleton, image_size)
 
@@ -66,15 +66,14 @@ def _cost_of_cells(genotype: Genotype, skeleton: NASNetSkeleton, classes: int, c
     wiring = wire(genotype, skeleton, with_auxiliary)
     frame = NASNetSkeleton(1, skeleton.filters, skeleton.stem, skeleton.stem_filters, conventions=skeleton.conventions)
     parts = [_stem_cost(frame, channels, image_size), _linear(wiring.shapes[-1].channels, classes)]
-    parts += [piece_cost(*sided) for sided in _pieces_of_cells(genotype, skeleton, with_auxiliary, image_size)]
+    parts += [piece_cost(*sided) for sided in _pieces_of_cells(genotype, skeleton, wiring, image_size)]
     if with_auxiliary:
         side = sides(skeleton, wiring.plans, image_size)[wiring.auxiliary]
         parts.append(_auxiliary_cost(frame, wiring.shapes[wiring.auxiliary].channels, side, classes))
     return _sum(parts)
 
 
-def _pieces_of_cells(genotype: Genotype, skeleton: NASNetSkeleton, with_auxiliary: bool, image_size: int) -> Iterator[SidedPiece]:
-    wiring = wire(genotype, skeleton, with_auxiliary)
+def _pieces_of_cells(genotype: Genotype, skeleton: NASNetSkeleton, wiring: Wiring, image_size: int) -> Iterator[SidedPiece]:
     pixels = sides(skeleton, wiring.plans, image_size)
     for step in wiring.steps:
         plan = wiring.plans[step.index]
