@@ -17,6 +17,7 @@ NAS_RANKS = (
     ("runners",),
     ("runs",),
     ("comparisons", "exports"),
+    ("reports",),
     ("ray_tune",),
     ("api",),
     ("cli",),
