@@ -7,8 +7,10 @@ from controllers.controller import Completed, Failed, Stopped
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
 
-COSTS = ("macs", "params", "latency_ms")
-"""What a network may cost, as ledgers name it; a ledger has those that the search recorded."""
+COSTS = {"macs": "MACs", "params": "parameters", "latency": "latency, ms"}
+"""What a network may cost, as ledgers name it and in words; a ledger has those that the search recorded."""
+_UNITS = {"latency": 1000.0}
+"""How many of a figure's units a ledger's unit is, where they differ."""
 _OUTCOMES: dict[type | None, str] = {Completed: "completed", Stopped: "stopped", Failed: "failed"}
 
 
@@ -85,9 +87,13 @@ def _child(trial: Trial, clock: "_Clock") -> Child:
         started=started,
         ended=ended,
         seconds=metrics.get("train_seconds", lasted),
-        costs=tuple(sized.get(name, metrics.get(name)) for name in COSTS),
+        costs=tuple(_in_units(name, sized.get(name, metrics.get(name))) for name in COSTS),
         spends=trial.spends_budget,
     )
+
+
+def _in_units(name: str, cost: float | None) -> float | None:
+    return None if cost is None else cost * _UNITS.get(name, 1.0)
 
 
 class _Clock:

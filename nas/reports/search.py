@@ -1,7 +1,7 @@
 """The report of a search: its sections, read from the run's folder, all that happened from its ledger. No torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
 
@@ -28,7 +28,6 @@ DRAWN = 3
 """Best cells whose pictures are in a report."""
 LISTED = 25
 """Best cells in its table."""
-COST_WORDS = {"macs": "MACs", "params": "parameters", "latency_ms": "latency, ms"}
 
 
 def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report:
@@ -46,7 +45,7 @@ def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report
     sections = (
         _asked(folder, config, state, space),
         Section("The incumbent", notes=_reference_note(reference), figures=progress_figures(ended, reference, _levels(state, children))),
-        _best(folder, config, state, space, known),
+        _best(folder, config, state, space, known, by_number),
         _rungs(state, children, known),
         _costs(config, children, known),
         Section("The controller", figures=tuple(one for one in policy_figures(state, space) if one.table.rows), notes=_policy_notes(state)),
@@ -159,7 +158,9 @@ def _share(known: Known) -> int:
     return min(25, max(5, len(known.trials) // 10))
 
 
-def _best(folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, known: Known) -> Section:
+def _best(
+    folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, known: Known, by_number: Mapping[int, Child]
+) -> Section:
     """The table of the best, and the first of them drawn."""
     pictures = []
     for rank, (trial, believed) in enumerate(known.head(DRAWN), start=1):
@@ -174,22 +175,16 @@ def _best(folder: RunFolder, config: SearchConfig, state: RunState, space: Searc
         )
     rows = []
     for rank, (trial, one) in enumerate(zip(known.trials[:LISTED], known.standings.ranked, strict=False), start=1):
-        costs = _costs_of(state, trial.number)
+        costs = by_number[trial.number].costs
         filters = trial.size.filters if trial.size is not None else None
         rows.append(
             (rank, one.trial, one.belief.mean, one.belief.low, one.belief.high, one.rung, fmean(one.rewards), one.proxy, filters, *costs)
         )
     columns = ("rank", "trial", "believed", "low", "high", "rung", "reward there", "reward in the search", "F")
-    table = _without_empty(Table.of((*columns, *(COST_WORDS[name] for name in COSTS)), rows))
+    table = _without_empty(Table.of((*columns, *COSTS.values()), rows))
     return Section(
         "The best cells", notes=tuple(notes), listings=(Listing("Best known, with 95 % intervals", table),), pictures=tuple(pictures)
     )
-
-
-def _costs_of(state: RunState, number: int) -> tuple[float | None, ...]:
-    from nas.runs.objective import cost_of
-
-    return tuple(cost_of(state, state.trials[number], name) for name in COSTS)
 
 
 def _without_empty(table: Table) -> Table:
@@ -257,7 +252,7 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
     """What is believed of every cell against each cost that the ledger has, with the front."""
     costs = {child.trial: child.costs for child in children}
     figures = []
-    for place, name in enumerate(COSTS):
+    for place, name in enumerate(COSTS.values()):
         points = [
             (Point(one.trial, one.belief.mean, cost), one)
             for one in known.standings.ranked
@@ -274,10 +269,10 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
             )
             for point, one in sorted(points, key=lambda pair: pair[0].cost)
         ]
-        table = Table.of((COST_WORDS[name], "accuracy", "series", "trial", "front"), rows)
+        table = Table.of((name, "accuracy", "series", "trial", "front"), rows)
         said = "Dashed: the front, which nobody beats in both."
-        options = {"x": COST_WORDS[name], "y": "believed accuracy", "format": ".0%"}
-        figures.append(Figure(f"Accuracy against {COST_WORDS[name]}", "scatter", table, said, options=options))
+        options = {"x": name, "y": "believed accuracy", "format": ".0%"}
+        figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
     aim = () if config.objective is None else (f"The aim was {read_objective(config.objective)}.",)
     matched = () if config.match is None else (f"Every network was given the width at which it costs {config.match}.",)
     return Section("Accuracy and cost", notes=(*aim, *matched), figures=tuple(figure for figure in figures if figure.table.rows))
@@ -326,4 +321,4 @@ def _trials(children: Sequence[Child]) -> Table:
         )
         for c in children
     ]
-    return _without_empty(Table.of((*columns, "started, s", "ended, s", "training, s", *(COST_WORDS[name] for name in COSTS)), rows))
+    return _without_empty(Table.of((*columns, "started, s", "ended, s", "training, s", *COSTS.values()), rows))

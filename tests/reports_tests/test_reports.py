@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 from support.commands import nas as command
-from support.pages import BROWSER, Page, browse
+from support.pages import Page, browse
 
 import nas
 from controllers.controller import Completed, Failed, Proposal
