@@ -18,6 +18,8 @@ from nas.training.folder import TrainFolder
 COMPARED = "compare.json"
 DRAWN = 3
 """Members whose cells are drawn, the best first."""
+_TYPES = {"label": str, "network": str, "reason": str, "parameters": int, "macs": int, "off": float, "cpu_seconds": float, "on_front": bool}
+"""What the entries of a row are, those aside that are read as numbers."""
 POINTS = 60
 """Trainings at which a controller's curve is shown."""
 
@@ -58,7 +60,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _row(document: object) -> Row:
     try:
-        values = dict(document)  # type: ignore[call-overload]
+        values: dict[str, Any] = dict(document)  # type: ignore[call-overload]
+        for name, kind in _TYPES.items():
+            if not isinstance(values.get(name, kind()), (kind, int) if kind is float else kind):
+                raise TypeError(f"{name} is {values[name]!r:.80}")
         test, validation = (tuple(map(float, values.pop(name, ()))) for name in ("test", "validation"))
         latency = values.pop("latency_ms", None)
         return Row(**values, test=test, validation=validation, latency_ms=math.nan if latency is None else float(latency))
@@ -67,16 +72,20 @@ def _row(document: object) -> Row:
 
 
 def _asked(folder: Path, document: Mapping[str, Any], trainings: Sequence[tuple[str, TrainFolder, History]]) -> tuple[tuple[str, str], ...]:
-    training, target = document.get("training", {}), document.get("target", {})
-    recipe, data = training.get("recipe", {}), training.get("data", {})
+    training, target = _mapping(document.get("training")), _mapping(document.get("target"))
+    recipe, data = _mapping(training.get("recipe")), _mapping(training.get("data"))
     facts = [
         ("recipe", f"{recipe.get('name')}, {recipe.get('epochs')} epochs"),
-        ("data", Path(data["root"]).name if data.get("root") else str(data.get("name"))),
+        ("data", Path(str(data["root"])).name if data.get("root") else str(data.get("name"))),
         ("size", f"about {target.get('value'):,} {target.get('quantity')}" if isinstance(target.get("value"), int) else str(target)),
         ("seeds", str(document.get("seeds"))),
     ]
     machine = environment_facts(trainings[0][1].path / "environment.json") if trainings else []
     return (*facts, *machine)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _settings(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -12,7 +12,7 @@ from nas.reports.folders import environment_facts
 from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table, Value
 from nas.tools.intervals import wilson
 from nas.tools.words import duration, top5_words
-from nas.training.folder import TrainFolder, config_yaml
+from nas.training.folder import TrainFolder, config_yaml, test_facts
 from nas.training.measured import CLASS_COLUMNS, Answers, Measured
 
 CONFUSED = 60
@@ -64,41 +64,50 @@ def training_report(place: TrainFolder, measured: Measured | None = None) -> Rep
     return Report(f"Training {name}", "Report of a training", _heads(history), tuple(sections))
 
 
+def _number(found: Mapping[str, Any], name: str) -> float | None:
+    """What a file says under a name, where that is a number."""
+    value = found.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _test_words(history: History) -> str | None:
+    """The one reading of the test set with its interval; None where there is none."""
+    facts = test_facts(history.result.get("test"))
+    if "test_top1" not in facts or "test_images" not in facts:
+        return None
+    low, high = wilson(facts["test_top1"], int(facts["test_images"]))
+    top5 = top5_words(facts.get("test_top5", 0.0), int(_number(history.result, "classes") or 0))
+    return f"{facts['test_top1']:.2%} ({low:.1%} to {high:.1%}){top5} of {facts['test_images']:,} images"
+
+
 def _heads(history: History) -> tuple[tuple[str, str], ...]:
-    result, facts = history.result, []
-    test = result.get("test")
-    if isinstance(test, dict):
-        low, high = wilson(float(test["top1"]), int(test["images"]))
-        facts.append(("test accuracy, read once", f"{float(test['top1']):.2%} ({low:.1%} to {high:.1%})"))
-    best = max((float(epoch.get("validation_top1", 0.0)) for epoch in history.epochs), default=None)
-    facts.append(("best on the validation part", "none yet" if best is None else f"{best:.2%}"))
-    facts.append(("epochs", str(len(history.epochs))))
-    facts.append(("how it ended", str(result.get("ending", "not ended"))))
-    return tuple(facts)
+    accuracies = [accuracy for epoch in history.epochs if (accuracy := _number(epoch, "validation_top1")) is not None]
+    test = _test_words(history)
+    return (
+        *((("test accuracy, read once", test),) if test else ()),
+        ("best on the validation part", f"{max(accuracies):.2%}" if accuracies else "none yet"),
+        ("epochs", str(len(history.epochs))),
+        ("how it ended", str(history.result.get("ending", "not ended"))),
+    )
 
 
 def _asked(place: TrainFolder, history: History) -> tuple[tuple[str, str], ...]:
     config, result = place.config(), history.result
     recipe, origin = config.recipe, place.genotype().provenance
+    parameters, macs, seconds = (_number(result, name) for name in ("parameters", "macs", "seconds"))
     facts = [
         ("network", ", ".join(f"{name} {value}" for name, value in config.skeleton.items() if isinstance(value, str | int | float))),
         *((("found by", f"run {origin.run}, trial {origin.trial}"),) if origin is not None else ()),
-        *((("parameters, MACs", f"{result['parameters']:,}, {result['macs']:,}"),) if "parameters" in result and "macs" in result else ()),
+        *((("size", f"{parameters:,.0f} parameters, {macs:,.0f} MACs"),) if parameters is not None and macs is not None else ()),
         ("data", data_words(config.data)),
         ("recipe", f"{recipe.name}: {recipe.epochs} epochs, {recipe.batch_size} images a step, {recipe.optimizer.name}"),
         ("seed", str(config.seed)),
+        *(
+            (("time", f"{duration(seconds)}, {duration(_number(result, 'cpu_seconds') or 0.0)} of CPU time"),)
+            if seconds is not None
+            else ()
+        ),
     ]
-    test = result.get("test")
-    if isinstance(test, dict):
-        top5 = top5_words(float(test.get("top5", 0.0)), int(result.get("classes", 0)))
-        facts.append(
-            (
-                "test",
-                f"{float(test['top1']):.2%} top-1{top5} of {int(test['images']):,} images, weights of epoch {result.get('best_epoch')}",
-            )
-        )
-    if "seconds" in result:
-        facts.append(("time", f"{duration(float(result['seconds']))}, {duration(float(result.get('cpu_seconds', 0.0)))} of CPU time"))
     return (*facts, *environment_facts(place.path / "environment.json"))
 
 

@@ -85,7 +85,7 @@ def _climb(ledger: Ledger, first: int) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return a_run(tmp_path_factory.mktemp("runs") / "a <b>run</b> & more")
+    return a_run(tmp_path_factory.mktemp("runs") / "a <b>run & more")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_report_lies_in_the_runs_folder_and_loads_nothing(written: Path, run: 
 def test_what_a_file_says_never_becomes_an_element(seen: Page) -> None:
     assert seen.tags["script"] == 4  # charts, themes, library, ours
     assert not seen.tags["b"] and not seen.tags["img"] and not [name for _, name, _ in seen.attributes if name.startswith("on")]
-    assert HOSTILE in seen.text and "Search a <b>run</b> & more" in seen.text
+    assert HOSTILE in seen.text and "Search a <b>run & more" in seen.text
 
 
 def test_every_trial_is_in_the_page_as_csv(seen: Page, run: RunFolder) -> None:
@@ -196,8 +196,7 @@ def test_a_ledger_of_an_early_version_is_shown_as_far_as_it_goes(tmp_path: Path)
     (folder.path / "environment.json").write_text("{damaged")
     seen = Page(page(search_report(folder)))
     assert "No update of a policy is in the ledger" in seen.text and "No child of this search was drawn at random" in seen.text
-    assert "The ledger says nothing of this." in seen.text  # costs
-    assert "the-incumbent-over-time.csv" in seen.files and "failures-by-reason.csv" not in seen.files
+    assert "the-incumbent-over-time.csv" in seen.files and not {"failures-by-reason.csv", "accuracy-against-macs.csv"} & set(seen.files)
 
 
 def test_a_run_in_which_nothing_has_ended_has_a_report(tmp_path: Path) -> None:
@@ -214,7 +213,7 @@ def test_every_kind_of_chart_is_one_that_vega_lite_takes(seen: Page, tmp_path: P
         name for name in CHARTS if name in ("progress", "lanes", "heat", "against", "strips", "scatter", "bars", "lines", "chosen line")
     } == set(CHARTS)
     for chart in seen.charts:
-        vl_convert.vegalite_to_vega(chart, vl_version="6.4")
+        vl_convert.vegalite_to_vega(chart, vl_version="6_4")
 
 
 # ------------------------------------------------------------------------------------------------ trainings and comparisons
@@ -325,7 +324,10 @@ def test_what_cannot_be_reported_is_said(given: dict[str, object], wanted: str, 
         nas.report(**{"source": run.path, **given})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "nas.compare/1", "rows": [{"label": 3}]}', '{"schema": "x", "rows": []}'])
+WRONG = '{"schema": "nas.compare/1", "rows": [{"label": "a", "network": "b", "parameters": "many"}]}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "nas.compare/1", "rows": [{"label": 3}]}', '{"schema": "x", "rows": []}', WRONG])
 def test_a_damaged_comparison_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "compare.json").write_text(text)
     with pytest.raises(RunError, match=r"compare.json"):
