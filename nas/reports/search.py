@@ -7,7 +7,6 @@ from statistics import fmean
 
 from nas.data.settings import data_words
 from nas.evaluators.registry import EVALUATORS
-from nas.networks.matching import read_objective
 from nas.reports.children import COSTS, Child, children_of, where_words
 from nas.reports.clock import time_figures
 from nas.reports.decisions import operation_figures, policy_figures
@@ -273,7 +272,11 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
         said = "Dashed: the front, which nobody beats in both."
         options = {"x": name, "y": "believed accuracy", "format": ".0%"}
         figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
-    aim = () if config.objective is None else (f"The aim was {read_objective(config.objective)}.",)
+    aim = (
+        ()
+        if config.objective is None
+        else (f"The aim was {config.objective}: what the controller was told of a child is less than its accuracy where it costs much.",)
+    )
     matched = () if config.match is None else (f"Every network was given the width at which it costs {config.match}.",)
     return Section("Accuracy and cost", notes=(*aim, *matched), figures=tuple(figure for figure in figures if figure.table.rows))
 
