@@ -1,5 +1,6 @@
 """``nas.cost``, ``draw``, ``export``: what a network costs, looks like, and how it is handed over. No torch at import."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -247,7 +248,7 @@ def _figure_of_results(source: "Source | Training | Comparison", title: str) -> 
     from nas.training.curves import curves_figure, curves_of
 
     path = source.path if isinstance(source, Training | Comparison) else Path(source) if _is_path(source) else None
-    if path is None:
+    if path is None or not os.path.isdir(path):  # noqa: PTH112 - which says no to a name that no file can have
         return None
     if (path / TABLE).is_file():
         front = read_front(path)

@@ -126,8 +126,7 @@ def _draw_points(axes: Axes, points: Sequence[Point], values: Sequence[float], f
         return
     if min(values) > 0 and max(values) > LOG_FROM * min(values):
         axes.set(xscale="log", xlim=(min(values) / 1.6, max(values) * 1.6))
-        axes.xaxis.set_minor_formatter(lambda value, _: "")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _plain_ticks(axes)
     else:
         axes.set_xlim(0, 1.18 * max(values))
     names = [point.label for point in front.points]
@@ -209,8 +208,6 @@ def _draw_anytime_line(axes: Axes, line: Line, name: str, number: int, colours: 
 
 def _limit_anytime(axes: Axes, lines: Sequence[Line], optimum: float) -> None:
     """From what was known after ten trainings to just above the best there is."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     budget = max(len(line.mean) for line in lines)
     lowest = min(100 * float(line.mean[min(9, len(line.mean) - 1)]) for line in lines)
     highest = max(100 * optimum, *(100 * float(line.mean.max()) for line in lines))
@@ -218,6 +215,13 @@ def _limit_anytime(axes: Axes, lines: Sequence[Line], optimum: float) -> None:
     axes.set_ylim(lowest, min(100.0 + 0.06 * room, highest + 0.06 * room))
     axes.set_xscale("log")
     axes.set_xlim(min(5, max(1, budget // 2)), max(budget, 2))
+    _plain_ticks(axes)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Numbers as people write them on a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -225,10 +225,6 @@ def _follow() -> str:
 
 
 def _rendered(figure: Figure, format: str, theme: Theme) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    if figure.canvas is None or type(figure.canvas).__name__ == "FigureCanvasBase":
-        FigureCanvasAgg(figure)
     target = io.BytesIO()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format)
     with drawing(theme), warnings.catch_warnings():
@@ -295,11 +291,11 @@ def per_cent_limits(values: Sequence[float], below: float | None = None) -> tupl
     lowest, highest = min(values), max(values)
     if below is not None:
         lowest = min(lowest, below)
-    room = max(0.08 * (highest - lowest), 0.02)
+    room = max(0.08 * (highest - lowest), 0.3)
     return max(0.0, lowest - room), min(100.0 + 0.2 * room, highest + room)
 
 
-_AROUND = ((1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+_AROUND = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], colours: Palette) -> None:

@@ -67,6 +67,7 @@ def curves_figure(curves: Curves, theme: Theme = "light") -> Figure:
         rates.plot(epochs, curves.of("learning_rate"), color=colours.series[2], gid=named("curve", "learning rate"))
         rates.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
         rates.locator_params(axis="y", nbins=3)
+        rates.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _draw_accuracies(accuracies, curves, colours, mark)
         for axes in (losses, rates, accuracies):
             axes.set_xlim(min(epochs) if len(epochs) > 1 else 0, max(*epochs, 1) + (0.02 * len(epochs) if len(epochs) > 1 else 1))

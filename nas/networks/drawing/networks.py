@@ -250,30 +250,25 @@ def _cell_parts(genotype: Genotype, skeleton: NASNetSkeleton, outputs: dict[str,
         else:
             groups.append([i])
     parts = [Part(stem, outputs["stem"], "conv")]
+    first = planned[0].current + 1  # the number of the first cell's network state; those before are the stem's
+    made = [list(range(first)), *([first + planned.index(plans[i]) for i in group] for group in groups)]
     for group in groups:
         plan = plans[group[-1]]
         times = f"  × {len(group)}" if len(group) > 1 else ""
         text = f"{plan.genotype} cell{' /2' if plan.stride == 2 else ''}{times}\n{plan.filters} filters"
         branch = "auxiliary head" if group[-1] == auxiliary else ""
-        skip = _skip_input(genotype, plans[group[0]], [[plan_state(planned, plans[i]) for i in members] for members in groups], len(parts))
+        skip = _skip_input(genotype, plans[group[0]], made[: len(parts)])
         parts.append(Part(text, outputs[plan.name], "pool" if plan.stride == 2 else "block", branch, len(group), skip))
     return parts
 
 
-def plan_state(planned: Sequence[CellPlan], plan: CellPlan) -> int:
-    """The number of the network state that a planned cell makes: after those of the stem."""
-    return planned[0].current + 1 + planned.index(plan)
-
-
-def _skip_input(genotype: Genotype, plan: CellPlan, made: Sequence[Sequence[int]], part: int) -> Skip | None:
-    """Where a part's first cell has PREVIOUS from; None where it reads none. ``made`` are the states of the parts above the stem."""
+def _skip_input(genotype: Genotype, plan: CellPlan, below: Sequence[Sequence[int]]) -> Skip | None:
+    """Where a cell has PREVIOUS from, among the network states that each part below it makes; None where it reads none."""
     cell = genotype.reduction if plan.genotype == "reduction" and genotype.reduction is not None else genotype.normal
-    if plan.previous is None or plan.previous == plan.current or STATE_NAMES.index("previous") not in read_inputs(cell) or cell.inputs == 1:
+    if plan.previous is None or cell.inputs < len(STATE_NAMES) or STATE_NAMES.index("previous") not in read_inputs(cell):
         return None
-    for source, states in enumerate(made, 1):
-        if plan.previous in states:
-            return Skip(part - source, inside=plan.previous != states[-1])
-    return Skip(part, inside=plan.previous != made[0][0] - 1)  # one of the stem's
+    source = next(i for i, states in enumerate(below) if plan.previous in states)
+    return Skip(len(below) - source, inside=plan.previous != below[source][-1])
 
 
 def _residual_parts(genotype: Genotype, skeleton: ResidualSkeleton, outputs: dict[str, str]) -> list[Part]:
