@@ -102,7 +102,7 @@ def _draw_accuracies(axes: Axes, curves: Curves, colours: Palette, mark: dict[st
     epochs, values = curves.of("epoch"), [100 * value for value in curves.of("validation_top1")]
     name = named("curve", "validation accuracy")
     axes.plot(epochs, values, color=colours.series[1], label="validation", gid=name, **mark)  # type: ignore[arg-type]
-    if curves.best_epoch:
+    if curves.best_epoch in epochs:
         best = values[epochs.index(curves.best_epoch)]
         text = f"best on validation: {best:.2f} % (epoch {curves.best_epoch})"
         style = {"marker": "o", "markersize": 7, "linestyle": "", "markerfacecolor": colours.paper, "markeredgewidth": 1.6, "zorder": 4}

@@ -12,7 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import nas
+from nas.comparisons.networks import Plan, Row, front_of, ranked, read_front, write_table
 from nas.comparisons.pictures import Front, Line, Point, anytime_figure, draw_front, front_figure
+from nas.data.settings import DataSettings
+from nas.errors import RunError
+from nas.networks.scaling import Target
+from nas.training.config import TrainConfig
+from nas.training.recipe import load_recipe
 
 CLOSE = [Point(f"a network of many letters {i}", (0.54 + i / 1000,), 6.5 + i / 50, 29_000.0 + 100 * i, i == 7) for i in range(8)]
 
@@ -61,6 +68,20 @@ def test_a_comparison_without_accuracies_or_latencies_is_drawn(tmp_path: Path) -
     root = ElementTree.parse(tmp_path / "one.svg").getroot()
     assert [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")].count("<a> & $b$") == 1
     assert "<a> & $b$: 50.00 %" in [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
+
+
+def test_the_folder_of_a_comparison_is_drawn_again(tmp_path: Path) -> None:
+    base = TrainConfig(skeleton={}, data=DataSettings(name="digits"), recipe=load_recipe("fast", {"epochs": 3}))
+    plan = Plan(Target("macs", 300_000), base, 1, tmp_path, classes=10)
+    write_table([Row("mine", "Mine (1 @ 8)", 1000, 300_000, 0.0, (0.5,), (0.4,), 2.0), Row("broken", "", reason="no")], plan)
+    assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert read_front(tmp_path) == front_of(ranked([Row("mine", "Mine (1 @ 8)", 1000, 300_000, 0.0, (0.5,), (0.4,), 2.0)]), plan)
+    text = nas.draw(tmp_path).svg
+    assert "digits: networks of about 300k MACs" in text and "recipe fast, 3 epochs" in text and "mine: 50.00 %" in text
+    for damaged in ("{}", "[1]", '{"schema": "nas.compare/1", "rows": 3}', "{"):
+        (tmp_path / "compare.json").write_text(damaged)
+        with pytest.raises(RunError, match="must be as `nas compare` wrote it"):
+            nas.draw(tmp_path)
 
 
 def test_controllers_are_told_apart_and_stand_in_their_order() -> None:

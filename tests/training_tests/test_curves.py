@@ -8,11 +8,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import nas
+from nas.data.settings import DataSettings
 from nas.errors import RunError
 from nas.networks.description import skeleton_document
 from nas.training.config import TrainConfig
 from nas.training.curves import Curves, curves_figure, curves_of, draw_curves
 from nas.training.folder import TrainFolder
+from nas.training.recipe import load_recipe
 from search_spaces.reference import load_reference
 from search_spaces.skeletons import load_skeleton
 
@@ -73,7 +75,8 @@ def test_a_trainings_folder_is_drawn_in_any_theme(tmp_path: Path) -> None:
     """``nas draw FOLDER``: from what the folder says, finished or not."""
     place = TrainFolder(tmp_path / "mine")
     skeleton = skeleton_document(load_skeleton("nasnet-cifar"), "nasnet-cifar")
-    place.write_new(load_reference("nasnet-a"), TrainConfig.model_validate({"skeleton": skeleton, "data": {"name": "digits"}}), {})
+    config = TrainConfig(skeleton=skeleton, data=DataSettings(name="digits"), recipe=load_recipe("fast", {"epochs": 40}))
+    place.write_new(load_reference("nasnet-a"), config, {})
     with pytest.raises(RunError, match="no epoch of this training has ended yet"):
         nas.draw(place.path)
     place.write_metrics(list(CURVES.history))

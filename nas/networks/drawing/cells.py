@@ -36,6 +36,8 @@ LAYER_GAP = 0.62
 COMBINE_HEIGHT = 0.23
 OUTPUT_MARGIN = 0.25
 CAPTION = 0.36
+MOST_HEADING = 7.0
+"""Inches to which a narrow picture is widened for its title; a longer one is written smaller."""
 MOST_STRETCH = 0.5
 """How much farther apart, at most, the layers of a low cell are drawn beside a high one."""
 
@@ -51,14 +53,16 @@ def genotype_figure(genotype: Genotype, title: str = "", note: str = "", theme: 
 
     panels = _stretched([_Panel.of(name, cell) for name, cell in genotype.cells()])
     with drawing(theme) as colours:
-        width = max(sum(panel.width for panel in panels) + MARGIN * (len(panels) + 1), 3.6)
+        above = title or genotype.name or (f"cells of the space {genotype.space}" if genotype.space else "cells")
+        notes = " · ".join(filter(None, (found(genotype.provenance), note)))
+        needed = min(MOST_HEADING, max(text_width(above, FONT + 4, bold=True), text_width(notes)) + 2 * MARGIN)
+        width = max(sum(panel.width for panel in panels) + MARGIN * (len(panels) + 1), needed, 3.6)
         rows = legend_rows(_keys(genotype, colours), width - 2 * MARGIN)
         highest, foot = max(panel.height for panel in panels), ROW_HEIGHT * len(rows) + 0.3
-        notes = " · ".join(filter(None, (found(genotype.provenance), note)))
         height = highest + foot + 0.35 + (0.5 if notes else 0.25) + CAPTION
         figure = Figure(figsize=(width, height))
         top = highest + foot + 0.15
-        headline(figure, title or genotype.name or (f"cells of the space {genotype.space}" if genotype.space else "cells"), notes, MARGIN)
+        headline(figure, above, notes, MARGIN)
         left = (width - sum(panel.width for panel in panels) - MARGIN * (len(panels) - 1)) / 2
         for panel in panels:
             axes = figure.add_axes((left / width, (top - panel.height - 0.15) / height, panel.width / width, panel.height / height))
