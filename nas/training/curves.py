@@ -58,14 +58,14 @@ def curves_figure(curves: Curves, theme: Theme = "light") -> Figure:
         figure = Figure(figsize=(9.6, 4.1))
         top = headline(figure, curves.title or "training", curves.note) if curves.title or curves.note else 0.1
         grid = figure.add_gridspec(
-            2, 2, height_ratios=(3, 1), left=0.065, right=0.985, bottom=0.125, top=1 - (top + 0.12) / 4.1, wspace=0.16, hspace=0.14
+            2, 2, height_ratios=(3, 1), left=0.065, right=0.985, bottom=0.125, top=1 - (top + 0.12) / 4.1, wspace=0.19, hspace=0.14
         )
         losses, rates, accuracies = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[:, 1])
         epochs = curves.of("epoch")
         mark = {"marker": "o", "markersize": 3} if len(epochs) <= DOTTED else {}
         _draw_losses(losses, curves, colours, mark)
         rates.plot(epochs, curves.of("learning_rate"), color=colours.series[2], gid=named("curve", "learning rate"))
-        rates.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+        rates.set(xlabel="epoch", ylabel="learning\nrate", ylim=(0, None))
         rates.locator_params(axis="y", nbins=3)
         rates.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _draw_accuracies(accuracies, curves, colours, mark)
@@ -153,6 +153,7 @@ def curves_of(place: TrainFolder, known: Mapping[str, Any] | None = None) -> Cur
         raise RunError(f"{place.path}: no epoch of this training has ended yet, so there are no curves")
     config = place.config()
     counted = [f"{short_number(numbers[key])} {words}" for key, words in (("parameters", "parameters"), ("macs", "MACs")) if numbers[key]]
-    note = " · ".join([f"{config.data.name}, recipe {config.recipe.name}, skeleton {config.skeleton['name']}", *counted])
+    data = Path(config.data.root).name if config.data.name == "folder" else config.data.name
+    note = " · ".join([f"{data}, recipe {config.recipe.name}, skeleton {config.skeleton['name']}", *counted])
     title = place.genotype().name or place.path.name
     return Curves(history, numbers["classes"], numbers["best_epoch"], top1, title, note)
