@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.data.settings import data_words
 from nas.errors import RunError
 from nas.networks.scaling import short_number
 from nas.tools.pictures import FONT, Palette, Theme, chance_line, check_picture, drawing, headline, named, per_cent_limits, save
@@ -58,7 +59,7 @@ def curves_figure(curves: Curves, theme: Theme = "light") -> Figure:
         figure = Figure(figsize=(9.6, 4.1))
         top = headline(figure, curves.title or "training", curves.note) if curves.title or curves.note else 0.1
         grid = figure.add_gridspec(
-            2, 2, height_ratios=(3, 1), left=0.065, right=0.985, bottom=0.125, top=1 - (top + 0.12) / 4.1, wspace=0.19, hspace=0.14
+            2, 2, height_ratios=(3, 1), left=0.08, right=0.985, bottom=0.125, top=1 - (top + 0.12) / 4.1, wspace=0.19, hspace=0.14
         )
         losses, rates, accuracies = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[:, 1])
         epochs = curves.of("epoch")
@@ -153,7 +154,6 @@ def curves_of(place: TrainFolder, known: Mapping[str, Any] | None = None) -> Cur
         raise RunError(f"{place.path}: no epoch of this training has ended yet, so there are no curves")
     config = place.config()
     counted = [f"{short_number(numbers[key])} {words}" for key, words in (("parameters", "parameters"), ("macs", "MACs")) if numbers[key]]
-    data = Path(config.data.root).name if config.data.name == "folder" else config.data.name
-    note = " · ".join([f"{data}, recipe {config.recipe.name}, skeleton {config.skeleton['name']}", *counted])
+    note = " · ".join([f"{data_words(config.data)}, recipe {config.recipe.name}, skeleton {config.skeleton['name']}", *counted])
     title = place.genotype().name or place.path.name
     return Curves(history, numbers["classes"], numbers["best_epoch"], top1, title, note)
