@@ -75,8 +75,7 @@ class Plan:
     """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed.
 
     ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``. ``workers`` train at once;
-    None: as many as there are cores, or GPUs. ``classes`` is 0
-    until the data have been looked at.
+    None: as many as there are cores, or GPUs. ``classes`` is 0 until the data have been looked at.
     """
 
     target: Target
