@@ -5,7 +5,6 @@ itself all loading (Content-Security-Policy), evaluation of text as code include
 """
 
 import json
-import tempfile
 from base64 import b64encode
 from functools import cache
 from pathlib import Path
@@ -69,14 +68,10 @@ def _picture(picture: Picture) -> dict[str, Any]:
 
 
 def _cells(genotype: Genotype) -> str:
-    """The cells as an ``<svg>`` element."""
-    from nas.networks.drawing.draw import draw_genotype
+    """The cells as an ``<svg>`` element, light or dark as the page is; hovering says what a line or a box is."""
+    from nas.networks.drawing.draw import genotype_svg
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "cells.svg"
-        draw_genotype(genotype, path)
-        text = path.read_text(encoding="utf-8")
-    return text[text.index("<svg") :]
+    return genotype_svg(genotype, theme="auto")
 
 
 def _table(table: Table, name: str) -> dict[str, Any]:

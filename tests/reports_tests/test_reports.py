@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+import re
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -116,6 +117,14 @@ def test_what_a_file_says_never_becomes_an_element(seen: Page) -> None:
     assert seen.tags["script"] == 4  # charts, themes, library, ours
     assert not seen.tags["b"] and not seen.tags["img"] and not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert HOSTILE in seen.text and "Search a <b>run & more" in seen.text
+
+
+def test_hovering_over_a_cell_says_what_its_edges_are(written: Path, run: RunFolder) -> None:
+    text = written.read_text(encoding="utf-8")
+    best = nas.open_run(run.path).best
+    operations = {edge.operation for _, cell in best.cells() for node in cell.nodes for edge in node.edges}
+    titles = " ".join(re.findall(r"<title>([^<]*)</title>", text)).replace("_", " ").replace("×", "x")
+    assert text.count("<title>") > 20 and all(operation.replace("_", " ") in titles for operation in operations)
 
 
 def test_every_trial_is_in_the_page_as_csv(seen: Page, run: RunFolder) -> None:
