@@ -31,16 +31,13 @@ def _text(figure: Figure, name: str, default: str = "") -> str:
     return str(figure.options.get(name, default))
 
 
-def _tips(figure: Figure, leave: tuple[str, ...] = ()) -> list[alt.Tooltip]:
+def _tips(figure: Figure) -> list[alt.Tooltip]:
     """What hovering over a mark says: every column, numbers short."""
-    first = {name: value for record in reversed(figure.table.records()) for name, value in record.items()}
-    numbers = {name for name, value in first.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    columns = [name for name in figure.table.columns if name not in leave]
     return [
-        alt.Tooltip(field=_field(name), type="quantitative" if name in numbers else "nominal", title=name)
-        if name not in numbers
-        else alt.Tooltip(field=_field(name), type="quantitative", title=name, format=".5~g")
-        for name in columns
+        alt.Tooltip(field=_field(name), type="quantitative", title=name, format=".5~g")
+        if any(isinstance(row[place], float) for row in figure.table.rows)
+        else alt.Tooltip(field=_field(name), type="nominal", title=name)
+        for place, name in enumerate(figure.table.columns)
     ]
 
 
@@ -87,7 +84,7 @@ def progress(figure: Figure) -> alt.LayerChart:
 
 
 def lines(figure: Figure) -> alt.LayerChart:
-    """A line for each series: columns x, y, series; with ``low`` and ``high`` a band around it, with ``choose`` a menu of one column."""
+    """A line for each series: columns x, y, series; with ``low`` and ``high`` a band around it."""
     columns = figure.table.columns
     base = _base(figure).encode(x=_x(figure, columns[0]), color=_colour(figure, "series"), tooltip=_tips(figure))
     layers = [base.mark_line(point=alt.OverlayMarkDef(size=22), strokeWidth=2).encode(y=_y(figure, columns[1]))]

@@ -102,8 +102,8 @@ def operation_figures(genotypes: Sequence[Genotype], space: SearchSpace) -> tupl
     found = []
     for name, _ in genotypes[0].cells():
         own, chance = _shares(genotypes, name), [_shares(group, name) for group in groups]
-        operations = sorted({operation for shares in (own, *chance) for operation in shares}, key=lambda one: (-own[one], one))
-        rows = [(operation, own[operation], *_range([shares[operation] for shares in chance])) for operation in operations]
+        operations = sorted({operation for shares in (own, *chance) for operation in shares}, key=lambda one: (-own.get(one, 0.0), one))
+        rows = [(one, own.get(one, 0.0), *_range([shares.get(one, 0.0) for shares in chance])) for one in operations]
         found.append(
             Figure(
                 f"Operations of the best {len(genotypes)} cells: {name} cell",
@@ -116,20 +116,11 @@ def operation_figures(genotypes: Sequence[Genotype], space: SearchSpace) -> tupl
     return tuple(found)
 
 
-def _shares(genotypes: Sequence[Genotype], cell: str) -> Counter[str]:
-    """Each operation's share of the edges of one kind of cell; 0 for those that do not occur."""
-    counts = Counter(
-        edge.operation
-        for genotype in genotypes
-        for name, found in genotype.cells()
-        if name == cell
-        for node in found.nodes
-        for edge in node.edges
-    )
-    total = counts.total() or 1
-    shares: Counter[str] = Counter()
-    shares.update({operation: count / total for operation, count in counts.items()})  # type: ignore[arg-type]
-    return shares
+def _shares(genotypes: Sequence[Genotype], cell: str) -> dict[str, float]:
+    """Each operation's share of the edges of one kind of cell."""
+    cells = [found for genotype in genotypes for name, found in genotype.cells() if name == cell]
+    counts = Counter(edge.operation for found in cells for node in found.nodes for edge in node.edges)
+    return {operation: count / counts.total() for operation, count in counts.items()}
 
 
 def _range(values: Sequence[float]) -> tuple[float, float, float]:
