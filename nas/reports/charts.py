@@ -12,7 +12,7 @@ from nas.reports.parts import Figure
 
 HEIGHT = 260
 """Of a chart in pixels; its width is the page's."""
-LEGEND = alt.Legend(orient="top", direction="horizontal", columns=2, labelLimit=220, title=None)
+LEGEND = alt.Legend(orient="top", direction="horizontal", columns=2, labelLimit=130, title=None)
 
 
 def specification(figure: Figure) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def _y(figure: Figure, name: str, **more: Any) -> alt.Y:  # noqa: ANN401 - Altai
 
 def _x(figure: Figure, name: str) -> alt.X:
     scale = alt.Scale(zero=bool(figure.options.get("x zero", False)), nice=True)
-    axis = alt.Axis(title=_text(figure, "x", name), format=_text(figure, "x format", "~s"), tickCount=6, labelOverlap=True)
+    axis = alt.Axis(title=_text(figure, "x", name), format=_text(figure, "x format", "~g"), tickCount=6, labelOverlap=True)
     return alt.X(field=_field(name), type="quantitative", scale=scale, axis=axis)
 
 
@@ -125,7 +125,7 @@ def bars(figure: Figure) -> alt.Chart:
             color=_colour(figure, "series"),
             tooltip=_tips(figure),
         )
-        .properties(height=alt.Step(26))
+        .properties(height=26 * len(order))
     )
 
 
@@ -141,7 +141,7 @@ def against(figure: Figure) -> alt.LayerChart:
         base.mark_bar(opacity=0.85).encode(x=alt.X("share:Q", axis=axis)),
         base.mark_rule(strokeWidth=2, color="#d55e00").encode(x="low:Q", x2="high:Q"),
         base.mark_tick(thickness=3, size=14, color="#d55e00").encode(x="chance:Q"),
-    ).properties(height=alt.Step(22))
+    ).properties(height=22 * len(order))
 
 
 def scatter(figure: Figure) -> alt.LayerChart:
@@ -193,11 +193,13 @@ def heat(figure: Figure) -> alt.Chart:
         )
     )
     if not (choose := _text(figure, "choose")):
-        return chart.properties(height=alt.Step(18 if len(order) <= 60 else 7))
+        return chart.properties(height=len(order) * (18 if len(order) <= 60 else 7))
     at = columns.index(choose)
     values = list(dict.fromkeys(str(row[at]) for row in figure.table.rows))
     first = _text(figure, "first", values[0])
-    chosen = alt.selection_point(fields=[choose], bind=alt.binding_select(options=values, name=f"{choose}: "), value=first, name="chosen")
+    chosen = alt.selection_point(
+        fields=[choose], bind=alt.binding_select(options=values, name=f"{choose}: "), value=[{choose: first}], name="chosen"
+    )
     return chart.add_params(chosen).transform_filter(chosen).properties(height=HEIGHT)
 
 
@@ -206,7 +208,10 @@ def chosen_line(figure: Figure) -> alt.Chart:
     columns = figure.table.columns
     values = list(dict.fromkeys(str(row[2]) for row in figure.table.rows))
     chosen = alt.selection_point(
-        fields=["series"], bind=alt.binding_select(options=values, name="shown: "), value=_text(figure, "first", values[0]), name="chosen"
+        fields=["series"],
+        bind=alt.binding_select(options=values, name="shown: "),
+        value=[{"series": _text(figure, "first", values[0])}],
+        name="chosen",
     )
     chart = (
         _base(figure)
@@ -229,7 +234,7 @@ def lanes(figure: Figure) -> alt.Chart:
             color=_colour(figure, "series"),
             tooltip=_tips(figure),
         )
-        .properties(height=alt.Step(22))
+        .properties(height=22 * len({row[2] for row in figure.table.rows}))
     )
 
 

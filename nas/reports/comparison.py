@@ -120,7 +120,7 @@ def _pictures(done: Sequence[Row], trainings: Sequence[tuple[str, TrainFolder, H
 def _accuracies(done: Sequence[Row]) -> Figure:
     rows = [(row.label, accuracy, f"seed {seed}") for row in done for seed, accuracy in enumerate(row.test)]
     table = Table.of(("member", "test accuracy", "series"), rows)
-    options = {"format": ".1%", "x": ""}
+    options = {"format": "~%", "x": ""}
     return Figure("Test accuracy", "strips", table, "A point is a training.", wide=True, options=options)
 
 
@@ -140,7 +140,7 @@ def _costs(done: Sequence[Row]) -> tuple[Figure, ...]:
             if math.isfinite(cost):
                 rows.append((cost, row.mean, row.label, row.mean - half, row.mean + half, row.on_front and name == "latency_ms"))
         table = Table.of((title, "test accuracy", "series", "low", "high", "front"), rows)
-        options = {"format": ".1%", "x format": format, "names": len(rows) <= 12}
+        options = {"format": "~%", "x format": format, "names": len(rows) <= 12}
         found.append(Figure(f"Accuracy against {title}", "scatter", table, "Lines: a standard deviation over seeds.", options=options))
     return tuple(found)
 

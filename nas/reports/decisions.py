@@ -47,7 +47,7 @@ def policy_figures(state: RunState, space: SearchSpace) -> tuple[Figure, ...]:
             "lines",
             entropy,
             "1 is a policy that draws every choice alike; near 0 it proposes always the same.",
-            options={"x": "trial", "y": "share of the greatest entropy", "format": ".0%"},
+            options={"x": "trial", "y": "share of the greatest entropy", "format": "~%"},
         ),
         Figure(
             "Telemetry of the policy's updates",

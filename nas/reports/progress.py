@@ -91,7 +91,7 @@ def _figure(
     said = "Each point is a child, the line the best reward so far."
     if reference is not None:
         said += " Dashed: the expected best of as many cells drawn at random."
-    options = {"points": (CHILD,), "steps": (BEST,), "x": title, "y": "reward (validation accuracy)", "x zero": True, "format": ".0%"}
+    options = {"points": (CHILD,), "steps": (BEST,), "x": title, "y": "reward (validation accuracy)", "x zero": True, "format": "~%"}
     table = Table.of((title, "reward", "series", "trial"), rows)
     return Figure(f"The incumbent over {name}", "progress", table, said, wide=name == "children", options=options)
 

@@ -205,7 +205,7 @@ def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
             "Rewards by rung",
             "strips",
             Table.of(("rung", "reward", "series", "trial", "origin"), rungs),
-            options={"format": ".0%", "x": ""},
+            options={"format": "~%", "x": ""},
         )
     ]
     notes = []
@@ -227,9 +227,7 @@ def _proxy_figure(state: RunState, rung: int) -> Figure:
             rows.append((before, fmean(stand.rewards), "cells", origin, len(stand.rewards)))
     lower = "in the search" if rung == 1 else f"at rung {rung - 1}"
     table = Table.of((f"reward {lower}", f"reward at rung {rung}", "series", "trial", "seeds"), rows)
-    return Figure(
-        f"Proxy against rung {rung}", "scatter", table, f"The cells of rung {rung}.", options={"format": ".0%", "x format": ".0%"}
-    )
+    return Figure(f"Proxy against rung {rung}", "scatter", table, f"The cells of rung {rung}.", options={"format": "~%", "x format": "~%"})
 
 
 def _cards(state: RunState, known: Known) -> Listing:
@@ -270,7 +268,7 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
         ]
         table = Table.of((name, "accuracy", "series", "trial", "front"), rows)
         said = "Dashed: the front, which nobody beats in both."
-        options = {"x": name, "y": "believed accuracy", "format": ".0%"}
+        options = {"x": name, "y": "believed accuracy", "format": "~%"}
         figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
     aim = (
         ()

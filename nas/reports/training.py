@@ -19,7 +19,7 @@ CONFUSED = 60
 """Classes up to which a confusion matrix is drawn whole; of more, those are shown that are confused most."""
 CURVES = (
     ("Loss", (("train_loss", "training"), ("validation_loss", "validation")), "loss", "~g"),
-    ("Accuracy on the validation part", (("validation_top1", "top-1"), ("validation_top5", "top-5")), "accuracy", ".0%"),
+    ("Accuracy on the validation part", (("validation_top1", "top-1"), ("validation_top5", "top-5")), "accuracy", "~%"),
     ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", "~g"),
     ("Images a second", (("images_per_second", "training"),), "images a second", "~s"),
 )
@@ -162,7 +162,7 @@ def _measured(measured: Measured) -> tuple[Section, ...]:
             _confusion(measured.answers),
             "Rows: what the images are. Columns: what they were taken for. Shares of a row.",
         ),
-        Figure("Accuracy by class", "bars", bars, "The worst first.", options={"y": "accuracy", "format": ".0%"}),
+        Figure("Accuracy by class", "bars", bars, "The worst first.", options={"y": "accuracy", "format": "~%"}),
     )
     return (Section("Classes", notes=measured.notes, facts=facts, figures=figures, listings=(Listing("By class", classes),)),)
 

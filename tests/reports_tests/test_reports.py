@@ -274,7 +274,7 @@ def test_a_training_is_shown_by_its_curves_its_test_and_its_classes(tmp_path: Pa
     place, measured = a_training(tmp_path / "net")
     seen = Page(page(training_report(place, measured)))
     accuracies = [row for row in rows(seen.files["accuracy-on-the-validation-part.csv"]) if row["series"] == "top-1"]
-    assert [float(row["accuracy"]) for row in accuracies] == [0.5, 0.6] and "55.00%" in seen.text
+    assert [float(row["accuracy"]) for row in accuracies] == pytest.approx([0.5, 0.6]) and "55.00%" in seen.text
     confusion = {(row["is"], row["taken for"]): row["images"] for row in rows(seen.files["confusion.csv"])}
     assert confusion == {("cat", "cat"): "2", ("cat", HOSTILE): "1", (HOSTILE, "cat"): "0", (HOSTILE, HOSTILE): "1"}
     assert seen.tags["script"] == 4 and not seen.tags["img"] and HOSTILE in seen.text
