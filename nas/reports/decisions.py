@@ -61,6 +61,7 @@ def policy_figures(state: RunState, space: SearchSpace) -> tuple[Figure, ...]:
             "heat",
             choices,
             "Shares of the choices among the search's own proposals, in parts of the search; the menu chooses the decision.",
+            wide=True,
             options={"choose": "decision", "first": first, "x": "trials"},
         ),
         Figure(
@@ -82,7 +83,7 @@ def _over_time(state: RunState, space: SearchSpace) -> tuple[Table, Table]:
     sure: list[tuple[Value, ...]] = []
     for start in range(0, len(numbers), size):
         window = [state.trials[number].proposal for number in numbers[start : start + size]]
-        label = f"{window[0].trial}–{window[-1].trial}"
+        label = f"{window[0].trial}–{window[-1].trial}" if size > 1 else str(window[0].trial)
         probabilities = [proposal.log_probs for proposal in window if proposal.log_probs]
         for place, decision in enumerate(space.decisions):
             counts = Counter(proposal.actions[place] for proposal in window)

@@ -12,6 +12,7 @@ MOST = 2500
 """Children that a figure shows as points; of more it shows an even choice."""
 BEST = "best so far"
 CHILD = "child"
+RANDOM = "random cells, expected"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,8 @@ def _figure(
     last = at(steps[-1])
     rows.append((last, best, BEST, None))
     if reference is not None:
-        line = f"random: {reference.said}"
         rows += [
-            (at(steps[count - 1]), reference.expected(count), line, None) for count in _counts(min(len(reference.rewards), len(steps)))
+            (at(steps[count - 1]), reference.expected(count), RANDOM, None) for count in _counts(min(len(reference.rewards), len(steps)))
         ]
     for level in levels:
         rows += [(0.0, level.reward, level.name, None), (last, level.reward, level.name, None)]

@@ -260,15 +260,15 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
             (
                 point.cost,
                 point.accuracy,
-                "trained by the search alone" if one.rung == 0 else f"trained at rung {one.rung}",
+                where_words(one.rung, False),
                 point.trial,
                 point.trial in on,
             )
-            for point, one in sorted(points, key=lambda pair: pair[0].cost)
+            for point, one in sorted(points, key=lambda pair: (pair[1].rung, pair[0].cost))
         ]
         table = Table.of((name, "accuracy", "series", "trial", "front"), rows)
-        said = "Dashed: the front, which nobody beats in both."
-        options = {"x": name, "y": "believed accuracy", "format": "~%"}
+        said = "By the highest rung that a cell was trained at. Dashed: the front, which nobody beats in both."
+        options = {"x": name, "x format": "~g" if name.endswith("ms") else "~s", "y": "believed accuracy", "format": "~%"}
         figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
     aim = (
         ()
