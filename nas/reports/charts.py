@@ -10,6 +10,8 @@ import altair as alt
 
 from nas.reports.parts import Figure
 
+Chart = Any
+"""A chart of whatever class: Altair says of most methods that they return anything."""
 HEIGHT = 260
 """Of a chart in pixels; its width is the page's."""
 LEGEND = alt.Legend(orient="top", direction="horizontal", columns=2, labelLimit=130, title=None)
@@ -54,8 +56,15 @@ def _y(figure: Figure, name: str, **more: Any) -> alt.Y:  # noqa: ANN401 - Altai
 
 
 def _x(figure: Figure, name: str) -> alt.X:
+    whole = _text(figure, "x format") == "d"
     scale = alt.Scale(zero=bool(figure.options.get("x zero", False)), nice=True)
-    axis = alt.Axis(title=_text(figure, "x", name), format=_text(figure, "x format", "~g"), tickCount=6, labelOverlap=True)
+    axis = alt.Axis(
+        title=_text(figure, "x", name),
+        format=_text(figure, "x format", "~g"),
+        tickCount=6,
+        tickMinStep=1 if whole else 0,
+        labelOverlap=True,
+    )
     return alt.X(field=_field(name), type="quantitative", scale=scale, axis=axis)
 
 
@@ -68,22 +77,29 @@ def _colour(figure: Figure, name: str) -> alt.Color:
     )
 
 
-def progress(figure: Figure) -> alt.LayerChart:
+def progress(figure: Figure) -> Chart:
     """Children as points and series as lines: columns x, y, series, trial. Series named in ``steps`` hold their value until the next."""
     columns = figure.table.columns
     x, y = _x(figure, columns[0]), _y(figure, columns[1])
     base = _base(figure).encode(x=x, y=y, color=_colour(figure, "series"), tooltip=_tips(figure))
-    points, steps = list(figure.options.get("points") or ()), list(figure.options.get("steps") or ())  # type: ignore[arg-type]
-    series = alt.FieldOneOfPredicate(field="series", oneOf=points)
-    stepped = alt.FieldOneOfPredicate(field="series", oneOf=steps)
+    points, steps = (_names(figure, name) for name in ("points", "steps"))
+    at = columns.index("series")
+    dashed = [name for name in dict.fromkeys(str(row[at]) for row in figure.table.rows) if name not in (*points, *steps)]
+    only_points, only_steps, others = (alt.FieldOneOfPredicate(field="series", oneOf=names) for names in (points, steps, dashed))
     return alt.layer(
-        base.transform_filter(series).mark_circle(size=28, opacity=0.45),
-        base.transform_filter(stepped).mark_line(interpolate="step-after", strokeWidth=2.5),
-        base.transform_filter({"and": [{"not": series}, {"not": stepped}]}).mark_line(strokeWidth=2, strokeDash=[5, 4]),
+        base.transform_filter(only_points).mark_circle(size=28, opacity=0.45),
+        base.transform_filter(only_steps).mark_line(interpolate="step-after", strokeWidth=2.5),
+        base.transform_filter(others).mark_line(strokeWidth=2, strokeDash=[5, 4]),
     )
 
 
-def lines(figure: Figure) -> alt.LayerChart:
+def _names(figure: Figure, option: str) -> list[str]:
+    """An option that is several names."""
+    value = figure.options.get(option)
+    return [] if value is None or isinstance(value, str | int | float) else list(value)
+
+
+def lines(figure: Figure) -> Chart:
     """A line for each series: columns x, y, series; with ``low`` and ``high`` a band around it."""
     columns = figure.table.columns
     base = _base(figure).encode(x=_x(figure, columns[0]), color=_colour(figure, "series"), tooltip=_tips(figure))
@@ -94,7 +110,7 @@ def lines(figure: Figure) -> alt.LayerChart:
     return alt.layer(*layers)
 
 
-def strips(figure: Figure) -> alt.Chart:
+def strips(figure: Figure) -> Chart:
     """Values of categories beside each other, spread sideways so that they can be told apart: columns category, value, series."""
     category, value = figure.table.columns[:2]
     return (
@@ -111,7 +127,7 @@ def strips(figure: Figure) -> alt.Chart:
     )
 
 
-def bars(figure: Figure) -> alt.Chart:
+def bars(figure: Figure) -> Chart:
     """A bar for each category, in parts by series: columns category, value, series."""
     category, value = figure.table.columns[:2]
     order = list(dict.fromkeys(str(row[0]) for row in figure.table.rows))
@@ -129,7 +145,7 @@ def bars(figure: Figure) -> alt.Chart:
     )
 
 
-def against(figure: Figure) -> alt.LayerChart:
+def against(figure: Figure) -> Chart:
     """Shares as bars beside what chance has, with its 95 % range: columns name, share, chance, low, high."""
     name = figure.table.columns[0]
     order = list(dict.fromkeys(str(row[0]) for row in figure.table.rows))
@@ -144,7 +160,7 @@ def against(figure: Figure) -> alt.LayerChart:
     ).properties(height=22 * len(order))
 
 
-def scatter(figure: Figure) -> alt.LayerChart:
+def scatter(figure: Figure) -> Chart:
     """Points: columns x, y, series; those where ``front`` is true are joined by a line, ``low`` and ``high`` are an interval of y."""
     columns = figure.table.columns
     base = _base(figure).encode(x=_x(figure, columns[0]), y=_y(figure, columns[1]), tooltip=_tips(figure))
@@ -161,7 +177,7 @@ def scatter(figure: Figure) -> alt.LayerChart:
     return alt.layer(*layers)
 
 
-def heat(figure: Figure) -> alt.Chart:
+def heat(figure: Figure) -> Chart:
     """Shares as shades: columns x, y, value; with the option ``choose`` a menu chooses the rows of one value of that column."""
     columns = figure.table.columns
     order = list(dict.fromkeys(str(row[1]) for row in figure.table.rows))
@@ -203,7 +219,7 @@ def heat(figure: Figure) -> alt.Chart:
     return chart.add_params(chosen).transform_filter(chosen).properties(height=HEIGHT)
 
 
-def chosen_line(figure: Figure) -> alt.Chart:
+def chosen_line(figure: Figure) -> Chart:
     """A line of the one series that a menu chooses: columns x, y, series."""
     columns = figure.table.columns
     values = list(dict.fromkeys(str(row[2]) for row in figure.table.rows))
@@ -221,7 +237,7 @@ def chosen_line(figure: Figure) -> alt.Chart:
     return chart.add_params(chosen).transform_filter(chosen)
 
 
-def lanes(figure: Figure) -> alt.Chart:
+def lanes(figure: Figure) -> Chart:
     """What was done when: columns start, end, lane, series."""
     start, end, lane = figure.table.columns[:3]
     return (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from nas.reports.children import Child, where_words
-from nas.reports.parts import Figure, Table, Value
+from nas.reports.parts import Figure, Option, Table, Value
 
 MOST = 1500
 """Trainings up to which a figure shows each of them."""
@@ -52,7 +52,7 @@ def _lanes(timed: Sequence[Child]) -> Figure:
         heappush(busy, (end, lane))
         rows.append((start, end, lane, "failed" if child.outcome == "failed" else child.where, child.trial, child.reward))
     table = Table.of(("minute", "end", "lane", "series", "trial", "reward"), rows)
-    options = {"x": "minutes of the search", "x zero": True, "y": "at once"}
+    options: dict[str, Option] = {"x": "minutes of the search", "x zero": True, "y": "at once"}
     return Figure(
         "What was trained when", "lanes", table, "Each bar is one training; gaps are workers without one.", wide=True, options=options
     )

@@ -11,7 +11,7 @@ from nas.comparisons.networks import SCHEMA, TABLE, Row
 from nas.comparisons.results import ResultRecord, ResultsFile, read_results
 from nas.errors import RunError
 from nas.reports.folders import environment_facts
-from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table, Value
+from nas.reports.parts import Figure, Listing, Option, Picture, Report, Section, Table, Value
 from nas.reports.training import History, curve_figures, history_of
 from nas.training.folder import TrainFolder
 
@@ -120,7 +120,7 @@ def _pictures(done: Sequence[Row], trainings: Sequence[tuple[str, TrainFolder, H
 def _accuracies(done: Sequence[Row]) -> Figure:
     rows = [(row.label, accuracy, f"seed {seed}") for row in done for seed, accuracy in enumerate(row.test)]
     table = Table.of(("member", "test accuracy", "series"), rows)
-    options = {"format": "~%", "x": ""}
+    options: dict[str, Option] = {"format": "~%", "x": ""}
     return Figure("Test accuracy", "strips", table, "A point is a training.", wide=True, options=options)
 
 
@@ -140,7 +140,7 @@ def _costs(done: Sequence[Row]) -> tuple[Figure, ...]:
             if math.isfinite(cost):
                 rows.append((cost, row.mean, row.label, row.mean - half, row.mean + half, row.on_front and name == "latency_ms"))
         table = Table.of((title, "test accuracy", "series", "low", "high", "front"), rows)
-        options = {"format": "~%", "x format": format, "names": len(rows) <= 12}
+        options: dict[str, Option] = {"format": "~%", "x format": format, "names": len(rows) <= 12}
         found.append(Figure(f"Accuracy against {title}", "scatter", table, "Lines: a standard deviation over seeds.", options=options))
     return tuple(found)
 
@@ -169,7 +169,7 @@ def bench_report(path: Path) -> Report:
     )
     facts = tuple((name.replace("_", " "), str(value)) for name, value in file.terms.items())
     said = "Means over runs; bands are ± half the width of a 95 % interval of the mean."
-    options = {"x": "trainings", "y": "reported of the incumbent"}
+    options: dict[str, Option] = {"x": "trainings", "y": "reported of the incumbent"}
     sections = (
         Section("What was asked", facts=(*facts, ("the best there is", f"{file.optimum:.6g}"))),
         Section(

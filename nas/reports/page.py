@@ -134,7 +134,7 @@ def _library() -> str:
     import vl_convert
 
     version = "_".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle(vl_version=version).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    return vl_convert.javascript_bundle(None, version).replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 @cache

@@ -7,6 +7,7 @@ from nas.training.measured import as_csv
 from search_spaces.genotype import Genotype
 
 Value = str | int | float | bool | None
+Option = Value | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Figure:
     table: Table
     said: str = ""
     wide: bool = False
-    options: Mapping[str, Value | Sequence[str]] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from nas.reports.children import Child
-from nas.reports.parts import Figure, Table, Value
+from nas.reports.parts import Figure, Option, Table, Value
 
 MOST = 2500
 """Children that a figure shows as points; of more it shows an even choice."""
@@ -91,7 +91,14 @@ def _figure(
     said = "Each point is a child, the line the best reward so far."
     if reference is not None:
         said += " Dashed: the expected best of as many cells drawn at random."
-    options = {"points": (CHILD,), "steps": (BEST,), "x": title, "y": "reward (validation accuracy)", "x zero": True, "format": "~%"}
+    options: dict[str, Option] = {
+        "points": (CHILD,),
+        "steps": (BEST,),
+        "x": title,
+        "y": "reward (validation accuracy)",
+        "x zero": True,
+        "format": "~%",
+    }
     table = Table.of((title, "reward", "series", "trial"), rows)
     return Figure(f"The incumbent over {name}", "progress", table, said, wide=name == "children", options=options)
 
