@@ -48,11 +48,10 @@ def _field(name: str) -> str:
     return name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]")
 
 
-def _y(figure: Figure, name: str, **more: Any) -> alt.Y:  # noqa: ANN401 - Altair's own options
-    """A vertical axis that begins where the values do, unless the option ``zero`` says otherwise."""
-    scale = alt.Scale(zero=bool(figure.options.get("zero", False)), nice=True, type="log" if figure.options.get("log") else "linear")
+def _y(figure: Figure, name: str) -> alt.Y:
+    """A vertical axis that begins where the values do."""
     axis = alt.Axis(title=_text(figure, "y", name), format=_text(figure, "format", "~g"))
-    return alt.Y(field=_field(name), type="quantitative", scale=scale, axis=axis, **more)
+    return alt.Y(field=_field(name), type="quantitative", scale=alt.Scale(zero=False, nice=True), axis=axis)
 
 
 def _x(figure: Figure, name: str) -> alt.X:
@@ -62,7 +61,7 @@ def _x(figure: Figure, name: str) -> alt.X:
         title=_text(figure, "x", name),
         format=_text(figure, "x format", "~g"),
         tickCount=6,
-        tickMinStep=1 if whole else 0,
+        tickMinStep=1 if whole else alt.Undefined,
         labelOverlap=True,
     )
     return alt.X(field=_field(name), type="quantitative", scale=scale, axis=axis)
