@@ -50,7 +50,7 @@ def _field(name: str) -> str:
 
 def _y(figure: Figure, name: str) -> alt.Y:
     """A vertical axis that begins where the values do."""
-    axis = alt.Axis(title=_text(figure, "y", name), format=_text(figure, "format", "~g"))
+    axis = alt.Axis(title=_text(figure, "y", figure.table.columns[1]), format=_text(figure, "format", "~g"))
     return alt.Y(field=_field(name), type="quantitative", scale=alt.Scale(zero=False, nice=True), axis=axis)
 
 
@@ -84,12 +84,16 @@ def progress(figure: Figure) -> Chart:
     points, steps = (_names(figure, name) for name in ("points", "steps"))
     at = columns.index("series")
     dashed = [name for name in dict.fromkeys(str(row[at]) for row in figure.table.rows) if name not in (*points, *steps)]
-    only_points, only_steps, others = (alt.FieldOneOfPredicate(field="series", oneOf=names) for names in (points, steps, dashed))
-    return alt.layer(
-        base.transform_filter(only_points).mark_circle(size=28, opacity=0.45),
-        base.transform_filter(only_steps).mark_line(interpolate="step-after", strokeWidth=2.5),
-        base.transform_filter(others).mark_line(strokeWidth=2, strokeDash=[5, 4]),
-    )
+    layers = [
+        _only(base, points).mark_circle(size=28, opacity=0.45),
+        _only(base, steps).mark_line(interpolate="step-after", strokeWidth=2.5),
+    ]
+    return alt.layer(*layers, *([_only(base, dashed).mark_line(strokeWidth=2, strokeDash=[5, 4])] if dashed else []))
+
+
+def _only(chart: alt.Chart, series: list[str]) -> Chart:
+    """The chart of some series alone."""
+    return chart.transform_filter(alt.FieldOneOfPredicate(field="series", oneOf=series))
 
 
 def _names(figure: Figure, option: str) -> list[str]:
@@ -167,7 +171,7 @@ def scatter(figure: Figure) -> Chart:
     if "low" in columns:
         rule = base.mark_rule(opacity=0.4).encode(y=_y(figure, "low"), y2=alt.Y2("high"), color=_colour(figure, "series"))
         layers.insert(0, rule)
-    if "front" in columns:
+    if any(record.get("front") for record in figure.table.records()):
         on = base.transform_filter("datum.front").mark_line(interpolate="step-after", strokeWidth=1.5, strokeDash=[5, 4], color="gray")
         layers.insert(0, on)
     if figure.options.get("names"):

@@ -74,8 +74,8 @@ def _asked(folder: Path, document: Mapping[str, Any], trainings: Sequence[tuple[
     training, target = _mapping(document.get("training")), _mapping(document.get("target"))
     recipe, data = _mapping(training.get("recipe")), _mapping(training.get("data"))
     facts = [
-        ("recipe", f"{recipe.get('name')}, {recipe.get('epochs')} epochs"),
-        ("data", Path(str(data["root"])).name if data.get("root") else str(data.get("name"))),
+        ("recipe", f"{recipe.get('name', 'not said')}, {recipe.get('epochs', '?')} epochs"),
+        ("data", Path(str(data["root"])).name if data.get("root") else str(data.get("name", "not said"))),
         ("size", f"about {target.get('value'):,} {target.get('quantity')}" if isinstance(target.get("value"), int) else str(target)),
         ("seeds", str(document.get("seeds"))),
     ]

@@ -134,7 +134,8 @@ def _library() -> str:
     import vl_convert
 
     version = "_".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    return vl_convert.javascript_bundle(None, version).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    library = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg] - the snippet need not be given
+    return library.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 @cache

@@ -12,7 +12,7 @@ MOST = 2500
 """Children that a figure shows as points; of more it shows an even choice."""
 BEST = "best so far"
 CHILD = "child"
-RANDOM = "random cells, expected"
+RANDOM = "random, expected"
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_the_incumbent_goes_by_children_time_and_cost(seen: Page) -> None:
     hours = [float(row["hours of training, all workers together"]) for row in best]
     assert hours[0] == pytest.approx(6 / 3600) and hours[-1] == pytest.approx((11 * 6 + 9) / 3600)
     names = {row["series"] for row in rows(seen.files["the-incumbent-over-children.csv"])}
-    assert names == {"child", "best so far", "random cells, expected", "card nasnet-a", "chance"}
+    assert names == {"child", "best so far", "random, expected", "card nasnet-a", "chance"}
 
 
 def test_the_random_reference_is_the_expected_best_of_so_many_draws() -> None:
@@ -166,7 +166,7 @@ def test_another_search_gives_the_random_reference(run: RunFolder, tmp_path: Pat
     other = a_run(tmp_path / "other", 20, rich=False)
     figure = search_report(run, other).sections[1].figures[0]
     assert "other (ppo, 20 children)" in search_report(run, other).sections[1].notes[0]
-    drawn = [row[0] for row in figure.table.rows if row[2] == "random cells, expected"]
+    drawn = [row[0] for row in figure.table.rows if row[2] == "random, expected"]
     assert drawn[0] == 1 and drawn[-1] == 12  # no more than this search has trained
 
 
