@@ -1,5 +1,6 @@
 """Scalars as a TensorBoard event file in the folder that they are of. Needs no service; read by `tensorboard --logdir`."""
 
+import time
 from collections.abc import Sequence
 
 import yaml
@@ -21,7 +22,7 @@ class EventFile:
             old.unlink()
         self._writer = EventsWriter(str(about.folder / "events"))
         settings = "".join(f"    {line}\n" for line in yaml.safe_dump(dict(about.settings), sort_keys=False).splitlines())
-        self._writer.write_event(Event(step=0, summary=text("settings", settings)))  # indented: Markdown for "as it stands"
+        self._writer.write_event(Event(wall_time=time.time(), summary=text("settings", settings)))  # indented: as it stands
         self._writer.flush()
 
     def log(self, points: Sequence[Point]) -> None:

@@ -22,7 +22,7 @@ class WandbRun:
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "nas"),
             name=about.name,
-            id=str(kept.get("run") or wandb.util.generate_id()),
+            id=str(kept["run"]) if "run" in kept else None,
             resume="allow",
             dir=about.folder,
             config=dict(about.settings),

@@ -20,7 +20,7 @@ from nas.runs.config import config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.loop import Watcher
 
-STORE = "file://{}/store"
+STORES = {"files": "file://{}/store", "sqlite": "sqlite:///{}/store.db"}
 ABOUT = {"a": {"b": 1, "c": [2, 3]}, "d": None}
 
 
@@ -139,7 +139,7 @@ def test_none_leaves_no_file(tmp_path: Path) -> None:
 
 def test_a_training_logs_every_epoch_once_and_its_test(tmp_path: Path, memory: type[Memory], monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--data", "digits", "--cells", "1", "--filters", "2", "--epochs", "3", "--batch-size", "64", "--threads", "1", "-o", "net"]
-    nas(["train", "nasnet-a", *words, "--set", "data.validation_examples=1500", "--log", "memory,tensorboard"], tmp_path, monkeypatch)
+    nas(["train", "nasnet-a", *words, "--set", "data.validation_examples=64", "--log", "memory,tensorboard"], tmp_path, monkeypatch)
     found = scalars(tmp_path / "net")
     assert [step for step, _ in found["loss/train"]] == [1, 2, 3] == [step for step, _ in found["learning_rate"]]
     assert [step for step, _ in found["test/top1"]] == [3] and 0 < found["accuracy/top1"][-1][1] <= 1
@@ -150,11 +150,12 @@ def test_a_training_logs_every_epoch_once_and_its_test(tmp_path: Path, memory: t
     assert [point.step for point in told] == [1, 2, 3, 3]
 
 
-def test_mlflow_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("store", ["files", pytest.param("sqlite", marks=pytest.mark.slow)])
+def test_mlflow_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
     mlflow = pytest.importorskip("mlflow")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", STORE.format(tmp_path))
-    send(tmp_path, 3, "mlflow")
-    send(tmp_path, 5, "mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", STORES[store].format(tmp_path))
+    assert send(tmp_path, 3, "mlflow") == send(tmp_path, 5, "mlflow") == []
     client = mlflow.MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("nas").experiment_id])
     history = client.get_metric_history(run.info.run_id, "loss/train")
@@ -165,9 +166,10 @@ def test_mlflow_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_mlflow_begins_anew_where_the_store_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    for number, store in enumerate(("first", "second")):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", STORE.format(tmp_path / store))
-        send(tmp_path, 2 + number, "mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for number, folder in enumerate(("first", "second")):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", STORES["files"].format(tmp_path / folder))
+        assert send(tmp_path, 2 + number, "mlflow") == []
     client = mlflow.MlflowClient()
     (run,) = client.search_runs([client.get_experiment_by_name("nas").experiment_id])
     assert len(client.get_metric_history(run.info.run_id, "loss/train")) == 3
@@ -178,8 +180,7 @@ def test_wandb_offline_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    send(tmp_path, 3, "wandb")
-    send(tmp_path, 5, "wandb")
+    assert send(tmp_path, 3, "wandb") == send(tmp_path, 5, "wandb") == []
     from wandb.proto.wandb_internal_pb2 import Record
 
     files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
