@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -181,21 +182,26 @@ def test_wandb_offline_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     assert send(tmp_path, 3, "wandb") == send(tmp_path, 5, "wandb") == []
+    expected = [(number, point.step, point.scalars["loss/train"]) for number, point in enumerate(points(5))]
+    patience = time.monotonic() + 30.0
+    while len(_rows(records := _records(tmp_path))) < len(expected) and time.monotonic() < patience:
+        time.sleep(0.1)  # the client's process may still be at its file
+    assert _rows(records) == expected
+    assert len({record.run.run_id for record in records if record.HasField("run")}) == 1
+    assert any(item.key == "a" and '"b":1' in item.value_json.replace(" ", "") for r in records for item in r.run.config.update)
+
+
+def _records(folder: Path) -> list[Any]:
+    """What the offline files of wandb in a folder hold, the oldest file's first."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"), key=lambda path: path.stat().st_mtime_ns)
-    records = [Record.FromString(raw) for path in files for raw in _stored(path)]
-    runs = {record.run.run_id for record in records if record.HasField("run")}
-    rows = [
-        {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-        for record in records
-        if record.HasField("history")
-    ]
-    assert len(files) == 2 and len(runs) == 1
-    assert [(int(row["_step"]), int(row["epoch"]), float(row["loss/train"])) for row in rows] == [
-        (number, point.step, point.scalars["loss/train"]) for number, point in enumerate(points(5))
-    ]
-    assert any(item.key == "a" and '"b":1' in item.value_json.replace(" ", "") for r in records for item in r.run.config.update)
+    return [Record.FromString(raw) for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")) for raw in _stored(path)]
+
+
+def _rows(records: list[Any]) -> list[tuple[int, int, float]]:
+    """(row, epoch, loss) of the rows logged."""
+    found = [{item.key or "/".join(item.nested_key): item.value_json for item in r.history.item} for r in records if r.HasField("history")]
+    return [(int(row["_step"]), int(row["epoch"]), float(row["loss/train"])) for row in found]
 
 
 def _stored(path: Path) -> Iterator[bytes]:
