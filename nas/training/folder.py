@@ -129,6 +129,10 @@ class TrainFolder:
         """All epochs so far, one line each."""
         write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What ``write_metrics`` wrote. Raises OSError and ValueError."""
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
     def result(self) -> dict[str, Any] | None:
         """How the last session in the folder ended; None where none has. Raises RunError where it is damaged."""
         if not self.result_file.is_file():

@@ -243,7 +243,7 @@ class _Session:
                 loggers.log([test_point(test, self.config.recipe.epochs)])
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
-            self._draw()
+            self._draw(result)
             if test is not None:
                 self._write_card(test)
             write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
@@ -277,7 +277,7 @@ class _Session:
         if due:
             write_checkpoint(self.place.checkpoint_file, trainer.tensors(), trainer.state())
         if time.monotonic() - self._drawn > CURVES_EVERY:
-            self._draw()
+            self._draw(self._result(Ending.INTERRUPTED, None, ""))
 
     def _finish(self) -> Scores:
         """Read the test set with the best epoch's weights."""
@@ -335,11 +335,11 @@ class _Session:
             history=tuple(position.history),
         )
 
-    def _draw(self) -> None:
-        from nas.training.curves import draw_curves
+    def _draw(self, result: TrainResult) -> None:
+        from nas.training.curves import curves_of, draw_curves
 
-        if self.trainer.position.history:
-            draw_curves(self.trainer.position.history, self.place.curves_file)
+        if result.history:
+            draw_curves(curves_of(self.place, _result_document(result)), self.place.curves_file)
         self._drawn = time.monotonic()
 
     def _warn(self, message: str) -> None:
@@ -380,14 +380,13 @@ def _result_document(result: TrainResult) -> dict[str, object]:
 def read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
     """The result that a training wrote into its folder, with its epochs. Raises RunError where it is damaged."""
     try:
-        records = [json.loads(line) for line in place.metrics_file.read_text(encoding="utf-8").splitlines()]
         test = document["test"]
         keys = ("epochs", "best_epoch", "validation_top1", "parameters", "macs", "seconds", "cpu_seconds", "detail")
         return TrainResult(
             folder=place,
             ending=Ending(document["ending"]),
             test=Scores(**test) if isinstance(test, dict) else None,
-            history=tuple(EpochRecord(**record) for record in records),
+            history=tuple(EpochRecord(**record) for record in place.metrics()),
             classes=int(document.get("classes", 0)),  # type: ignore[call-overload]  # older results do not say
             **{key: document[key] for key in keys},  # type: ignore[arg-type]
         )
