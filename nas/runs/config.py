@@ -11,7 +11,7 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
-from nas.loggers.logger import DEFAULT_LOGGERS, LoggerNames, check_installed
+from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames, check_installed
 from nas.networks.matching import read_limits, read_match, read_objective
 from nas.settings.base import Settings
 from nas.settings.reading import (

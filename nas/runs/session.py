@@ -16,7 +16,8 @@ from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunEr
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.loggers import sending
-from nas.loggers.logger import Logged, check_installed
+from nas.loggers.logger import Logged
+from nas.loggers.registry import check_installed
 from nas.networks.matching import read_objective
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
