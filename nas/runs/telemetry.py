@@ -42,7 +42,8 @@ class EventFile:
             trial = self._state.trials[number]
             if not trial.searched:
                 if trial.reward is not None and trial.card is None:
-                    self._write({f"ladder/rung-{trial.rung}": trial.reward}, trial.ended or 0.0)
+                    name = "children/second_look" if trial.second_look else f"ladder/rung-{trial.rung}"
+                    self._write({name: trial.reward}, trial.ended or 0.0)
                 continue
             self._failed += trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
             self._repeated += trial.repeats is not None
