@@ -19,7 +19,7 @@ explains it better than a tail does, and it counts for as much as it can be trus
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
 from scipy.special import gammaln, logsumexp, stdtrit
 
 from controllers.surrogate import Encoder, Hyperparameters
@@ -47,12 +47,14 @@ USUAL_NOISE = 0.3
 PRIOR_COUNT = 3.0
 SHARED, NOISES = (0.0, 0.4, 0.8), (0.08, 0.25, 0.5)
 """w and the share of noise considered at the lowest rung."""
-SLOPES = (-0.1, 0.15, 0.4, 0.65, 0.9, 1.2, 1.6, 2.1)
-OWN = (0.15, 0.3, 0.6, 0.9, 1.3, 1.9, 2.8)
+SLOPES = (-0.1, 0.2, 0.5, 0.8, 1.1, 1.4, 1.8)
+OWN = (0.2, 0.4, 0.8, 1.6)
 PARTS = (0.3, 1.0)
 """b, τ and ν considered at the others, those two in the lowest rung's deviations and variance of noise."""
-UNLIKELY, NEGLIGIBLE = 0.02, 0.002
-"""Weight, as a part of the greatest, below which hyper-parameters are not averaged over."""
+UNLIKELY, NEGLIGIBLE = 0.1, 0.01
+"""Weights, as parts of the greatest, below which hyper-parameters of the lowest rung and of the others are not averaged over."""
+AT_ONCE = 2_000_000
+"""Numbers of a covariance that are computed at once, of several models."""
 OFFSET = 4.0
 """Prior variance of a rung's mean about the centre of its rewards, in squared deviations."""
 FALSE = 0.01
@@ -184,19 +186,21 @@ def _worth(space: SearchSpace, cells: list[Actions], observations: Sequence[Obse
     nothing = _Worth(np.zeros(len(cells)), np.zeros(len(cells)), np.zeros((len(cells), len(climb))))
     steps, usual, alike = [], USUAL_SPREAD, _alike(space, cells)
     for here in rungs:
-        told = [one for one in observations if one.rung == here]
-        cell, rewards = np.array([places[one.actions] for one in told]), np.array([one.reward for one in told], dtype=np.float64)
+        those = [one for one in observations if one.rung == here]
+        cell, rewards = np.array([places[one.actions] for one in those]), np.array([one.reward for one in those], dtype=np.float64)
         steps.append(_Step(nothing, climb, cell, rewards, _scale(rewards, cell, usual, images.get(here)), alike))
         usual = steps[0].scale.deviation
     starts, evidence, _ = steps[0].likely(steps[0].lowest_models(), UNLIKELY)
     trust, found = steps[0].trusted(starts[0]), []
     for place, start in enumerate(starts):
-        worth = steps[0].posterior(start, trust)
-        for step in steps[1:]:
-            worth, more = replace(step, below=worth).told(start)
-            evidence[place] += more
+        worth = steps[0].told([start], evidence[:1], trust)
+        for rung in steps[1:]:
+            step = replace(rung, below=worth)
+            models, weights, total = step.likely(step.models(start), NEGLIGIBLE)
+            worth = step.told(models, weights, step.trusted(models[0]))
+            evidence[place] += total
         found.append(worth)
-    return _mixed(found, evidence, climb)
+    return _mixed([_Worth(*map(np.stack, zip(*found, strict=True)))], evidence, climb)
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,7 @@ class _Step:
 
     def likely(self, models: Sequence[_Model], negligible: float) -> tuple[list[_Model], Floats, float]:
         """The likelier of some models, the likeliest first; the logarithms of their evidence, and of that of all."""
-        part, reach = self._part(), 4 * self.scale.deviation
-        values = np.clip(part.rewards, self.scale.centre - reach, self.scale.centre + reach)
-        evidence = np.array([part.evidence(model, values) for model in models])
+        evidence = self._part()._evidence(models)
         order = np.argsort(-evidence, kind="stable")
         kept = order[evidence[order] > evidence.max() + np.log(negligible)]
         return [models[i] for i in kept], evidence[kept], float(logsumexp(evidence))
@@ -249,44 +251,69 @@ class _Step:
         some = np.linspace(0, len(self.rewards) - 1, CHOSEN_ON).astype(np.int64)
         return replace(self, cell=self.cell[some], rewards=self.rewards[some])
 
-    def evidence(self, model: _Model, values: Floats) -> float:
-        """Log marginal likelihood of rewards [n], the rung's mean integrated out; with the prior."""
-        factor = np.linalg.cholesky(self._covariance(model, self.cell, self.cell) + model.noise * np.eye(len(values)))
-        half = solve_triangular(factor, values - self._expected(model)[self.cell], lower=True, check_finite=False)
-        return float(-0.5 * half @ half - np.log(np.diag(factor)).sum()) + model.prior
+    def _evidence(self, models: Sequence[_Model]) -> Floats:
+        """Log marginal likelihood of the rewards by each of k models, the rung's mean integrated out, with the prior [k]."""
+        reach = 4 * self.scale.deviation
+        values = np.clip(self.rewards, self.scale.centre - reach, self.scale.centre + reach)
+        blocks = {shared: self._blocks(shared, self.cell, self.cell) for shared in {model.shared for model in models}}
+        noise = np.eye(len(values))
+        covariances = [self._covariance(model, *blocks[model.shared]) + model.noise * noise for model in models]
+        apart = values - self._expected(models)[:, self.cell]
+        factors = np.linalg.cholesky(np.stack(covariances))  # [k, n, n]
+        halves = np.linalg.solve(factors, apart[:, :, None])[:, :, 0]
+        determinants = np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(1)
+        evidence: Floats = np.array([model.prior for model in models]) - 0.5 * (halves**2).sum(1) - determinants
+        return evidence
 
     # ------------------------------------------------------------------------------------------------ the process
 
-    def _expected(self, model: _Model) -> Floats:
-        """The prior mean of every cell's worth here [m]."""
-        expected: Floats = self.scale.centre + model.slope * (self.below.mean - self.below.mean[self.cell].mean())
+    def _expected(self, models: Sequence[_Model]) -> Floats:
+        """The prior mean of every cell's worth here, by each of k models [k, m]."""
+        slopes = np.array([model.slope for model in models])[:, None]
+        expected: Floats = self.scale.centre + slopes * (self.below.mean - self.below.mean[self.cell].mean())
         return expected
 
-    def _covariance(self, model: _Model, rows: Integers, cells: Integers) -> Floats:
-        """The prior covariance of some cells' worth here with others' [r, k], which climb unless this is the lowest rung."""
-        between = (1 - model.shared) * (rows[:, None] == cells)
-        if self.alike is not None and model.shared:
-            between = between + model.shared * self.alike[np.ix_(rows, cells)]
-        covariance: Floats = OFFSET * self.scale.deviation**2 + model.own * between
-        if model.slope:
-            covariance += model.slope**2 * self.below.cross[np.ix_(rows, np.searchsorted(self.climb, cells))]
+    def _blocks(self, shared: float, rows: Integers, cells: Integers) -> tuple[Floats, Floats]:
+        """What is alike in some cells and others, which climb unless this is the lowest rung, and their covariance below [r, k]."""
+        between = (1 - shared) * (rows[:, None] == cells)
+        if self.alike is not None and shared:
+            between = between + shared * self.alike[np.ix_(rows, cells)]
+        if not len(self.climb):
+            return between, np.zeros_like(between)
+        places = np.minimum(np.searchsorted(self.climb, cells), len(self.climb) - 1)  # nothing is believed below the lowest rung
+        return between, self.below.cross[np.ix_(rows, places)]
+
+    def _covariance(self, model: _Model, between: Floats, below: Floats) -> Floats:
+        """The prior covariance of cells' worth here, of blocks of them."""
+        covariance: Floats = OFFSET * self.scale.deviation**2 + model.own * between + model.slope**2 * below
         return covariance
 
-    def told(self, lowest: _Model) -> tuple[_Worth, float]:
-        """What every cell is believed to be worth here, by all models together; and the evidence for what is believed below."""
-        models, evidence, total = self.likely(self.models(lowest), NEGLIGIBLE)
-        trust = self.trusted(models[0])
-        return _mixed([self.posterior(model, trust) for model in models], evidence, self.climb), total
+    def told(self, models: Sequence[_Model], evidence: Floats, trust: Floats) -> _Worth:
+        """What every cell is believed to be worth here, by some models of one w together.
 
-    def posterior(self, model: _Model, trust: Floats) -> _Worth:
-        """By one model, after these rewards, which count for as much as they are trusted [n]."""
-        everyone, expected = np.arange(len(self.below.mean)), self._expected(model)
-        cross, to = (self._covariance(model, everyone, cells) for cells in (self.cell, self.climb))
-        factor = np.linalg.cholesky(cross[self.cell] + np.diag(model.noise / trust))
-        half = solve_triangular(factor, cross.T, lower=True, check_finite=False)  # [n, m]
-        mean = expected + half.T @ solve_triangular(factor, self._values() - expected[self.cell], lower=True, check_finite=False)
-        before = OFFSET * self.scale.deviation**2 + model.own + model.slope**2 * self.below.variance
-        return _Worth(mean, np.maximum(before - (half * half).sum(0), 1e-12), to - half.T @ half[:, self.climb])
+        ``evidence`` is its logarithm [k]; the rewards count for as much as they are trusted [n].
+        """
+        blocks = self._blocks(models[0].shared, np.arange(len(self.below.mean)), np.concatenate([self.cell, self.climb]))
+        most = max(1, AT_ONCE // blocks[0].size)
+        parts = (self._posteriors(models[start : start + most], blocks, trust) for start in range(0, len(models), most))
+        return _mixed(parts, evidence, self.climb)
+
+    def _posteriors(self, models: Sequence[_Model], blocks: tuple[Floats, Floats], trust: Floats) -> _Worth:
+        """By each of k models: mean and variance [k, m], and covariance with the cells that climb [k, m, c]."""
+        count = len(self.rewards)
+        slope, own, noise = (np.array([getattr(model, name) for model in models]) for name in ("slope", "own", "noise"))
+        expected = self._expected(models)
+        offset = OFFSET * self.scale.deviation**2
+        covariance = offset + own[:, None, None] * blocks[0] + (slope**2)[:, None, None] * blocks[1]
+        cross = covariance[:, :, :count]
+        factor = np.linalg.cholesky(cross[:, self.cell] + noise[:, None, None] * np.diag(1 / trust))
+        told = np.concatenate([cross.swapaxes(1, 2), (self._values() - expected[:, self.cell])[:, :, None]], axis=2)
+        half = np.linalg.solve(factor, told)  # [k, n, m + 1]
+        back = half[:, :, :-1].swapaxes(1, 2)
+        mean = expected + (back @ half[:, :, -1:])[:, :, 0]
+        before = offset + own[:, None] + (slope**2)[:, None] * self.below.variance
+        variance = np.maximum(before - (back**2).sum(2), 1e-12)
+        return _Worth(mean, variance, covariance[:, :, count:] - back @ half[:, :, self.climb])
 
     def _values(self) -> Floats:
         """The rewards, none of them further below the others than four deviations."""
@@ -294,8 +321,8 @@ class _Step:
 
     def trusted(self, model: _Model) -> Floats:
         """How far each reward is believed, in (0, 1]: by its distance above what all the others say of it (left out: equation 5.12)."""
-        above = self._values() - self._expected(model)[self.cell]
-        latent, trust = self._covariance(model, self.cell, self.cell), np.ones(len(above))
+        above = self._values() - self._expected([model])[0, self.cell]
+        latent, trust = self._covariance(model, *self._blocks(model.shared, self.cell, self.cell)), np.ones(len(above))
         for _ in range(4):
             factor = np.linalg.cholesky(latent + np.diag(model.noise / trust))
             inverse = cho_solve((factor, True), np.eye(len(above)), check_finite=False)
@@ -303,17 +330,17 @@ class _Step:
         return trust
 
 
-def _mixed(found: Sequence[_Worth], evidence: Floats, climb: Integers) -> _Worth:
-    """The mean and the covariances of a mixture."""
-    if len(found) == 1:
-        return found[0]
-    weights = np.exp(evidence - logsumexp(evidence))
-    mean, variance, cross = (sum(weight * part for weight, part in zip(weights, parts, strict=True)) for parts in zip(*found, strict=True))
-    for weight, one in zip(weights, found, strict=True):
-        apart = one.mean - mean
-        variance = variance + weight * apart**2
-        cross = cross + weight * apart[:, None] * apart[climb]
-    return _Worth(mean, variance, cross)
+def _mixed(found: Iterable[_Worth], evidence: Floats, climb: Integers) -> _Worth:
+    """The mean and the covariances of a mixture, by the evidence for each of its k parts; they come several together, and are not kept."""
+    mean, variance, cross = np.zeros(()), np.zeros(()), np.zeros(())
+    weights, place = np.exp(evidence - logsumexp(evidence)), 0
+    for parts in found:
+        some = weights[place : (place := place + len(parts.mean))]
+        mean = mean + some @ parts.mean
+        variance = variance + some @ (parts.variance + parts.mean**2)
+        products = parts.cross + parts.mean[:, :, None] * parts.mean[:, None, climb]
+        cross = cross + np.tensordot(some, products, 1)
+    return _Worth(mean, np.maximum(variance - mean**2, 1e-12), cross - mean[:, None] * mean[climb])
 
 
 def _trust(weighted: Floats, precision: Floats, noise: float, trust: Floats) -> Floats:

@@ -22,7 +22,7 @@ from nas.runs.loop import QUIET
 from nas.runs.session import Parts, SearchResult
 from nas.runs.standings import standings_of
 from nas.runs.trials import Trial
-from search_spaces.genotype import Genotype, from_yaml
+from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.registry import load_space
 
 BUDGET = 100
@@ -71,7 +71,7 @@ def test_a_credible_false_reward_is_looked_at_again_and_is_not_the_incumbent(bol
     assert looks[0].proposal.actions == state.trials[FALSE].proposal.actions and looks[0].rung == 0
     assert found.ranked[0].trial == looks[-1].origin != FALSE and len(found.ranked[0].rewards) == 2, "looked at twice"
     assert found.top == 0 and "looked at twice" in found.how(1)
-    best = from_yaml((bold.folder.path / "best/1.yaml").read_text())
+    best = read_genotype(bold.folder.path / "best/1.yaml")
     assert best.provenance is not None and best.provenance.trial == found.ranked[0].trial
 
 
