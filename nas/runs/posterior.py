@@ -64,6 +64,8 @@ TAIL = 6.0
 LEAST_WEIGHT = 1e-5
 INCREDIBLE = 4.0
 """Deviations above what is believed beyond which a reward is not."""
+INCONSISTENT = 6.0
+"""Times the usual variance of noise beyond which two rewards of one cell are not both true: noise is beyond it once in 70."""
 KERNEL = Hyperparameters(0.4, 1.0, 0.1, features=0.5, length=1.0)
 
 
@@ -361,15 +363,25 @@ def _scale(rewards: Floats, cells: Integers, usual: float, images: int | None) -
     spread = 1.4826 * float(np.median(np.abs(rewards - centre)))
     count = len(np.unique(cells))
     variance = (PRIOR_COUNT * usual**2 + (count - 1) * spread**2) / (PRIOR_COUNT + count - 1)
-    within, freedom = 0.0, 0
-    for cell in np.unique(cells) if count < len(cells) else ():
-        again = rewards[cells == cell]
-        if len(again) > 1:
-            # of two that disagree widely one is false: that is not noise
-            within += float(np.minimum((again - np.median(again)) ** 2, variance).sum())
-            freedom += len(again) - 1
+    repeats, trainings = _repeats(rewards, cells, variance)
     floor = 0.0 if images is None else max(centre * (1 - centre), 1 / images) / images
-    return _Scale(centre, float(np.sqrt(variance)), within / max(freedom, 1), freedom, floor)
+    return _Scale(centre, float(np.sqrt(variance)), repeats, trainings, floor)
+
+
+def _repeats(rewards: Floats, cells: Integers, variance: float) -> tuple[float, int]:
+    """The variance of repeated trainings of one cell, and how many there were beyond the first.
+
+    Of rewards of one cell that disagree widely one is false: that is not noise, and the worst cell is left out where it stands out so.
+    """
+    again = [rewards[cells == cell] for cell in np.unique(cells)] if len(np.unique(cells)) < len(cells) else []
+    found = sorted((float(np.minimum((one - np.median(one)) ** 2, variance).sum()), len(one) - 1) for one in again if len(one) > 1)
+    if found:
+        (worst, count), others = max(found, key=lambda one: one[0] / one[1]), found.copy()
+        others.remove((worst, count))
+        usual = (PRIOR_COUNT * USUAL_NOISE * variance + sum(one for one, _ in others)) / (PRIOR_COUNT + sum(more for _, more in others))
+        found = others if worst / count > INCONSISTENT * usual else found
+    freedom = sum(more for _, more in found)
+    return sum(one for one, _ in found) / max(freedom, 1), freedom
 
 
 def _alike(space: SearchSpace, cells: Sequence[Actions]) -> Floats | None:

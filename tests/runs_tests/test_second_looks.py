@@ -75,9 +75,11 @@ def test_a_credible_false_reward_is_looked_at_again_and_is_not_the_incumbent(bol
     assert best.provenance is not None and best.provenance.trial == found.ranked[0].trial
 
 
-def test_an_incredible_reward_is_not_the_incumbent(tmp_path: Path) -> None:
-    result = search(tmp_path / "run", 1.0)
-    assert standings_of(result.space, result.state).ranked[0].trial == looked_at(result)[-1] != FALSE
+@pytest.mark.parametrize("claim", [0.8, 1.0])
+def test_an_incredible_reward_is_not_the_incumbent(claim: float, tmp_path: Path) -> None:
+    result = search(tmp_path / "run", claim)
+    first = standings_of(result.space, result.state).ranked[0]
+    assert first.trial != FALSE and first.trial in looked_at(result) and len(first.rewards) == 2
 
 
 def test_looks_are_outside_the_budget_and_no_more_than_the_plan_says(bold: SearchResult) -> None:
