@@ -47,11 +47,11 @@ USUAL_NOISE = 0.3
 PRIOR_COUNT = 3.0
 SHARED, NOISES = (0.0, 0.4, 0.8), (0.08, 0.25, 0.5)
 """w and the share of noise considered at the lowest rung."""
-SLOPES = (-0.1, 0.2, 0.5, 0.8, 1.1, 1.4, 1.8)
-OWN = (0.2, 0.4, 0.8, 1.6)
+SLOPES = (-0.1, 0.15, 0.4, 0.65, 0.9, 1.2, 1.6, 2.1)
+OWN = (0.15, 0.3, 0.6, 0.9, 1.3, 1.9, 2.8)
 PARTS = (0.3, 1.0)
 """b, τ and ν considered at the others, those two in the lowest rung's deviations and variance of noise."""
-UNLIKELY, NEGLIGIBLE = 0.1, 0.01
+UNLIKELY, NEGLIGIBLE = 0.02, 0.002
 """Weights, as parts of the greatest, below which hyper-parameters of the lowest rung and of the others are not averaged over."""
 AT_ONCE = 2_000_000
 """Numbers of a covariance that are computed at once, of several models."""

@@ -146,7 +146,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(simulations):
 SCENARIOS = [(relation, noise) for relation in (0.35, 0.6, 0.9) for noise in (0.3, 0.8)]
 
 
-def _climbed(relation: float, noise: float, seed: int, cells: int = 80, ups: tuple[int, ...] = (15, 5)):
+def _climbed(relation: float, noise: float, seed: int, cells: int = 100, ups: tuple[int, ...] = (16, 5)):
     """The truth at the last of three rungs, observations, and how far each cell has come.
 
     The latent values at one rung and the next are correlated by ``relation``; half of their variance is in features, and nobody
@@ -177,7 +177,7 @@ def held():
     found = {}
     for scenario in SCENARIOS:
         never, up = [], []
-        for seed in range(3):
+        for seed in range(4):
             truth, observations, come = _climbed(*scenario, seed)
             believed = beliefs(NASNET, observations, 2).values()
             inside = np.array([belief.low <= value <= belief.high for belief, value in zip(believed, truth, strict=True)])
@@ -192,4 +192,4 @@ def test_intervals_at_the_last_rung_hold_the_truth_however_rungs_are_related(hel
     """Cells are told apart by where they have been seen: those below are known by what the few above say of all."""
     share = {scenario: np.mean(found[which]) for scenario, found in held.items()}
     assert 0.9 <= np.mean(list(share.values())) <= 0.99, share
-    assert min(share.values()) > 0.8, share  # three searches each, whose cells err together
+    assert min(share.values()) > 0.8, share  # four searches each, whose cells err together
