@@ -221,7 +221,7 @@ def config_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
 
 
-EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
+EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps", "log")
 """Settings that say where a training and its images are and not what it computes: they may differ when it is resumed."""
 
 

@@ -14,6 +14,8 @@ from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
 from nas.data.registry import DATASETS
 from nas.errors import ConfigError, RunError, UserError
+from nas.loggers import sending
+from nas.loggers.logger import Logged
 from nas.networks.architecture import Architecture
 from nas.networks.card import Loading, write_card
 from nas.networks.description import NetworkDescription
@@ -27,6 +29,7 @@ from nas.training.config import TrainConfig, preparation, skeleton_of, trained_s
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
 from nas.training.numerics import own_threads
 from nas.training.scoring import Scores
+from nas.training.telemetry import epoch_points, test_point
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
@@ -49,6 +52,7 @@ class Watcher:
     """Who is told what while a training goes on; every call comes after the folder has it.
 
     ``stop`` is asked after every step of the optimiser: True makes the training write a checkpoint and end as INTERRUPTED.
+    ``on_warning`` takes a line for a person, from any thread.
     """
 
     on_start: Callable[[Trainer, PreparedData], None] = lambda trainer, data: None
@@ -56,6 +60,7 @@ class Watcher:
     on_step: Callable[[Position, int], None] = lambda position, steps: None
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
     stop: Callable[[], bool] = lambda: False
+    on_warning: Callable[[str], None] = lambda message: None
 
 
 @dataclass(frozen=True)
@@ -229,13 +234,13 @@ class _Session:
             trainer.load(tensors, state, place.checkpoint_file)
         self._log(f"session: epoch {trainer.position.epoch}, step {trainer.position.step} of {trainer.steps_an_epoch}")
         self.watcher.on_start(trainer, self.data)
-        detail = ""
-        try:
-            hooks = Hooks(stop=self.watcher.stop, on_step=self.watcher.on_step, on_epoch=self.watcher.on_epoch)
-            ending = trainer.run(self._keep, hooks, self.config.checkpoint_steps)
-        except DivergedError as problem:
-            ending, detail = Ending.DIVERGED, str(problem)
-        test = self._finish() if ending is Ending.FINISHED else None
+        about = Logged(place.path, "training", self.config.model_dump(mode="json"), "epoch")
+        with sending.opened(self.config.log if self.workers.rank == 0 else (), about, self._warn) as loggers:
+            loggers.log(epoch_points(trainer.position.history))
+            ending, detail = self._train(loggers)
+            test = self._finish() if ending is Ending.FINISHED else None
+            if test is not None:
+                loggers.log([test_point(test, self.config.recipe.epochs)])
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
             self._draw(result)
@@ -246,6 +251,19 @@ class _Session:
                 self._log(f"steps: {trainer.replays}")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
+
+    def _train(self, loggers: sending.Loggers) -> tuple[Ending, str]:
+        """Train what is left; how that ended, and why where it went wrong."""
+
+        def on_epoch(record: EpochRecord, is_best: bool) -> None:
+            loggers.log(epoch_points([record]))
+            self.watcher.on_epoch(record, is_best)
+
+        try:
+            hooks = Hooks(stop=self.watcher.stop, on_step=self.watcher.on_step, on_epoch=on_epoch)
+            return self.trainer.run(self._keep, hooks, self.config.checkpoint_steps), ""
+        except DivergedError as problem:
+            return Ending.DIVERGED, str(problem)
 
     def _keep(self, is_best: bool) -> None:
         """Called after every epoch, and in the middle of one before stopping: first the weights, then the checkpoint that counts them."""
@@ -323,6 +341,10 @@ class _Session:
         if result.history:
             draw_curves(curves_of(self.place, _result_document(result)), self.place.curves_file)
         self._drawn = time.monotonic()
+
+    def _warn(self, message: str) -> None:
+        self.watcher.on_warning(message)
+        self._log(message)
 
     def _log(self, message: str) -> None:
         if self.workers.rank == 0:
