@@ -50,7 +50,7 @@ def _field(name: str) -> str:
 
 def _y(figure: Figure, name: str) -> alt.Y:
     """A vertical axis that begins where the values do."""
-    axis = alt.Axis(title=_text(figure, "y", figure.table.columns[1]), format=_text(figure, "format", "~g"))
+    axis = alt.Axis(title=_text(figure, "y", figure.table.columns[1]), format=_text(figure, "format", ".4~g"))
     return alt.Y(field=_field(name), type="quantitative", scale=alt.Scale(zero=False, nice=True), axis=axis)
 
 
@@ -59,7 +59,7 @@ def _x(figure: Figure, name: str) -> alt.X:
     scale = alt.Scale(zero=bool(figure.options.get("x zero", False)), nice=True)
     axis = alt.Axis(
         title=_text(figure, "x", name),
-        format=_text(figure, "x format", "~g"),
+        format=_text(figure, "x format", ".4~g"),
         tickCount=6,
         tickMinStep=1 if whole else alt.Undefined,
         labelOverlap=True,

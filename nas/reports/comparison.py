@@ -127,7 +127,7 @@ def _accuracies(done: Sequence[Row]) -> Figure:
 def _costs(done: Sequence[Row]) -> tuple[Figure, ...]:
     """Mean accuracy against what a network costs, and what its training took."""
     axes = (
-        ("latency_ms", "latency of one image, ms", "~g"),
+        ("latency_ms", "latency of one image, ms", ".4~g"),
         ("macs", "MACs", "~s"),
         ("parameters", "parameters", "~s"),
         ("cpu_seconds", "CPU seconds", "~s"),

@@ -134,7 +134,7 @@ def _library() -> str:
     import vl_convert
 
     version = "_".join(altair.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    library = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg] - the snippet need not be given
+    library = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]  # the snippet need not be given
     return library.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

@@ -268,7 +268,7 @@ def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Sec
         ]
         table = Table.of((name, "accuracy", "series", "trial", "front"), rows)
         said = "By the highest rung that a cell was trained at. Dashed: the front, which nobody beats in both."
-        options = {"x": name, "x format": "~g" if name.endswith("ms") else "~s", "y": "believed accuracy", "format": "~%"}
+        options = {"x": name, "x format": ".4~g" if name.endswith("ms") else "~s", "y": "believed accuracy", "format": "~%"}
         figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
     aim = (
         ()

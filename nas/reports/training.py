@@ -18,9 +18,9 @@ from nas.training.measured import CLASS_COLUMNS, Answers, Measured
 CONFUSED = 60
 """Classes up to which a confusion matrix is drawn whole; of more, those are shown that are confused most."""
 CURVES = (
-    ("Loss", (("train_loss", "training"), ("validation_loss", "validation")), "loss", "~g"),
+    ("Loss", (("train_loss", "training"), ("validation_loss", "validation")), "loss", ".4~g"),
     ("Accuracy on the validation part", (("validation_top1", "top-1"), ("validation_top5", "top-5")), "accuracy", "~%"),
-    ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", "~g"),
+    ("Learning rate", (("learning_rate", "learning rate"),), "learning rate", ".4~g"),
     ("Images a second", (("images_per_second", "training"),), "images a second", "~s"),
 )
 """A training's figures by epoch: the columns of metrics.jsonl as series, the name of the axis, and how its numbers are written."""
