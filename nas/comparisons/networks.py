@@ -7,20 +7,24 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
-from nas.networks.scaling import Target, scale_to
+from nas.networks.scaling import Scaled, Target, scale_to
 from nas.runs.genotypes import resolve_genotype
-from nas.tools.files import write_atomically
+from nas.tools.files import check_room, write_atomically
+from nas.tools.stages import doing
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.skeletons import has_size
 from search_spaces.space import sample_actions
+
+if TYPE_CHECKING:
+    from nas.data.prepared import PreparedData
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,8 @@ def run_comparison(
     Raises:
         UserError: the data cannot be used, or a folder holds another training.
     """
-    from nas.data.prepared import prepare
-
-    data = prepare(plan.base.data, preparation(plan.base))
+    check_comparison(plan)
+    data = images_of(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for member in members:
@@ -135,6 +138,29 @@ def run_comparison(
     return ranked(rows), True
 
 
+def check_comparison(plan: Plan) -> None:
+    """Refuse in no time what cannot be compared: no such device, no room, or a place that is no folder. Raises UserError."""
+    from nas.training.session import choose_device
+
+    choose_device(plan.base.device)
+    check_room(plan.folder)
+
+
+def images_of(plan: Plan) -> "PreparedData":
+    """Everybody's images. Raises UserError."""
+    from nas.data.prepared import prepare
+
+    with doing("reading the images") as tell:
+        return prepare(plan.base.data, preparation(plan.base), progress=tell)
+
+
+def sized_member(member: Member, plan: Plan, data: "PreparedData") -> "tuple[str, Scaled]":
+    """A member's skeleton, by name, and its architecture at everybody's size. Raises UserError."""
+    name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
+    whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
+    return name, scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
+
+
 def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], None], stop: Callable[[], bool]) -> tuple[Row, bool]:  # noqa: ANN401
     """A member's row, and whether nobody asked to stop. Loads torch."""
     from nas.training.session import Watcher, train_network
@@ -142,9 +168,7 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
 
     genotype = member.genotype
     try:
-        name, skeleton = choose_skeleton(genotype, Request(), lambda: data.image_size)
-        whole = Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size)
-        scaled = scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
+        name, scaled = sized_member(member, plan, data)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
         return Row(member.label, genotype.name, reason=str(problem)), True
@@ -156,7 +180,10 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
             return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
         config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
         try:
-            result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)
+            with doing(f"training {member.label}, seed {config.seed}") as far:
+                epochs = config.recipe.epochs
+                watcher = Watcher(on_epoch=lambda record, best, far=far, epochs=epochs: far(record.epoch, epochs), stop=stop)  # type: ignore[misc]
+                result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", watcher, data=data)
         except RunError:
             raise
         except Exception as problem:  # a broken member is a row, whatever broke it
