@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import JsonLinesOption, console, errors
+from nas.tools.stages import doing
 
 
 def watch(
@@ -13,9 +14,7 @@ def watch(
     json: JsonLinesOption = False,
 ) -> None:
     """Watch a search, from any terminal or machine that sees its folder; Ctrl-C stops watching, never the search."""
-    from nas.cli.views.doing import starting
-
-    with starting():
+    with doing(f"reading {run}"):
         from nas.cli.views.search_progress import shown_on
         from nas.cli.views.watching import look_until_end, show_once
         from nas.runs import folder as run_folder

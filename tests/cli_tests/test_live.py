@@ -11,6 +11,7 @@ from support.commands import nas
 from controllers.controller import Completed, Failed, Proposal
 from nas.cli.views import live
 from nas.cli.views.live import JsonLines, Lines, document, drawn
+from nas.cli.views.run import print_run
 from nas.cli.views.search_progress import SearchProgress
 from nas.cli.views.watching import look_until_end
 from nas.evaluators.evaluator import Evaluation, Report
@@ -25,6 +26,7 @@ from nas.runs.noise import Yardstick
 from nas.runs.search_view import SearchView, pace_of, view_of
 from search_spaces.reference import load_reference
 from search_spaces.space import sample_actions
+from search_spaces.vocabulary import OPERATIONS
 
 LADDER = [{"children": 4, "epochs": 4, "seeds": 2}]
 BEGAN = 1_000_000.0
@@ -200,3 +202,14 @@ def test_quiet_and_json_print_nothing_else(tmp_path: Path, monkeypatch: pytest.M
     assert nas([*words, "--run", "runs/q", "--quiet"], tmp_path, monkeypatch).strip() == "runs/q"
     found = [json.loads(line) for line in nas([*words, "--run", "runs/j", "--json"], tmp_path, monkeypatch).splitlines()]
     assert found[0]["event"] == "plan" and found[-1] == {**found[-1], "event": "end", "ending": "finished", "run": "runs/j", "winner": None}
+
+
+def test_the_ranking_keeps_the_names_of_operations_whole_at_80_columns(tmp_path: Path) -> None:
+    result = run_shown(Lines(Console(file=io.StringIO())), tmp_path / "run", match="params=30k")
+    console = Console(width=80, file=io.StringIO())
+    print_run(console, result.folder, result.config, result.state, result.space)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert len(rows) == 10 and "trained at" in text and "MACs" in text
+    for row in rows:
+        assert row.split("│")[-2].split()[1].rstrip(",") in OPERATIONS, row

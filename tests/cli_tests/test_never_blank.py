@@ -49,7 +49,7 @@ class Stream:
     def isatty(self): return False
 
 sys.meta_path.insert(0, NoTorch())
-out, found = sys.stdout, []
+out, error, found = sys.stdout, sys.stderr, []
 for command in {COMMANDS!r}:
     said = []
     sys.argv, sys.stdout, sys.stderr = ["nas", *command.split()], Stream(), Stream()
@@ -57,7 +57,8 @@ for command in {COMMANDS!r}:
         main.main()
     except SystemExit:
         pass
-    sys.stdout = out
+    finally:
+        sys.stdout, sys.stderr = out, error
     found.append(said[:1])
 print(found)
 """

@@ -9,7 +9,7 @@ from rich.console import Console
 from nas.cli.options import errors
 from nas.tools.stages import Tell
 
-LINE_EVERY = 15.0
+PLAIN_LINE_EVERY = 15.0
 """Seconds between two lines of one thing where the output is not a terminal."""
 
 
@@ -37,6 +37,6 @@ class _Lines:
         self._what, self._console, self._last = what, console, time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._last >= LINE_EVERY:
+        if time.monotonic() - self._last >= PLAIN_LINE_EVERY:
             self._last = time.monotonic()
             self._console.print(f"{self._what}: {done:,} of {total:,}", highlight=False, markup=False, soft_wrap=True)
