@@ -37,6 +37,7 @@ class Follower:
         self.state: RunState = RunState()
         self._space = folder.space(self.config)
         self._size = self._count = self._told = 0
+        self._staged = False
         self._knowledge = Knowledge(self._space, self.state)
         self._standings: Standings | None = None
         self._seen, self._due = -1, 0.0
@@ -57,13 +58,14 @@ class Follower:
             size = path.stat().st_size
         except OSError as error:
             raise RunError(f"{path}: the ledger cannot be read: {error.strerror or error}") from None
-        if size < self._size:  # another ledger: the folder was fetched anew
+        if size < self._size or (self._staged and size > self._size):  # fetched anew; or an old run that goes on takes its stage in
             self._begin()
         reading, sessions = Reading(path, self._size, self._count), len(self.state.sessions)
         replay(reading, path, self.state, self._count)
         self._size, self._count = reading.size, reading.count
         if not sessions:
             for record in stage_records(self._folder.path, self.state):
+                self._staged = True
                 self.state.apply(record)
         if sessions != len(self.state.sessions):
             self.config = self._folder.config()  # a session may have a larger budget, or one more rung

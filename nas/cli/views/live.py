@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from rich.box import ROUNDED
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -56,12 +55,12 @@ def drawn(view: SearchView, now: float, height: int = 40, unicode: bool = True) 
         parts += [Text(), _children(view, children, now)]
     if trials or view.notes:
         parts += [Text(), _events(view, trials)]
-    return Panel(Group(*parts), title=f"[bold]{escape(view.run)}[/]", title_align="left", subtitle=_when(view, now), box=ROUNDED)
+    return Panel(Group(*parts), title=Text(view.run, style="bold"), title_align="left", subtitle=_when(view, now), box=ROUNDED)
 
 
-def _when(view: SearchView, now: float) -> str:
+def _when(view: SearchView, now: float) -> Text:
     if view.ending is not None:
-        return f"{view.ending} after {duration(view.elapsed)}"
+        return Text(f"{view.ending} after {duration(view.elapsed)}")
     since = max(0.0, now - view.last)
     parts = [duration(view.elapsed + since)]
     left = left_now(view, now)
@@ -70,8 +69,8 @@ def _when(view: SearchView, now: float) -> str:
     if since > SILENT_SECONDS:
         parts.append(f"no word for {duration(since)}")
     if unheld(view, now):
-        return f"[bold red]no process is at work here[/] · last word {duration(since)} ago"
-    return " · ".join(parts)
+        return Text.assemble(("no process is at work here", "bold red"), f" · last word {duration(since)} ago")
+    return Text(" · ".join(parts))
 
 
 def unheld(view: SearchView, now: float) -> str:
@@ -331,6 +330,7 @@ class Lines(_ForPersons):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._best: int | None = None
+        self._begun = False
 
     def show(self, view: SearchView, ended: Sequence[TrialView]) -> None:
         """A line for each; and the whole after the last of them."""
@@ -342,7 +342,8 @@ class Lines(_ForPersons):
         if view.incumbent is not None and view.incumbent.trial != self._best:
             self._best = view.incumbent.trial
             self.say(f"{clock(view.time)}  trial {self._best} is the incumbent")
-        if told or view.ending is not None:
+        if told or view.ending is not None or not self._begun:
+            self._begun = True
             self.say(f"{clock(view.time)}  {progress_words(view, view.time)}")
 
     def say(self, text: str) -> None:
