@@ -1,14 +1,17 @@
 """A word before anything slow, and what cannot run is refused before anything is measured."""
 
+import io
 import socket
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.commands import nas
 from support.fresh import run_fresh
 from typer.testing import CliRunner
 
 from nas.cli.main import app
+from nas.cli.views import doing
 from nas.errors import UserError
 from nas.runs import checks, plan
 from nas.tools import files
@@ -63,6 +66,21 @@ for command in {COMMANDS!r}:
 print(found)
 """
     assert run_fresh(code) == str([["word"]] * len(COMMANDS))
+
+
+def test_a_stage_is_said_at_once_and_how_far_it_has_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    output, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(doing.time, "monotonic", lambda: now[0])
+    with doing.shown_stage("reading [images]", Console(file=output)) as tell:
+        assert output.getvalue() == "reading [images] …\n"
+        tell(1, 1000)
+        now[0] = doing.PLAIN_LINE_EVERY
+        tell(999, 1000)
+    assert output.getvalue().splitlines()[1:] == ["reading [images]: 999 of 1,000"]
+    monkeypatch.undo()
+    screen = io.StringIO()
+    with doing.shown_stage("reading [images]", Console(file=screen, force_terminal=True, width=80)):
+        assert "reading [images]" in screen.getvalue()
 
 
 def refusal(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
