@@ -149,7 +149,7 @@ def view_of(
         notes: what the process that runs it has said, where this is that one.
         now: the time; None looks.
     """
-    pace, top = pace_of(state), standings.top if standings is not None else 0
+    pace, top = pace_of(state, config), standings.top if standings is not None else 0
     rungs = tuple(_rung(rung, config, state, pace) for rung in range(len(state.ladder.rungs) + 1))
     lefts = [rung.left for rung in rungs]
     yardstick = state.yardsticks[top] if top < len(state.yardsticks) else None
@@ -242,16 +242,39 @@ class Pace:
         return trainings * self.seconds[rung] / self.at_once if rung in self.seconds and self.at_once else None
 
 
-def pace_of(state: RunState) -> Pace:
-    """The pace of the last outcomes; of rungs that nobody has been trained at yet, what the plan expects, as wrong as it was below."""
+def pace_of(state: RunState, config: SearchConfig) -> Pace:
+    """The pace of the last outcomes; of rungs that nobody has been trained at yet, what the plan expects, as wrong as it was below.
+
+    Where no plan has timed them (on a cluster), it is by how much more there is to compute.
+    """
     ended = list(_trained_now(state))
     found: dict[int, list[float]] = {}
     for trial in ended:
         found.setdefault(trial.rung, []).append(seconds_of(trial))
     known = {rung: fmean(values) for rung, values in found.items()}
-    planned = dict(enumerate(state.expected))
-    off = known[0] / planned[0] if known.get(0) and planned.get(0) else 1.0
-    return Pace({rung: value * off for rung, value in planned.items()} | known, _at_once(state, ended))
+    planned = dict(enumerate(state.expected)) or _by_work(config)
+    if known.get(0) and planned.get(0):
+        planned = {rung: value * known[0] / planned[0] for rung, value in planned.items()}
+    elif not state.expected:
+        planned = {}  # in proportion to nothing yet
+    return Pace(planned | known, _at_once(state, ended))
+
+
+def _by_work(config: SearchConfig) -> dict[int, float]:
+    """How much is computed in a training at every rung, in proportion; without those of which that cannot be told from the settings."""
+    first, found = config.fidelity, {0: 1.0}
+    for rung in range(1, len(config.ladder) + 1):
+        at = config.at_rung(rung).fidelity
+        factors = [
+            (at.epochs, first.epochs, 1),
+            (at.cells, first.cells, 1),
+            (at.filters, first.filters, 2),
+            (at.image_size, first.image_size, 2),
+            (at.train_examples, first.train_examples, 1),
+        ]
+        if all((more is None) == (less is None) for more, less, _ in factors):
+            found[rung] = math.prod((more / less) ** power for more, less, power in factors if more and less)
+    return found
 
 
 def _at_once(state: RunState, ended: Sequence[Trial]) -> float:

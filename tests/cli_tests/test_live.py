@@ -108,12 +108,18 @@ def test_a_low_terminal_loses_children_and_events_but_no_facts(written: RunFolde
 
 def test_time_left_comes_from_what_trainings_took_and_for_rungs_to_come_from_the_plan(written: RunFolder) -> None:
     view, state = seen(written), written.state()
-    pace = pace_of(state)
+    pace = pace_of(state, written.config())
     assert pace.seconds[0] == pytest.approx(10.0)
     assert pace.seconds[1] == pytest.approx(40.0 * 10 / 5), "the plan, as wrong as it was below"
     assert view.rungs[0].left == pytest.approx(6 * 10 / pace.at_once), "six children; the card is trained"
     assert view.rungs[1].left == pytest.approx((4 * 2 + 2) * 80 / pace.at_once), "two trainings of the card among them"
     assert view.left == pytest.approx(sum(rung.left or 0.0 for rung in view.rungs))
+
+
+def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_to_compute(written: RunFolder) -> None:
+    state = written.state()
+    state.expected = ()
+    assert pace_of(state, written.config()).seconds == pytest.approx({0: 10.0, 1: 10.0 * 4 / 2})
 
 
 def test_the_attempt_that_goes_on_is_shown_and_its_reports_alone(written: RunFolder) -> None:
