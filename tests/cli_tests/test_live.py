@@ -143,7 +143,8 @@ def run_shown(shown: live.Shown, folder: Path, **settings: object) -> engine.Sea
     return engine.start(config_of(**settings), folder, SearchProgress(shown).watcher())
 
 
-def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path) -> None:
+def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_LINES", 1000)  # a formula's children end by the hundred a second
     output = io.StringIO()
     result = run_shown(Lines(Console(file=output, width=80)), tmp_path / "run")
     lines = output.getvalue().splitlines()
