@@ -405,6 +405,7 @@ def compare(
     data_dir: Place | None = None,
     epochs: int | None = None,
     seeds: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "auto",
     settings: Assignments | None = None,
@@ -430,7 +431,8 @@ def compare(
         data_dir: folder that holds the named data set.
         epochs: passes over the training images.
         seeds: trainings of everybody.
-        threads: CPU threads.
+        workers: trainings at once, each in a process of its own; None: one a core, or a GPU.
+        threads: CPU threads of each.
         device: auto, cpu, cuda or cuda:N.
         settings: any setting of the recipe by its dotted name.
         output: folder of the comparison.
@@ -464,7 +466,7 @@ def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any])
     fitted = fit_request(Request(data=images, recipe=given["recipe"], recipe_flags=flags, assignments=given["settings"] or ()))
     on = {"threads": given["threads"], "device": given["device"]}
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, **on)
-    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells)
+    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells, given["workers"])
 
 
 def _matched_target(sources: Sequence[str | Genotype]) -> "tuple[Target, int]":

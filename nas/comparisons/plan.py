@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from math import ceil
 from statistics import fmean
 
 from nas.comparisons.networks import Member, Plan, check_comparison, images_of, sized_member
 from nas.errors import UserError
 from nas.networks.description import skeleton_document
+from nas.runners.side_by_side import as_many_as_fit
+from nas.runs.expected import side_by_side
 from nas.tools.stages import doing
 from nas.tools.words import duration
 from nas.training.numerics import own_threads
@@ -36,18 +39,22 @@ def describe_comparison(members: Sequence[Member], plan: Plan) -> list[str]:
     able, began = 0, time.monotonic()
     for member in members:
         try:
-            name, scaled = sized_member(member, plan, data)
+            scaled = sized_member(member, plan, data)
         except UserError as problem:
             lines.append(f"{member.label}: {problem}")
             continue
         able += 1
         lines.append(f"{member.label}: {scaled}")
         if not times or time.monotonic() - began < TIMED_SECONDS:
-            config = plan.base.model_copy(update={"skeleton": skeleton_document(scaled.architecture.skeleton, name)})
+            found = scaled.architecture
+            config = plan.base.model_copy(update={"skeleton": skeleton_document(found.skeleton, found.skeleton_name)})
             with doing(f"timing {member.label}"), own_threads(config.threads):
                 trainer = make_trainer(build_for_training(member.genotype, config, data), data, config)
                 times.append(estimate(trainer.twin()).after(0))
     if times:
-        whole = duration(fmean(times) * able * plan.seeds)
-        lines.append(f"time:   about {whole} for {able * plan.seeds} trainings (of {len(times)} networks timed); the same command goes on")
+        trainings = able * plan.seeds
+        at_once = min(trainings, plan.workers or as_many_as_fit(plan.base))
+        whole = duration(fmean(times) * ceil(trainings / at_once) * side_by_side(at_once))
+        said = f"about {whole} for {trainings} trainings, {at_once} at once ({len(times)} networks timed)"
+        lines.append(f"time:   {said}; Ctrl-C stops, the same command goes on")
     return lines

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from nas.cli.options import errors
+from nas.cli import options
 from nas.tools.stages import Tell
 
 PLAIN_LINE_EVERY = 15.0
@@ -14,8 +14,12 @@ PLAIN_LINE_EVERY = 15.0
 
 
 @contextmanager
-def shown_stage(what: str, console: Console = errors) -> Iterator[Tell]:
-    """Show it while it is being done. It is drawn before anything else happens: an import may keep all other threads waiting."""
+def shown_stage(what: str, console: Console | None = None) -> Iterator[Tell]:
+    """Show it while it is being done. It is drawn before anything else happens: an import may keep all other threads waiting.
+
+    Where what a command prints goes to a terminal, so does this, so that it is kept below that; else on the error stream.
+    """
+    console = console or (options.console if options.console.is_terminal and not options.console.quiet else options.errors)
     if not console.is_terminal:
         console.print(f"{what} …", highlight=False, markup=False, soft_wrap=True)
         yield _Lines(what, console)
