@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -32,7 +33,7 @@ LADDER = [{"children": 4, "epochs": 4, "seeds": 2}]
 BEGAN = 1_000_000.0
 
 
-def config_of(budget: int = 12, **settings: object) -> SearchConfig:
+def config_of(budget: int = 12, **settings: Any) -> SearchConfig:
     given = {"budget": budget, "evaluator": "synthetic", "runner": {"kind": "local"}, "controller": {"name": "random"}, "ladder": LADDER}
     return config_from_document({**given, "cards": ["nasnet-a"], "fidelity": {"epochs": 2}, **settings})
 
@@ -139,7 +140,7 @@ def test_json_is_stable_and_holds_what_the_view_has(written: RunFolder) -> None:
     assert found["cards"] == [{"name": "nasnet-a", "rung": 0, "rewards": [0.61]}]
 
 
-def run_shown(shown: live.Shown, folder: Path, **settings: object) -> engine.SearchResult:
+def run_shown(shown: live.Shown, folder: Path, **settings: Any) -> engine.SearchResult:
     return engine.start(config_of(**settings), folder, SearchProgress(shown).watcher())
 
 

@@ -14,7 +14,6 @@ from nas.cli.main import app
 from nas.cli.views import doing
 from nas.errors import UserError
 from nas.runs import checks, plan
-from nas.tools import files
 from nas.tools.hardware import Hardware
 
 COMMANDS = (
@@ -70,7 +69,7 @@ print(found)
 
 def test_a_stage_is_said_at_once_and_how_far_it_has_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     output, now = io.StringIO(), [0.0]
-    monkeypatch.setattr(doing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("nas.cli.views.doing.time.monotonic", lambda: now[0])
     with doing.shown_stage("reading [images]", Console(file=output)) as tell:
         assert output.getvalue() == "reading [images] …\n"
         tell(1, 1000)
@@ -116,7 +115,7 @@ def test_a_search_that_cannot_run_is_refused_before_it_is_timed(dry: list[str], 
     (tmp_path / "file").touch()
     assert "is a file" in refusal([*words, "--run", "file/run"], tmp_path, monkeypatch)
     assert "nasnet-z" in refusal([*words, "--cards", "nasnet-z"], tmp_path, monkeypatch)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda place: Full())
+    monkeypatch.setattr("nas.tools.files.shutil.disk_usage", lambda place: Full())
     assert "too little to begin anything" in refusal(words, tmp_path, monkeypatch)
 
 
