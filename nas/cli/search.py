@@ -93,12 +93,12 @@ def _search(given: dict[str, Any]) -> None:
         hardware = detect()
     if why is not None:
         console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
-    notes = check_search(config, given["run"], hardware, fetching=not dry_run)
     from nas.runs import session as engine
     from nas.runs.plan import describe_plan, expect, expect_within
     from search_spaces.registry import load_space
 
-    engine.beside_of(config, load_space(config.space))
+    engine.beside_of(config, load_space(config.space))  # names first: they cost nothing
+    notes = check_search(config, given["run"], hardware, fetching=not dry_run)
     minutes = given["minutes"]
     if minutes is None:
         expected = expect(config, hardware, measure=not dry_run)

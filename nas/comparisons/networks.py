@@ -88,7 +88,7 @@ class Plan:
     classes: int = 0
 
     def training_folder(self, entry: "_Entry", seed: int) -> Path:
-        """Of a member's training with the comparison's so-manieth seed."""
+        """Of a member's training with one of the seeds."""
         return self.folder / f"{entry.member.label}-seed{self.base.seed + seed}"
 
     def config(self, entry: "_Entry", seed: int) -> TrainConfig:

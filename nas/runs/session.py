@@ -94,9 +94,9 @@ def start(
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
     """
     check_parts(config, parts)
-    check_search(config, path, detect())
     space = load_space(config.space)
     beside_of(config, space)  # refuses what cannot be trained
+    check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
         if (sizing := sizing_of(config, space)) is not None:
