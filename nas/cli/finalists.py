@@ -31,13 +31,13 @@ def finalists(
             from nas.runs import folder as run_folder
             from nas.runs.checks import check_going_on
             from nas.runs.config import finalists_rung
-            from nas.runs.finalists import add_rung, with_rung
+            from nas.runs.finalists import add_rung, with_rung_added
             from nas.runs.plan import describe_rung_time, rung_words
             from nas.settings.reading import validated
             from nas.tools.hardware import detect
 
             rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
-            raised = with_rung(folder, rung)
+            raised = with_rung_added(folder, rung)
         check_going_on(raised, folder, hardware)
         say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
         if dry_run:

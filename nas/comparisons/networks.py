@@ -334,9 +334,9 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
     return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes)
 
 
-def read_front(folder: Path) -> Front:
+def read_front(folder: str | Path) -> Front:
     """The chart of the comparison in a folder. Raises RunError where its compare.json is damaged."""
-    file = folder / TABLE
+    file = Path(folder) / TABLE
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:

@@ -12,6 +12,7 @@ from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
+from nas.runs.state import RunState
 from nas.tools.stages import doing
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
@@ -24,13 +25,13 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
     Raises:
         UserError: the run is not finished, has nothing to train again, or cannot be used.
     """
-    raised = with_rung(folder, rung)
+    raised = with_rung_added(folder, rung)
     if raised != folder.config():
         folder.write_config(raised)
     return engine.resume(folder, None, watcher)
 
 
-def with_rung(folder: RunFolder, rung: RungSettings) -> SearchConfig:
+def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
     """The configuration of a finished run with one more rung, where that is not its last already. Raises RunError as ``add_rung``."""
     config, state = folder.config(), folder.state()
     if not state.ladder.finished:
@@ -40,7 +41,17 @@ def with_rung(folder: RunFolder, rung: RungSettings) -> SearchConfig:
             f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
             f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
         )
-    return config if rung in config.ladder[-1:] else config.model_copy(update={"ladder": [*config.ladder, rung]})
+    return with_rung(config, state, rung)
+
+
+def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
+    """The configuration with one more rung, unless that is the last already, though it may have grown with the budget."""
+    if config.ladder:
+        last, said = config.ladder[-1], state.ladder.said
+        begun = last.model_copy(update={"children": said[-1][0]}) if len(said) == len(config.ladder) and last.children else last
+        if rung in (last, begun):
+            return config
+    return config.model_copy(update={"ladder": [*config.ladder, rung]})
 
 
 def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -55,9 +66,9 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
     from nas.training.session import train_network
 
     config, state = folder.config(), folder.state()
-    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state):
-        return False
     space = folder.space(config)
+    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state, space):
+        return False
     known = best_known(space, state)
     if known.standings.top < len(config.ladder):
         return False
