@@ -184,13 +184,14 @@ class Run:
         return self.standings
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The trials as a table, one row each, with a column for every metric. Raises ConfigError where pandas is not installed."""
+        """The trials as a table, one row each (``nas.runs.trial_table``). Raises ConfigError where pandas is not installed."""
         try:
             import pandas as pd
         except ImportError:
             raise ConfigError("to_pandas needs pandas, which is not installed: pip install pandas") from None
-        rows = [dict(zip(_COLUMNS, _values(trial), strict=True)) | dict(trial.metrics) for trial in self.trials]
-        return pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+        from nas.runs.trial_table import trial_rows
+
+        return pd.DataFrame(trial_rows(self._folder) if self._folder.ledger_file.is_file() else [])
 
     # ------------------------------------------------------------------------------------------------ asking and telling
 

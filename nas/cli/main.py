@@ -17,12 +17,14 @@ from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, escape
 from nas.cli.predict import predict
+from nas.cli.runs import runs
 from nas.cli.search import resume, search
 from nas.cli.show import list_, show
 from nas.cli.train import train
 from nas.cli.transfer import transfer
 from nas.cli.views.transfer_progress import bar
 from nas.errors import UserError
+from nas.tools.environment import COMMAND
 from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
@@ -35,6 +37,7 @@ app = typer.Typer(
 for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
     app.command()(command)
 app.command(name="list")(list_)
+app.add_typer(runs)
 
 
 class _Notes(logging.Handler):
@@ -56,6 +59,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     SHOWN.set(bar)
+    COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
     chosen.addHandler(_Notes(logging.INFO))
     chosen.setLevel(logging.INFO)

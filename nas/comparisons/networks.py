@@ -1,6 +1,5 @@
 """Trains many genotypes under one recipe at one size and tables how they do: who is compared, their trainings, the figures."""
 
-import json
 import math
 import random
 import statistics
@@ -9,11 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.comparisons.folder import INTERRUPTED, CompareFolder
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
 from nas.networks.scaling import Target, scale_to
 from nas.runs.genotypes import resolve_genotype
+from nas.settings.reading import validated
+from nas.tools.environment import add_data
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
@@ -124,14 +126,17 @@ def run_comparison(
     from nas.data.prepared import prepare
 
     data = prepare(plan.base.data, preparation(plan.base))
-    plan.folder.mkdir(parents=True, exist_ok=True)
+    place = CompareFolder(plan.folder)
+    labels = [member.label for member in members]
     rows: list[Row] = []
-    for member in members:
-        row, whole = _train_member(member, plan, data, tell, stop)
-        rows.append(row)
-        write_table(rows, plan)
-        if not whole:
-            return ranked(rows), False
+    with place.held({member.label: member.genotype for member in members}, _terms(plan)):
+        add_data(place.environment_file, data.fingerprint())
+        for member in members:
+            row, whole = _train_member(member, plan, data, tell, stop)
+            rows.append(row)
+            write_table(rows, plan, labels)
+            if not whole:
+                return ranked(rows), False
     return ranked(rows), True
 
 
@@ -153,7 +158,7 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
     test, validation, seconds, reasons = [], [], 0.0, []
     for seed in range(plan.seeds):
         if stop():  # asked after the last step of the training before, which finished
-            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
+            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason=INTERRUPTED), False
         config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
         try:
             result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)
@@ -164,7 +169,7 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
             continue
         seconds += result.cpu_seconds
         if result.ending is Ending.INTERRUPTED:
-            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
+            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason=INTERRUPTED), False
         if result.test is None:
             reasons.append(f"seed {config.seed}: {result.ending.value} {result.detail}".strip())
             continue
@@ -236,17 +241,38 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_table(rows: Sequence[Row], plan: Plan) -> None:
-    """Write compare.json, compare.md and compare.png into the comparison's folder."""
+def _terms(plan: Plan) -> dict[str, Any]:
+    """On what terms everybody is trained, as plain data."""
+    training = plan.base.model_dump(mode="json", exclude={"skeleton"})
+    return {"target": asdict(plan.target), "seeds": plan.seeds, "cells": plan.cells, "training": training}
+
+
+def read_plan(place: CompareFolder, folder: Path) -> Plan:
+    """The plan of a comparison that was made, for another folder. Raises UserError where it is damaged."""
+    document = place.document()
+    base = validated(TrainConfig, {**document["training"], "skeleton": {}})
+    try:
+        return Plan(Target(**document["target"]), base, int(document["seeds"]), folder, document.get("cells"))
+    except (KeyError, TypeError, ValueError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
+def read_rows(place: CompareFolder) -> list[Row]:
+    """The figures of a comparison that was made, best first. Raises RunError where they are damaged."""
+    try:
+        return [
+            Row(**{**row, "test": tuple(row["test"]), "validation": tuple(row["validation"]), "latency_ms": row["latency_ms"] or math.nan})
+            for row in place.document()["rows"]
+        ]
+    except (KeyError, TypeError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
+def write_table(rows: Sequence[Row], plan: Plan, members: Sequence[str] = ()) -> None:
+    """Write compare.json, compare.md and compare.png into the comparison's folder; ``members`` are all who take part."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    document = {
-        "schema": "nas.compare/1",
-        "target": asdict(plan.target),
-        "seeds": plan.seeds,
-        "training": plan.base.model_dump(mode="json", exclude={"skeleton"}),
-        "rows": [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)],
-    }
-    write_atomically(plan.folder / "compare.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    written = [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)]
+    CompareFolder(plan.folder).write(_terms(plan), members or [row.label for row in rows], written)
     write_atomically(plan.folder / "compare.md", markdown(rows, plan))
     draw_front([row for row in rows if row.test], plan)
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from nas.runs.sizing import Sizing, reach, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.trials import Trial
+from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from search_spaces.registry import load_space
@@ -95,7 +96,23 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
         folder = create(config, path)
         if listed.is_file():
             write_atomically(folder.images_file, listed.read_bytes())
-    return _session(folder, config, space, data, watcher, parts)
+    with _none_where_nothing_began(folder, config):
+        return _session(folder, config, space, data, watcher, parts)
+
+
+@contextmanager
+def _none_where_nothing_began(folder: RunFolder, config: SearchConfig) -> Iterator[None]:
+    """Leave no run behind where its start fails before a child is trained: of no cluster, no disk, no mirror.
+
+    A run with a mirror stays, since the mirror would refuse another one in its place; and so does what a person stops, to go on with it.
+    """
+    try:
+        yield
+    except Exception:
+        if folder.last_deed() is None and config.runner.sync is None:
+            with suppress(OSError):
+                folder.remove()
+        raise
 
 
 def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
@@ -252,6 +269,9 @@ def _opened(
         aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
         restored = snapshot.restore(folder, controller, state) if aim is None else snapshot.restore(folder, controller, state, aim.outcome)
         folder.write_config(config)
+        if state.sessions:
+            add_session(folder.environment_file)
+        add_data(folder.environment_file, fingerprint)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
@@ -409,9 +429,10 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        again = "begin again" if folder.last_deed() is None else f"go on with `nas resume {folder.path}`"
         raise RunError(
             f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
-            f"make room and go on with `nas resume {folder.path}`"
+            f"make room and {again}"
         ) from None
 
 

@@ -1,6 +1,8 @@
-"""Files written so that a reader, or a kill, sees the old content or the new one."""
+"""Files written so that a reader, or a kill, sees the old content or the new one; and folders rid of what is ours in them."""
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -16,3 +18,26 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def remove_own(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Remove what matches in a folder, and the folder where nothing else is left.
+
+    Returns:
+        What is left there: not ours to remove.
+    """
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    left = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not left and folder.is_dir():
+        folder.rmdir()
+    return left
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
