@@ -78,6 +78,7 @@ def train(
     settings: Assignments | None = None,
     output: Place | None = None,
     resume: Place | None = None,
+    again: Place | None = None,
     watcher: "Watcher | None" = None,
 ) -> Training:
     """Train a network to convergence by a recipe; the same call again, or ``resume``, goes on where it was stopped or killed.
@@ -87,7 +88,7 @@ def train(
         nas.train("nasnet-a", data="digits", cells=1, filters=8, epochs=3).test_top1
 
     Args:
-        source: a run, a reference genotype's name, a genotype file, or a genotype; None where ``resume`` is given.
+        source: a run, a reference genotype's name, a genotype file, or a genotype; None where ``resume`` or ``again`` is given.
         rank: which of a run's genotypes: 1 is the incumbent.
         skeleton: macro network; None: the one that suits the genotype and the images.
         cells: N, cells a stage.
@@ -109,6 +110,7 @@ def train(
         settings: any setting of the recipe by its dotted name, such as ``{"optimizer.learning_rate": 0.05}``; or ``data.…``.
         output: folder of this training; None: one under trained/.
         resume: go on with the training in this folder.
+        again: train what was trained in this folder once more, by its settings, in another one.
         watcher: told what happens, and asked whether to stop (``nas.training.session.Watcher``).
 
     Raises:
@@ -409,6 +411,7 @@ def compare(
     device: str = "auto",
     settings: Assignments | None = None,
     output: Place = "compared",
+    again: Place | None = None,
     tell: Callable[[str], None] = lambda line: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Comparison:
@@ -434,6 +437,7 @@ def compare(
         device: auto, cpu, cuda or cuda:N.
         settings: any setting of the recipe by its dotted name.
         output: folder of the comparison.
+        again: compare who was compared in this folder once more, on its terms; nothing but ``output`` goes with it.
         tell: takes a line for a person now and then.
         stop: asked after every step; True ends the comparison after a checkpoint.
 
@@ -441,6 +445,12 @@ def compare(
         UserError: something cannot be used as asked.
     """
     from nas.comparisons.networks import Plan, choose_members, run_comparison
+
+    if again is not None:
+        terms = {"macs": macs, "params": params, "cells": cells, "data": data, "data_dir": data_dir, "epochs": epochs}
+        others = {"sources": list(sources), "random": random, "recipe": recipe != "fast", "seeds": seeds != 1, "settings": settings}
+        said = [name for name, value in {**terms, **others, "threads": threads != 1, "device": device != "auto"}.items() if value]
+        return _compare_again(Path(again), Path(output), said, tell, stop)
     from nas.networks.scaling import read_target
     from nas.training.config import TrainConfig
     from nas.training.setup import Request, fit_request
@@ -456,6 +466,24 @@ def compare(
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
     rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells), tell, stop)
+    return Comparison(folder, tuple(rows), whole)
+
+
+def _compare_again(
+    before: Path, folder: Path, said: Sequence[str], tell: Callable[[str], None], stop: Callable[[], bool]
+) -> Comparison:
+    from nas.comparisons.folder import CompareFolder
+    from nas.comparisons.networks import Member, read_plan, run_comparison
+
+    if said or folder.resolve() == before.resolve():
+        raise ConfigError(
+            f"--again compares who is in its folder, on its terms, in another folder: only --output goes with it, but got {', '.join(said)}"
+            if said
+            else f"--again needs another folder than {before}: name it with --output"
+        )
+    place = CompareFolder(before)
+    members = [Member(label, genotype) for label, genotype in place.members().items()]
+    rows, whole = run_comparison(members, read_plan(place, folder), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

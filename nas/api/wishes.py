@@ -139,7 +139,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
     """What is trained, how, in which folder, and what was chosen to suit the images.
 
     Args:
-        source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` names a folder.
+        source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` or ``again`` names a folder.
         given: arguments of ``nas.train`` by their names; None: not given.
 
     Raises:
@@ -149,6 +149,8 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
 
     if given.get("resume") is not None:
         return _resumed_training(source, given)
+    if given.get("again") is not None:
+        return _repeated_training(source, given)
     if source is None:
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
     genotype, config, choices = configure(
@@ -193,6 +195,24 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
     place = TrainFolder(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
     return place.genotype(), _with_images_at(config, given), place.path, ()
+
+
+def _repeated_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
+    from nas.training.folder import TrainFolder
+
+    fixed = [f"--{name.replace('_', '-')}" for name in FIXED if given.get(name) is not None and name not in ("settings", "output")]
+    fixed += ["--set"] if given.get("settings") else []
+    if source is not None or fixed:
+        raise ConfigError(
+            "--again trains what is in its folder by its settings: only --output, --device, --threads, --loader-workers and where its "
+            f"images are now (--data, --data-dir) may be given with it, but got {source if source is not None else ', '.join(fixed)}"
+        )
+    place, changed = TrainFolder(Path(given["again"])), {name: given[name] for name in EXECUTION if given.get(name) is not None}
+    config = _with_images_at(place.config().model_copy(update=changed), given)
+    folder = Path(given["output"]) if given.get("output") is not None else place.path.with_name(f"{place.path.absolute().name}-again")
+    if folder.resolve() == place.path.resolve():
+        raise ConfigError(f"--again needs another folder than {place.path}; name it with --output, or go on here with --resume")
+    return place.genotype(), config, folder, ()
 
 
 def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":

@@ -27,6 +27,9 @@ def compare(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     assign: SetOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
+    again: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare who was compared in this folder once more, on its terms.")
+    ] = None,
 ) -> None:
     """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
     given = dict(locals())

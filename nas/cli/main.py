@@ -17,6 +17,7 @@ from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, escape
 from nas.cli.predict import predict
+from nas.cli.reproduce import reproduce
 from nas.cli.runs import runs
 from nas.cli.search import resume, search
 from nas.cli.show import list_, show
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
+for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce):
     app.command()(command)
 app.command(name="list")(list_)
 app.add_typer(runs)

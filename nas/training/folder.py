@@ -12,7 +12,7 @@ import yaml
 
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.description import read_skeleton
-from nas.settings.reading import validated
+from nas.settings.reading import flat, validated
 from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE
@@ -277,13 +277,7 @@ EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers"
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Names of the settings in which two configurations differ, those of execution left out."""
-
-    def flat(prefix: str, value: object) -> dict[str, object]:
-        if isinstance(value, dict):
-            return {key: inner for name, part in value.items() for key, inner in flat(f"{prefix}{name}.", part).items()}
-        return {prefix.removesuffix("."): value}
-
-    first, second = flat("", old.model_dump(mode="json")), flat("", new.model_dump(mode="json"))
+    first, second = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
     return sorted(
         name
         for name in first.keys() | second.keys()
