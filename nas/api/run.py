@@ -290,8 +290,8 @@ class Run:
         state, config = self.state, self.config
         best = self.standings.ranked[:1]
         found = f", best {best[0].belief.mean:.4f} (trial {best[0].trial})" if best else ""
-        how = state.closed or ("running or killed" if state.sessions else "not begun")
-        return f"<Run {self.path}: {config.controller.name} on {config.space}, {state.spent} of {config.budget} trained{found}, {how}>"
+        how = f"{state.spent} of {config.budget} trained{found}, {self._folder.condition(state)}"
+        return f"<Run {self.path}: {config.controller.name} on {config.space}, {how}>"
 
     def _repr_html_(self) -> str:
         ranked = self.ranked
