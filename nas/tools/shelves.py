@@ -41,7 +41,8 @@ class Shelf:
 
     def find(self, name: str) -> Iterator[Path]:
         """Paths that the name may stand for: itself, and in each place."""
-        yield Path(name).expanduser()
+        said = Path(name).expanduser()
+        yield said if said.name not in ("", "..") else said.resolve()  # ``.`` is no name, and things are called by theirs
         yield from (place / name for place in self.places())
 
 

@@ -185,8 +185,9 @@ def test_a_note_is_listed_and_shown_until_it_is_emptied(place: Path, monkeypatch
     for name in ("first", "net", "compared"):
         nas(["runs", "note", name, "the one [bold]für[/] Ada "], place, monkeypatch)
         assert "the one [bold]für[/] Ada" in nas(["show", name], place, monkeypatch)
-    text = listing(80, monkeypatch)
-    assert text.count("the one [bold]für[/] Ada") == 3 and max(map(len, text.splitlines())) <= 80
+    assert listing(160, monkeypatch).count("the one [bold]für[/] Ada") == 3
+    narrow = listing(80, monkeypatch)
+    assert max(map(len, narrow.splitlines())) <= 80 and narrow.count("[bold]für[/]") == 3, "broken between words"
     assert "one line" in refused("runs", "note", "first", "two\nlines")
     nas(["runs", "note", "first", ""], place, monkeypatch)
     assert not Path("runs/first/about.json").exists()
