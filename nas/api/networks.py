@@ -288,7 +288,7 @@ def export(
         UserError: a name or a value breaks a rule, a package is missing, or the network does not fit the format.
     """
     from nas.exports.formats import export_files, export_text, format_named
-    from nas.exports.handover import gather, is_trained
+    from nas.exports.handover import gather
 
     chosen = format_named(format)
     if output is None and not chosen.text:
@@ -299,8 +299,8 @@ def export(
     sizes: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
     sizes |= {"channels": channels, "image_size": image_size}
     genotype, file, how = None, None if weights is None else Path(weights), _UNTRAINED
-    if weights is None and _is_path(place) and is_trained(Path(place)):
-        file = Path(place)  # weights that say which network they belong to need no other name
+    if weights is None and (trained := _trained_at(place)) is not None:
+        file = trained  # weights that say which network they belong to need no other name
     else:
         genotype = genotype_of(place, rank)
     if file is None and genotype is not None and chosen.takes == "network" and (run := _run_of(place)) is not None:
@@ -336,6 +336,17 @@ def _exported_trials(source: Source, format: str, chosen: "Format", output: Plac
 
 _UNTRAINED = "untrained (random weights: name a training, such as trained/NAME, to hand over trained ones)"
 _UNTRAINED_RUN = "untrained (random weights): what a run found is trained by"
+
+
+def _trained_at(source: "Source | Training") -> Path | None:
+    """The weights file or the training's folder of that path or name; None where something else is meant."""
+    from nas.api.things import thing_named
+    from nas.exports.handover import is_trained
+
+    if not _is_path(source) or is_trained(Path(source)):
+        return Path(source) if _is_path(source) else None
+    thing = None if is_genotype(str(source)) else thing_named(str(source))
+    return thing.path if thing is not None and thing.kind == "training" else None
 
 
 def _run_of(source: "Source | Training") -> "RunFolder | None":

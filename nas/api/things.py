@@ -64,8 +64,7 @@ def find_thing(name: str) -> Thing:
     """The search, training or comparison of that path or name; ``last`` is the search that did something last. Raises RunError."""
     if name == "last":
         return Thing("search", run_folder.find(name))
-    shelves = (*run_folder.SHELF.find(name), *TRAINED.find(name))
-    if found := next((thing for path in shelves if (thing := thing_at(path)) is not None), None):
+    if (found := thing_named(name)) is not None:
         return found
     known = list(known_things())
     if renamed := [thing for thing in known if name in thing.label.formerly]:
@@ -73,6 +72,12 @@ def find_thing(name: str) -> Thing:
     latest = ", ".join(str(thing.path) for thing in sorted(known, key=lambda thing: thing.changed)[-5:]) or "none"
     hint = meant(name, [thing.path.name for thing in known])
     raise RunError(f"{name}: no run folder there{hint}, and no training or comparison; the latest: {latest}")
+
+
+def thing_named(name: str) -> Thing | None:
+    """What is at that path, or of that name in runs/ or trained/; None where there is nothing."""
+    paths = (*run_folder.SHELF.find(name), *TRAINED.find(name))
+    return next((thing for path in paths if (thing := thing_at(path)) is not None), None)
 
 
 def known_things() -> Iterator[Thing]:

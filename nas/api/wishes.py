@@ -180,7 +180,7 @@ _LONGER = (
 
 
 def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
-    from nas.training.folder import TrainFolder
+    from nas.training.folder import find_training
 
     if source is not None:
         raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
@@ -192,13 +192,13 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
             "--resume goes on with the training's own settings: only --device, --threads, --loader-workers and where its images are now "
             f"(--data, --data-dir) may be given with it, but got {flags}{_LONGER if 'epochs' in fixed else ''}"
         )
-    place = TrainFolder(Path(given["resume"]))
+    place = find_training(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
     return place.genotype(), _with_images_at(config, given), place.path, ()
 
 
 def _repeated_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
-    from nas.training.folder import TrainFolder
+    from nas.training.folder import find_training
 
     fixed = [f"--{name.replace('_', '-')}" for name in FIXED if given.get(name) is not None and name not in ("settings", "output")]
     fixed += ["--set"] if given.get("settings") else []
@@ -207,7 +207,7 @@ def _repeated_training(source: str | Genotype | None, given: Mapping[str, Any]) 
             "--again trains what is in its folder by its settings: only --output, --device, --threads, --loader-workers and where its "
             f"images are now (--data, --data-dir) may be given with it, but got {source if source is not None else ', '.join(fixed)}"
         )
-    place, changed = TrainFolder(Path(given["again"])), {name: given[name] for name in EXECUTION if given.get(name) is not None}
+    place, changed = find_training(Path(given["again"])), {name: given[name] for name in EXECUTION if given.get(name) is not None}
     config = _with_images_at(place.config().model_copy(update=changed), given)
     folder = Path(given["output"]) if given.get("output") is not None else place.path.with_name(f"{place.path.absolute().name}-again")
     if folder.resolve() == place.path.resolve():

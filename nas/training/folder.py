@@ -207,7 +207,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     if path.is_file():
         around = TrainFolder(path.parent)
         return path, around if around.exists() and path in (around.best_file, around.last_file) else None
-    place = _find_training(path)
+    place = find_training(path)
     file = place.best_file if which == "best" else place.last_file
     if not file.is_file():
         raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
@@ -237,7 +237,8 @@ def _age(place: TrainFolder) -> int:
     return place.best_file.stat().st_mtime_ns
 
 
-def _find_training(path: Path) -> TrainFolder:
+def find_training(path: Path) -> TrainFolder:
+    """The training in that folder, of that name, or, for ``last``, the newest that has weights. Raises UserError."""
     where = next(iter(SHELF.places()), SHELF.new())
     if str(path) == "last" and not path.exists():
         trained = known_trainings("best.safetensors")

@@ -123,6 +123,13 @@ def test_names_are_found_from_folders_below_and_by_the_environment(place: Path, 
     assert run_folder.create(None, run_folder.find("first").config()).path.parent == place / "runs"
 
 
+def test_trainings_go_by_their_names_wherever_one_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "last.safetensors" in inside("trained/net")
+    assert "finished after 1 epochs" in nas(["train", "--resume", "net"], place, monkeypatch)
+    assert "read back" in nas(["export", "net", "-f", "safetensors", "-o", "net.safetensors"], place, monkeypatch)
+    assert "(did you mean net?)" in refused("train", "--again", "nett")
+
+
 def test_a_name_that_is_nearly_one_is_said(place: Path) -> None:
     assert "fisrt: no run folder there (did you mean first?)" in refused("resume", "fisrt")
     assert "(did you mean net?)" in refused("show", "nett")
