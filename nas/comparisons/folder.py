@@ -19,7 +19,7 @@ from search_spaces.genotype import Genotype, read_genotype, to_yaml
 
 SCHEMA = "nas.compare/1"
 TABLE_FILE = "compare.json"
-OWN = (TABLE_FILE, "compare.md", "compare.png", "compare.lock", "environment.json", "members", ".compare.*", LABEL_FILE)
+OWN = (TABLE_FILE, "compare.md", "compare.png", "compare.lock", "environment.json", "members/*.yaml", "members", ".compare.*", LABEL_FILE)
 """What a comparison writes into its folder, beside its trainings: all of it goes with the comparison, and nothing else."""
 INTERRUPTED = "interrupted"
 """The reason in the row of a member that was not trained to the end since somebody stopped the comparison."""

@@ -21,17 +21,22 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def remove_own(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    """Remove what matches in a folder, and the folder where nothing else is left.
+    """Remove the files that match in a folder, and every folder that has become empty, itself too.
+
+    A folder that matches goes where it is empty, or with all that is in it where its pattern ends in ``/**``.
 
     Returns:
         What is left there: not ours to remove.
     """
     for pattern in patterns:
-        for path in folder.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
+        whole = pattern.endswith("/**")
+        for path in sorted(folder.glob(pattern.removesuffix("/**"))):
+            if not path.is_dir() or path.is_symlink():
                 path.unlink(missing_ok=True)
+            elif whole:
+                shutil.rmtree(path)
+            elif not any(path.iterdir()):
+                path.rmdir()
     left = sorted(folder.iterdir()) if folder.is_dir() else []
     if not left and folder.is_dir():
         folder.rmdir()

@@ -233,13 +233,16 @@ def test_a_comparison_is_renamed_and_goes_on(place: Path, monkeypatch: pytest.Mo
 
 def test_rm_asks_takes_what_is_the_runs_own_and_nothing_else(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("trained/net/net.onnx").write_text("mine")
+    Path("runs/first/checkpoints").mkdir(exist_ok=True)
+    Path("runs/first/checkpoints/model.pt").write_text("mine")
     assert "give --yes" in refused("runs", "rm", "first", "net")
     monkeypatch.setattr(options, "console", Console(file=io.StringIO(), force_terminal=True))
     monkeypatch.setattr("nas.cli.runs.console", options.console)
     asked = CliRunner().invoke(app, ["runs", "rm", "first"], input="n\n")
     assert asked.exit_code == 1 and Path("runs/first").is_dir()
     assert CliRunner().invoke(app, ["runs", "rm", "first", "net", "compared"], input="y\n").exit_code == 0
-    assert not Path("runs/first").exists() and not Path("compared").exists() and inside("trained/net") == ["net.onnx"]
+    assert not Path("compared").exists() and inside("trained/net") == ["net.onnx"]
+    assert inside("runs/first") == ["checkpoints"] and inside("runs/first/checkpoints") == ["model.pt"]
 
 
 def test_a_comparisons_file_cannot_name_other_folders_to_remove(place: Path) -> None:
