@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -26,6 +27,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 }
 UNNEEDED = ("space", "controller", "network", "data", "active")
 """Columns that are left out on a narrow terminal, the first one first: the name mostly says what they do."""
+NUMBERS = ("trained", "reward", "epochs", "test", "members")
 TITLES: dict[Kind, str] = {"search": "searches", "training": "trainings", "comparison": "comparisons"}
 
 
@@ -93,19 +95,25 @@ def _comparison(folder: CompareFolder) -> list[str]:
 _ROWS: dict[Kind, Callable[..., list[str]]] = {"search": _search, "training": _training, "comparison": _comparison}
 
 
+LONGEST_CELL = 30
+"""Columns of the terminal that a cell takes at most, the name excepted: why something is damaged goes on in the next line."""
+
+
 def fitted(title: str, columns: Sequence[str], rows: list[list[str]], unneeded: Sequence[str], notes: Sequence[str]) -> Table:
     """A table with all columns where there is room; on a narrow terminal without some, rather than with broken words.
 
-    A row's note stands below its first cell.
+    A row's note stands below its first cell, in as many lines as that takes.
     """
     shown = list(columns)
     for name in unneeded:
-        if name in shown and _least_width([shown, *rows]) > width():
+        if name in shown and _room([shown, *rows]) < _longest([shown, *rows], 0):
             place = shown.index(name)
             shown, rows = _without(shown, place), [_without(row, place) for row in rows]
     table = Table(title=title, title_justify="left")
-    for name in shown:
-        table.add_column(name, overflow="fold", justify="right" if name in ("trained", "reward", "epochs", "test", "members") else "left")
+    table.add_column(shown[0], overflow="fold", max_width=max(1, _room([shown, *rows])))
+    for name in shown[1:]:
+        justify: Literal["left", "right"] = "right" if name in NUMBERS else "left"
+        table.add_column(name, overflow="fold", justify=justify, max_width=LONGEST_CELL)
     for (first, *rest), note in zip(rows, notes, strict=True):
         cell = Text(printable(first))
         if note:
@@ -114,10 +122,14 @@ def fitted(title: str, columns: Sequence[str], rows: list[list[str]], unneeded: 
     return table
 
 
-def _least_width(rows: Sequence[Sequence[str]]) -> int:
-    """Columns of the terminal that a table takes at least without breaking a word, its lines included."""
-    longest = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in zip(*rows, strict=True)]
-    return sum(longest) + 3 * len(longest) + 1
+def _room(rows: Sequence[Sequence[str]]) -> int:
+    """Columns of the terminal that the other cells and the lines of a table leave for its first cells."""
+    others = [min(LONGEST_CELL, _longest(rows, place)) for place in range(1, len(rows[0]))]
+    return width() - sum(others) - 3 * len(rows[0]) - 1
+
+
+def _longest(rows: Sequence[Sequence[str]], place: int) -> int:
+    return max(cell_len(row[place]) for row in rows)
 
 
 def _without(row: list[str], place: int) -> list[str]:
