@@ -407,6 +407,7 @@ def compare(
     data_dir: Place | None = None,
     epochs: int | None = None,
     seeds: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "auto",
     settings: Assignments | None = None,
@@ -433,11 +434,12 @@ def compare(
         data_dir: folder that holds the named data set.
         epochs: passes over the training images.
         seeds: trainings of everybody.
-        threads: CPU threads.
+        workers: trainings at once, each in a process of its own; None: one a core, or a GPU.
+        threads: CPU threads of each.
         device: auto, cpu, cuda or cuda:N.
         settings: any setting of the recipe by its dotted name.
         output: folder of the comparison.
-        again: compare who was compared in this folder once more, on its terms; nothing but ``output`` goes with it.
+        again: compare who was compared in this folder once more, on its terms; only ``output`` and ``workers`` go with it.
         tell: takes a line for a person now and then.
         stop: asked after every step; True ends the comparison after a checkpoint.
 
@@ -450,7 +452,7 @@ def compare(
         terms = {"macs": macs, "params": params, "cells": cells, "data": data, "data_dir": data_dir, "epochs": epochs}
         others = {"sources": list(sources), "random": random, "recipe": recipe != "fast", "seeds": seeds != 1, "settings": settings}
         said = [name for name, value in {**terms, **others, "threads": threads != 1, "device": device != "auto"}.items() if value]
-        return _compare_again(Path(again), Path(output), said, tell, stop)
+        return _compare_again(Path(again), Path(output), said, workers, tell, stop)
     from nas.networks.scaling import read_target
     from nas.training.config import TrainConfig
     from nas.training.setup import Request, fit_request
@@ -465,25 +467,25 @@ def compare(
     fitted = fit_request(wanted)
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
-    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells), tell, stop)
+    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells, workers), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 
 def _compare_again(
-    before: Path, folder: Path, said: Sequence[str], tell: Callable[[str], None], stop: Callable[[], bool]
+    before: Path, folder: Path, said: Sequence[str], workers: int | None, tell: Callable[[str], None], stop: Callable[[], bool]
 ) -> Comparison:
     from nas.comparisons.folder import CompareFolder
     from nas.comparisons.networks import Member, read_plan, run_comparison
 
     if said or folder.resolve() == before.resolve():
         raise ConfigError(
-            f"--again compares who is in its folder, on its terms, in another folder: only --output goes with it, but got {', '.join(said)}"
+            f"--again compares who is in its folder, on its terms: only --output and --workers go with it, but got {', '.join(said)}"
             if said
             else f"--again needs another folder than {before}: name it with --output"
         )
     place = CompareFolder(before)
     members = [Member(label, genotype) for label, genotype in place.members().items()]
-    rows, whole = run_comparison(members, read_plan(place, folder), tell, stop)
+    rows, whole = run_comparison(members, read_plan(place, folder, workers), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

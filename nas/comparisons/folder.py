@@ -21,8 +21,8 @@ SCHEMA = "nas.compare/1"
 TABLE_FILE = "compare.json"
 OWN = (TABLE_FILE, "compare.md", "compare.png", "compare.lock", "environment.json", "members/*.yaml", "members", ".compare.*", LABEL_FILE)
 """What a comparison writes into its folder, beside its trainings: all of it goes with the comparison, and nothing else."""
-INTERRUPTED = "interrupted"
-"""The reason in the row of a member that was not trained to the end since somebody stopped the comparison."""
+UNFINISHED = "unfinished"
+"""The reason in the row of a member whose trainings are not done."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,12 @@ class CompareFolder:
         return is_held(self.lock_file)
 
     def condition(self) -> str:
-        """How the comparison stands, in a word: running, finished, interrupted or killed. Raises RunError where it is damaged."""
+        """How the comparison stands, in a word: running, finished or unfinished. Raises RunError where it is damaged."""
         if self.running:
             return "running"
-        document = self.document()
-        rows = document["rows"]
-        if any(row.get("reason") == INTERRUPTED for row in rows):
-            return "interrupted"
-        return "finished" if len(rows) >= len(document.get("members", rows)) else "killed"
+        rows = self.document()["rows"]
+        left = any(row.get("reason") in (UNFINISHED, "interrupted") for row in rows)  # as an earlier version called it
+        return UNFINISHED if left or len(rows) < len(self.labels()) else "finished"
 
     def trainings(self) -> list[TrainFolder]:
         """The trainings of all members, with every seed."""
@@ -120,13 +118,15 @@ class CompareFolder:
                 for label, genotype in members.items():
                     write_atomically(self.member_file(label), to_yaml(genotype))
                 (write_environment if new or not self.environment_file.is_file() else add_session)(self.environment_file)
-                if new:
-                    self.write(terms, list(members), [])
+                document = {"rows": []} if new else self.document()
+                self.write(terms, document["rows"], list(members))
                 yield
         except Timeout:
             raise RunError(f"{self.path}: another process works on this comparison; stop it first, or name another folder") from None
 
-    def write(self, terms: Mapping[str, Any], members: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the table as data."""
+    def write(self, terms: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], members: Sequence[str] | None = None) -> None:
+        """Write the table as data. Without ``members``, who takes part stays as it was said before."""
+        if members is None:
+            members = self.labels() if self.table_file.is_file() else [str(row["label"]) for row in rows]
         document = {"schema": SCHEMA, **terms, "members": list(members), "rows": list(rows)}
         write_atomically(self.table_file, json.dumps(document, indent=2, allow_nan=False) + "\n")

@@ -40,3 +40,8 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit} ago"
     return f"{max(0, int(seconds))} s ago"
+
+
+def first_line(problem: BaseException) -> str:
+    """What is wrong in one line: the first of the message, or the kind of error where it has none."""
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

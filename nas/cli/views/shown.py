@@ -8,7 +8,7 @@ from nas.api.things import Thing
 from nas.cli.options import say, say_lines, say_next
 from nas.cli.views.run import print_run
 from nas.cli.views.writing import printable
-from nas.comparisons.folder import CompareFolder
+from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
@@ -96,7 +96,7 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
         costs = (f"{row.parameters:,}", f"{row.macs:,}", f"{row.latency_ms:.2f}") if row.test else ("", "", "")
         table.add_row(*(Text(text) for text in (row.label, accuracy, *costs)))
     console.print(table)
-    missing = [label for label in folder.labels() if label not in {row.label for row in rows}]
+    missing = set(folder.labels()) - {row.label for row in rows if row.reason != UNFINISHED}
     say(f"{folder.path}: {folder.condition()}, on {data_words(plan.base.data)}")
     if missing:
-        say(f"not trained yet: {', '.join(missing)}; the same command again goes on")
+        say(f"not trained yet: {', '.join(sorted(missing))}; the same command again goes on")
