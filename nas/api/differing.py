@@ -86,7 +86,7 @@ def _of_search(folder: RunFolder) -> dict[str, Facts]:
 
 
 def _of_training(folder: TrainFolder) -> dict[str, Facts]:
-    result, records = folder.result() or {}, folder.metrics()
+    result, records = folder.result() or {}, folder.history()
     results: Facts = {"state": folder.condition(), "epochs": len(records)}
     results |= {name: result.get(name) for name in ("best_epoch", "validation_top1", "parameters", "macs")}
     test = result.get("test")

@@ -29,7 +29,7 @@ SHELF = Shelf("runs", "NAS_RUNS")
 OWN = (
     *("config.yaml", "environment.json", "ledger.jsonl", "ledger.lock", "snapshot.safetensors", "space.yaml", "images.json", "log.txt"),
     *("best/*.yaml", "best/.*.yaml.*", "best", "checkpoints/*.state", "checkpoints/.*.state.*", "checkpoints", "finalists/**"),
-    *("events.out.tfevents.*", ".*.yaml.*", ".*.json.*", LABEL_FILE),
+    *("loggers.json", "events.out.tfevents.*", ".*.yaml.*", ".*.json.*", LABEL_FILE),
 )
 """What a search writes into its folder: all of it goes with the run, and nothing else."""
 TAIL_BYTES = 1 << 18

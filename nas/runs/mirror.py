@@ -28,7 +28,7 @@ from nas.tools.locks import folder_lock
 PART_BYTES = 1 << 20
 GROWING = ("ledger.jsonl", "log.txt")
 """Files that are only ever appended to."""
-WHOLE = re.compile(r"(config|space|best/\d+)\.yaml|(environment|about)\.json|snapshot\.safetensors|checkpoints/\d+-\d+\.state")
+WHOLE = re.compile(r"(config|space|best/\d+)\.yaml|(environment|loggers|about)\.json|snapshot\.safetensors|checkpoints/\d+-\d+\.state")
 """Files that are replaced as a whole. Everything else in a folder is made from these, or is nobody's business."""
 LEASE = "driver.json"
 SILENT_SYNCS = 3

@@ -28,7 +28,8 @@ SHELF = Shelf("trained", "NAS_TRAINED")
 """Where trainings go by their names."""
 OWN = (
     *("config.yaml", "genotype.yaml", "environment.json", "images.json", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors"),
-    *("last.safetensors", "curves.png", "result.json", "README.md", "log.txt", "train.lock", ".*.yaml.*", ".*.json.*", LABEL_FILE),
+    *("last.safetensors", "curves.png", "result.json", "README.md", "log.txt", "train.lock"),
+    *("loggers.json", "events.out.tfevents.*", ".*.yaml.*", ".*.json.*", LABEL_FILE),
 )
 """What a training writes into its folder: all of it goes with the training, and nothing else."""
 
@@ -159,14 +160,17 @@ class TrainFolder:
         write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The record of every epoch so far. Raises RunError where they are damaged."""
+        """What ``write_metrics`` wrote. Raises OSError and ValueError."""
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    def history(self) -> list[dict[str, Any]]:
+        """The same, for looking at: nothing before the first epoch. Raises RunError where it is damaged."""
         if not self.metrics_file.is_file():
             return []
         try:
-            records = [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+            return [record for record in self.metrics() if isinstance(record, dict)]
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.metrics_file}: must be as `nas train` wrote it, but {error}") from None
-        return [record for record in records if isinstance(record, dict)]
 
     def result(self) -> dict[str, Any] | None:
         """How the last session in the folder ended; None where none has. Raises RunError where it is damaged."""
@@ -272,7 +276,7 @@ def config_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
 
 
-EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
+EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps", "log")
 """Settings that say where a training and its images are and not what it computes: they may differ when it is resumed."""
 
 

@@ -49,7 +49,7 @@ def _print_search(console: Console, folder: RunFolder, top: int) -> None:
 def training_lines(folder: TrainFolder) -> list[str]:
     """What was trained on what and how, how far it is, and how good: from the folder alone."""
     config, genotype, result = folder.config(), folder.genotype(), folder.result() or {}
-    skeleton, recipe, records = config.skeleton, config.recipe, folder.metrics()
+    skeleton, recipe, records = config.skeleton, config.recipe, folder.history()
     size = f", N={skeleton['cells']}, F={skeleton['filters']}" if "filters" in skeleton else ""
     origin = genotype.provenance
     found = f", found in the search {origin.run}, trial {origin.trial}" if origin is not None and origin.run else ""

@@ -73,7 +73,7 @@ def _training(folder: TrainFolder) -> list[str]:
     test = result.get("test")
     top1 = f"{100 * test['top1']:.2f} %" if isinstance(test, dict) and isinstance(test.get("top1"), float) else "–"
     name = str(config.skeleton.get("name", ""))
-    return [name, data_words(config.data), f"{len(folder.metrics())}/{config.recipe.epochs}", top1, folder.condition()]
+    return [name, data_words(config.data), f"{len(folder.history())}/{config.recipe.epochs}", top1, folder.condition()]
 
 
 def _comparison(folder: CompareFolder) -> list[str]:
