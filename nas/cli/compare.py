@@ -42,6 +42,9 @@ def compare(
     assign: SetOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
     dry_run: DryRunOption = False,
+    again: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare who was compared in this folder once more, on its terms.")
+    ] = None,
 ) -> None:
     """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
     given = dict(locals())

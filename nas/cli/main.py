@@ -17,6 +17,8 @@ from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, escape
 from nas.cli.predict import predict
+from nas.cli.reproduce import reproduce
+from nas.cli.runs import runs
 from nas.cli.search import resume, search
 from nas.cli.show import list_, show
 from nas.cli.train import train
@@ -25,6 +27,7 @@ from nas.cli.views.doing import shown_stage
 from nas.cli.views.transfer_progress import bar
 from nas.cli.watch import watch
 from nas.errors import UserError
+from nas.tools.environment import COMMAND
 from nas.tools.stages import STAGES
 from nas.tools.transfers import SHOWN
 
@@ -35,9 +38,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
+COMMANDS = (
+    search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command(name="list")(list_)
+app.add_typer(runs)
 
 
 class _Notes(logging.Handler):
@@ -60,6 +67,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     SHOWN.set(bar)
     STAGES.set(shown_stage)
+    COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
     chosen.addHandler(_Notes(logging.INFO))
     chosen.setLevel(logging.INFO)

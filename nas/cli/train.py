@@ -57,6 +57,9 @@ def train(
     assign: SetOption = None,
     output: OutputOption = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the training in this folder.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Train what was trained in this folder once more, by its settings.")
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train a network to convergence by a recipe; the same command again, or --resume, goes on where it was stopped or killed."""

@@ -1,6 +1,5 @@
 """Trains many genotypes under one recipe at one size and tables how they do: who is compared, their trainings, the figures."""
 
-import json
 import math
 import random
 import statistics
@@ -9,12 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.comparisons.pictures import Front, Point, draw_front
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
 from nas.networks.scaling import Target, scale_to
 from nas.runs.genotypes import resolve_genotype
+from nas.settings.reading import validated
+from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
 from nas.tools.stages import doing
 from nas.tools.words import first_line
@@ -29,11 +31,6 @@ if TYPE_CHECKING:
     from nas.data.prepared import PreparedData
     from nas.networks.scaling import Scaled
     from nas.training.session import TrainResult
-
-UNFINISHED = "unfinished"
-SCHEMA = "nas.compare/1"
-TABLE = "compare.json"
-"""The file of a comparison's folder that says everything."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +145,19 @@ def run_comparison(
     Raises:
         UserError: the data cannot be used, or a folder holds another training.
     """
+    check_comparison(plan)
+    data, place = images_of(plan), CompareFolder(plan.folder)
+    plan = replace(plan, classes=data.classes)
+    with place.held({member.label: member.genotype for member in members}, _terms(plan)):
+        add_data(place.environment_file, data.fingerprint())
+        return _train_all([_sized(member, plan, data, tell) for member in members], plan, data, tell, stop)
+
+
+def _train_all(
+    found: "Sequence[_Entry]", plan: Plan, data: "PreparedData", tell: Callable[[str], None], stop: Callable[[], bool]
+) -> tuple[list[Row], bool]:
     from nas.runners.side_by_side import Training, train_side_by_side
 
-    check_comparison(plan)
-    data = images_of(plan)
-    plan = replace(plan, classes=data.classes)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    found = [_sized(member, plan, data, tell) for member in members]
     # seed by seed, so that a comparison cut short compares like with like
     wanted = [(entry, seed) for seed in range(plan.seeds) for entry in found if entry.size is not None]
     places = {plan.training_folder(entry, seed): (entry, seed) for entry, seed in wanted}
@@ -310,18 +313,39 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _terms(plan: Plan) -> dict[str, Any]:
+    """On what terms everybody is trained, as plain data."""
+    training = plan.base.model_dump(mode="json", exclude={"skeleton"})
+    size = {"target": asdict(plan.target), "cells": plan.cells}
+    return {**size, "classes": plan.classes, "seeds": plan.seeds, "training": training}
+
+
+def read_plan(place: CompareFolder, folder: Path, workers: int | None = None) -> Plan:
+    """The plan of a comparison that was made, for another folder. Raises UserError where it is damaged."""
+    document = place.document()
+    base = validated(TrainConfig, {**document["training"], "skeleton": {}})
+    try:
+        return Plan(Target(**document["target"]), base, int(document["seeds"]), folder, document.get("cells"), workers)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
+def read_rows(place: CompareFolder) -> list[Row]:
+    """The figures of a comparison that was made, best first. Raises RunError where they are damaged."""
+    try:
+        return [
+            Row(**{**row, "test": tuple(row["test"]), "validation": tuple(row["validation"]), "latency_ms": row["latency_ms"] or math.nan})
+            for row in place.document()["rows"]
+        ]
+    except (KeyError, TypeError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
 def write_table(rows: Sequence[Row], plan: Plan) -> None:
     """Write compare.json, compare.md and compare.png into the comparison's folder."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    document = {
-        "schema": SCHEMA,
-        "target": asdict(plan.target),
-        "classes": plan.classes,
-        "seeds": plan.seeds,
-        "training": plan.base.model_dump(mode="json", exclude={"skeleton"}),
-        "rows": [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)],
-    }
-    write_atomically(plan.folder / TABLE, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    written = [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)]
+    CompareFolder(plan.folder).write(_terms(plan), written)
     write_atomically(plan.folder / "compare.md", markdown(rows, plan))
     draw_front(front_of(ranked(rows), plan), plan.folder / "compare.png")
 
@@ -336,17 +360,15 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
 
 def read_front(folder: str | Path) -> Front:
     """The chart of the comparison in a folder. Raises RunError where its compare.json is damaged."""
-    file = Path(folder) / TABLE
+    place = CompareFolder(Path(folder))
+    document = place.document()
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r} and not {SCHEMA!r}")
         training, target = document["training"], Target(**document["target"])
         note = f"recipe {training['recipe']['name']}, {training['recipe']['epochs']} epochs"
         heading = f"{training['data']['name']}: networks of about {target}"
         return _front(document["rows"], target.quantity, heading, note, int(document.get("classes") or 0))  # older ones do not say
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
-        raise RunError(f"{file}: must be as `nas compare` wrote it, but {problem}") from None
+    except (ValueError, TypeError, KeyError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
 
 
 def _front(rows: Sequence[Mapping[str, Any]], matched: str, heading: str, note: str, classes: int) -> Front:

@@ -7,7 +7,7 @@ from nas.errors import ConfigError, RunError
 from nas.evaluators.registry import EVALUATORS
 from nas.runners.places import Node, check_fits, gpu_share
 from nas.runs.config import SearchConfig
-from nas.runs.folder import DEFAULT_ROOT, RunFolder
+from nas.runs.folder import SHELF, RunFolder
 from nas.tools.files import check_room
 from nas.tools.hardware import Hardware
 from nas.tools.locks import is_held
@@ -27,7 +27,7 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
     Raises:
         UserError: it cannot run as asked.
     """
-    check_place(DEFAULT_ROOT if path is None else Path(path))
+    check_place(SHELF.new() if path is None else Path(path))
     check_workers(config, hardware)
     if not EVALUATORS[config.evaluator].needs_data:
         return []
@@ -43,7 +43,7 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
 
 def check_going_on(config: SearchConfig, folder: RunFolder, hardware: Hardware) -> None:
     """Refuse to go on with a run that cannot, in seconds: another process has it, or something that it needs is not here."""
-    if is_held(folder.ledger_file.with_suffix(".lock")):
+    if is_held(folder.lock_file):
         raise RunError(f"{folder.path}: another process is running this search; stop it first, or watch it with `nas watch {folder.path}`")
     check_room(folder.path)
     check_workers(config, hardware)

@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nas.errors import RunError
 from nas.runs.records import Record, decode_line, encode_line
 from nas.runs.state import replay
+from nas.tools.locks import folder_lock
 
 
 class Reading(Iterator[Record]):
@@ -75,7 +76,7 @@ class Ledger:
         self.path = path
         self._grouped = 0
         self._unforced = False
-        self._lock = FileLock(path.with_suffix(".lock"), blocking=False)
+        self._lock = folder_lock(path.with_suffix(".lock"))
         try:
             self._lock.acquire()
         except Timeout:

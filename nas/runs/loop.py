@@ -103,6 +103,14 @@ NOTHING = Beside()
 """The controller's proposals and nothing else."""
 
 
+def child_seed(seed: int, trial: Trial) -> int:
+    """The seed of a child in the search of that seed: above the search, and of control cards, it does not depend on when it was trained."""
+    if trial.searched:
+        return random_for(seed, "child", trial.number).getrandbits(31)
+    who = trial.origin if trial.card is None else trial.card
+    return random_for(seed, "rung", trial.rung, who, trial.replicate).getrandbits(31)
+
+
 class AskTell:
     """Says which child is trained next, and records what becomes of it; who trains it is somebody else's business.
 
@@ -216,7 +224,7 @@ class AskTell:
         fidelity = self.beside.fidelities[rung - 1] if rung else None
         if self.sizing is not None:
             fidelity = self.sizing.fidelity(self._size_of(trial), fidelity)
-        return Job(trial.number, attempt, genotype, self._seed_of(trial), divisor, checkpoint, fidelity, rung)
+        return Job(trial.number, attempt, genotype, child_seed(self.seed, trial), divisor, checkpoint, fidelity, rung)
 
     def _size(self, proposal: Proposal, warm: str | None) -> Size | None:
         """What the rules of the search say of a child; of one that a person names, the nearest to them."""
@@ -227,13 +235,6 @@ class AskTell:
     def _size_of(self, trial: Trial) -> Size | None:
         """A cell has one size at all rungs."""
         return trial.size if trial.origin is None else self.state.trials[trial.origin].size
-
-    def _seed_of(self, trial: Trial) -> int:
-        """The seed of a child: above the search, and of control cards, it does not depend on when they were trained."""
-        if trial.searched:
-            return random_for(self.seed, "child", trial.number).getrandbits(31)
-        who = trial.origin if trial.card is None else trial.card
-        return random_for(self.seed, "rung", trial.rung, who, trial.replicate).getrandbits(31)
 
     def report(self, trial: Trial, report: Report) -> None:
         """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.telemetry import Telemetry
 from nas.runs.trials import Trial
+from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from nas.tools.stages import doing, loading_torch
@@ -107,7 +108,23 @@ def start(
         folder = create(config, path)
         if listed.is_file():
             write_atomically(folder.images_file, listed.read_bytes())
-    return _session(folder, config, space, data, watcher, parts, expected)
+    with _none_where_nothing_began(folder, config):
+        return _session(folder, config, space, data, watcher, parts, expected)
+
+
+@contextmanager
+def _none_where_nothing_began(folder: RunFolder, config: SearchConfig) -> Iterator[None]:
+    """Leave no run behind where its start fails before a child is trained: of no cluster, no disk, no mirror.
+
+    A run with a mirror stays, since the mirror would refuse another one in its place; and so does what a person stops, to go on with it.
+    """
+    try:
+        yield
+    except Exception:
+        if folder.last_deed() is None and config.runner.sync is None:
+            with suppress(OSError):
+                folder.remove()
+        raise
 
 
 def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
@@ -296,6 +313,9 @@ def _opened(
             told = (aim.outcome,) if aim is not None else ()
             restored = snapshot.restore(folder, controller, state, *told)
         folder.write_config(config)
+        if state.sessions:
+            add_session(folder.environment_file)
+        add_data(folder.environment_file, fingerprint)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         measured = measured_on(data)
@@ -470,9 +490,10 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        again = "begin again" if folder.last_deed() is None else f"go on with `nas resume {folder.path}`"
         raise RunError(
             f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
-            f"make room and go on with `nas resume {folder.path}`"
+            f"make room and {again}"
         ) from None
 
 

@@ -1,4 +1,7 @@
-"""Durations and sizes as a person says them."""
+"""Durations, sizes and names as a person says them."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def duration(seconds: float) -> str:
@@ -23,6 +26,20 @@ def top5_words(share: float, classes: int) -> str:
 def megabytes(count: int) -> str:
     """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean X?)`` for a name that is nearly a known one; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in few letters: ``42 s ago``, ``3 min ago``, ``5 h ago``, ``12 d ago``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
 
 
 def first_line(problem: BaseException) -> str:
