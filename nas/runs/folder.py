@@ -16,6 +16,7 @@ from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
 from search_spaces.genotype import Genotype, Provenance, to_yaml
+from search_spaces.plugins import guess
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
@@ -153,7 +154,8 @@ def find(name: str) -> RunFolder:
                 raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {path}`")
             return RunFolder(path)
     known = ", ".join(str(run.path) for run in all_runs(DEFAULT_ROOT)[-5:]) or "none"
-    raise RunError(f"{name}: no run folder there; the latest runs in {DEFAULT_ROOT}/: {known}")
+    near = guess(name, (run.path.name for run in all_runs(DEFAULT_ROOT)))
+    raise RunError(f"{name}: no run folder there{near}; the latest runs in {DEFAULT_ROOT}/: {known}")
 
 
 def all_runs(root: Path) -> list[RunFolder]:

@@ -1,6 +1,5 @@
 """Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
-import difflib
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nas.runs.standings import best_known
 from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
+from search_spaces.plugins import guess
 from search_spaces.reference import load_reference, reference_names
 from search_spaces.strict_yaml import load_text
 
@@ -47,9 +47,8 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     try:
         folder = run_folder.find(name)
     except RunError as error:
-        near = difflib.get_close_matches(name, reference_names(), n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
+        near = guess(name, reference_names())
+        message = f"{name!r} is no run, genotype file or reference genotype{near}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
     state = folder.state()
     config = folder.config()

@@ -16,6 +16,7 @@ from nas.settings.reading import validated
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
+from search_spaces.plugins import guess
 from search_spaces.strict_yaml import load_document
 
 SCHEMA = "nas.training/1"
@@ -163,7 +164,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
         RunError: there is no such training or file, or the training has no weights yet.
     """
     if which not in WHICH:
-        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}")
+        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}{guess(which, WHICH)}")
     path = Path(source)
     if path.is_file():
         around = TrainFolder(path.parent)

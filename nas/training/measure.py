@@ -29,6 +29,7 @@ from nas.training.session import choose_device
 from search_spaces.genotype import Genotype
 from search_spaces.networks.folding import fold
 from search_spaces.networks.network import Network
+from search_spaces.plugins import guess
 
 
 def evaluate_weights(
@@ -141,7 +142,7 @@ def _converted(description: NetworkDescription) -> str:
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{flag} must be one of {', '.join(choices)}, but got {value!r}")
+        raise ConfigError(f"{flag} must be one of {', '.join(choices)}, but got {value!r}{guess(value, choices)}")
 
 
 def _data(source: Path, place: TrainFolder | None, data: dict[str, Any] | None) -> tuple[DataSettings, Path | None]:

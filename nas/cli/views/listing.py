@@ -23,7 +23,7 @@ from nas.runs.standings import standings_of
 from nas.settings.reading import Document
 from nas.training.recipe import RECIPES, load_recipe, recipe_yaml
 from search_spaces.genotype import Genotype, to_yaml
-from search_spaces.plugins import Registry
+from search_spaces.plugins import Registry, guess
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACES
 from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
@@ -53,7 +53,7 @@ def tables(root: Path, what: str | None = None) -> Iterator[Table]:
         "datasets": _datasets,
     }
     if what is not None and what not in kinds:
-        raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}")
+        raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}{guess(what, kinds)}")
     for kind in ("runs", "spaces", "presets", "controllers", "evaluators") if what is None else (what,):
         yield kinds[kind]()
 

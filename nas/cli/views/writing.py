@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from nas.cli.options import console
 from nas.errors import ConfigError
+from search_spaces.plugins import guess
 
 FORMATS = ("table", "csv", "json")
 
@@ -24,7 +25,7 @@ def chosen_format(named: str | None, json: bool, output: Path | None) -> str:
         ending = output.suffix.lower().removeprefix(".") if output is not None else ""
         return ending if ending in FORMATS else "table"
     if named not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {named!r}")
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {named!r}{guess(named, FORMATS)}")
     return named
 
 
