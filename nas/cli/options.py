@@ -1,5 +1,6 @@
 """What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
+import errno
 import re
 import shlex
 import sys
@@ -13,8 +14,17 @@ from rich.console import Console
 
 from search_spaces.plugins import as_written
 
-console = Console()
-errors = Console(stderr=True)
+
+class Screen(Console):
+    """A console that leaves a closed pipe to whoever ends the command: rich itself would end it, with the code of a divergence."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
+
+
+console = Screen()
+errors = Screen(stderr=True)
 
 SourceArgument = Annotated[
     str,

@@ -21,7 +21,7 @@ PLAIN_LINE_EVERY = 15.0
 """Seconds between two lines where the output is not a terminal."""
 
 
-STOPPING = "stopping; children in training go on from their last checkpoint on resume"
+STOPPING = "stopping as soon as the children in training have ended; stopped before that, they go on from their last checkpoint on resume"
 
 
 @dataclass
@@ -45,11 +45,11 @@ class SearchProgress:
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
         told = Watcher(self.during, self.on_report, self.on_end, on_warning=self.on_warning, stop=self.stopped)
-        return replace(told, on_standings=self.on_standings)
+        return replace(told, on_standings=self.on_standings, finish=self._stopper.asked)
 
     def stopped(self) -> bool:
-        """Whether a person wants the search to stop."""
-        return self._stopper.asked()
+        """Whether the search must stop without waiting for the children in training."""
+        return self._stopper.urgent()
 
     @contextmanager
     def during(self, state: RunState, budget: int) -> Iterator[None]:
