@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import console, escape, say
+from nas.cli.options import say, say_marked
 
 
 def doctor(
@@ -25,8 +25,7 @@ def doctor(
         findings = []
         for one in examine():
             findings.append(one)
-            verdict = f"[{styles[one.verdict]}]{one.verdict.value:4}[/]"
-            console.print(f"{verdict} {one.name}: {escape(one.found)}", highlight=False, soft_wrap=True)
+            say_marked(f"{one.verdict.value:4}", styles[one.verdict], f"{one.name}: {one.found}")
             if one.remedy:
                 say(f"     → {one.remedy}")
     if any(one.verdict is Verdict.BAD for one in findings):

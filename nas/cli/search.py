@@ -15,6 +15,7 @@ from nas.cli.options import (
     WorkersOption,
     console,
     say_lines,
+    say_marked,
     say_next_of_dry_run,
 )
 from nas.errors import ConfigError
@@ -73,7 +74,7 @@ def search(
 
     name, why = choose_preset(preset)
     if why is not None:
-        console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
+        say_marked(f"preset {name}", "bold", f"({why}); choose another with --preset")
     config, choices = search_wish(name, assign or (), given)
     hardware = detect()
     if minutes is None:

@@ -12,6 +12,7 @@ from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
+from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
@@ -28,8 +29,8 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
         raise RunError(f"{folder.path}: there is no completed trial to train again")
     if state.spent < config.budget and state.closed != Ending.EXHAUSTED.value:
         raise RunError(
-            f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
-            f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
+            f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with "
+            f"`nas resume {quoted(folder.path)}`, or let `nas search --budget {state.spent} --resume {quoted(folder.path)}` end it here"
         )
     if rung not in config.ladder[-1:]:
         folder.write_config(config.model_copy(update={"ladder": [*config.ladder, rung]}))

@@ -15,6 +15,7 @@ from nas.runs.state import RunState, replay
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import environment
+from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
 from search_spaces.registry import load_space
@@ -90,7 +91,8 @@ class RunFolder:
         """What the ledger says, for reading only. Raises RunError."""
         if not self.ledger_file.is_file():
             if (self.path / "metrics.jsonl").is_file():
-                raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
+                goes_on = f"`nas train --resume {quoted(self.path)}` goes on with it"
+                raise RunError(f"{self.path} is the folder of a training, not of a run; {goes_on}")
             raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
         state = replay(Reading(self.ledger_file), self.ledger_file)
         for record in stage_records(self.path, state):
@@ -123,7 +125,7 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
     folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
     if (folder / "ledger.jsonl").exists():
-        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
+        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = RunFolder(folder)
@@ -151,7 +153,7 @@ def find(name: str) -> RunFolder:
     for path in (Path(name), DEFAULT_ROOT / name):
         if (path / "config.yaml").is_file():
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
-                raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {path}`")
+                raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
             return RunFolder(path)
     known = ", ".join(str(run.path) for run in all_runs(DEFAULT_ROOT)[-5:]) or "none"
     near = guess(name, (run.path.name for run in all_runs(DEFAULT_ROOT)))

@@ -8,6 +8,7 @@ from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
 from nas.runs.sizing import Sizing
 from nas.runs.standings import best_known
+from nas.tools.words import quoted
 from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
@@ -56,7 +57,7 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     known = best_known(space, state)
     ranked = known.trials
     if not ranked:
-        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
+        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {quoted(folder.path)}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     trial, believed = known.head(rank)[-1]

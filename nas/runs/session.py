@@ -35,6 +35,7 @@ from nas.runs.state import RunState
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
+from nas.tools.words import quoted
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
@@ -411,7 +412,7 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
             raise
         raise RunError(
             f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
-            f"make room and go on with `nas resume {folder.path}`"
+            f"make room and go on with `nas resume {quoted(folder.path)}`"
         ) from None
 
 
@@ -452,7 +453,7 @@ def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | Non
 def check_failing(result: SearchResult) -> None:
     """Raise RunError where a session gave up because children failed one after the other: LossesError where few survived."""
     if result.ending is Ending.FAILING:
-        raise gave_up(result.config, result.state, f"`nas resume {result.folder.path}`")
+        raise gave_up(result.config, result.state, f"`nas resume {quoted(result.folder.path)}`")
 
 
 def gave_up(config: SearchConfig, state: RunState, again: str) -> RunError:

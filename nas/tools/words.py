@@ -1,4 +1,11 @@
-"""Durations and sizes as a person says them."""
+"""Durations and sizes as a person says them, and paths as a shell takes them."""
+
+import shlex
+
+
+def quoted(place: object) -> str:
+    """A path, name or URL in a command that a person may copy."""
+    return shlex.quote(str(place))
 
 
 def duration(seconds: float) -> str:

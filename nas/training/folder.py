@@ -14,6 +14,7 @@ from nas.errors import ConfigError, RunError, UserError
 from nas.networks.description import read_skeleton
 from nas.settings.reading import validated
 from nas.tools.files import write_atomically
+from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
 from search_spaces.plugins import guess
@@ -172,7 +173,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     place = _find_training(path)
     file = place.best_file if which == "best" else place.last_file
     if not file.is_file():
-        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
+        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {quoted(place.path)}`")
     return file, place
 
 
@@ -196,7 +197,8 @@ def _find_training(path: Path) -> TrainFolder:
     for place in (TrainFolder(path), TrainFolder(DEFAULT_ROOT / path)):
         if place.exists():
             if (place.path / "ledger.jsonl").exists():
-                raise RunError(f"{path}: this is a search, whose children's weights are not kept: train its best cell, `nas train {path}`")
+                best = f"train its best cell, `nas train {quoted(path)}`"
+                raise RunError(f"{path}: this is a search, whose children's weights are not kept: {best}")
             place.config()  # a message of its own where this is no such folder
             return place
     known = ", ".join(str(place.path) for place in trained[-5:]) or "none"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from support.documents import blocks
 from support.paths import ROOT
 from typer.testing import CliRunner
 
@@ -243,6 +244,14 @@ def test_config_says_what_holds_and_who_says_so(here: Path, monkeypatch: pytest.
     origins = {one["option"]: (one["value"], one["origin"]) for one in document["settings"]}
     assert origins["seed"] == ("4", "environment: NAS_SEARCH_SEED") and origins["budget"] == ("20", "nas.yaml (search.budget)")
     assert origins["controller"][1].startswith("preset ") and origins["minutes"] == (None, "default")
+
+
+def test_the_file_in_the_guide_can_be_used(here: Path) -> None:
+    shown = next(block for block in blocks(ROOT / "docs" / "search.md", ROOT) if "file of defaults" in block.mark)
+    (here / "nas.yaml").write_text(shown.text)
+    found = parsed("search")
+    assert (found["data"], found["preset"], found["budget"], found["cards"]) == ("photos/", "cpu", 100, "nasnet-a,darts-v2")
+    assert parsed("train")["recipe"] == "fast" and parsed("train")["threads"] == 2
 
 
 def test_defaults_of_a_file_are_told_when_they_hold(here: Path) -> None:

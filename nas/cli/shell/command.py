@@ -50,7 +50,8 @@ def flags_of(command: Any) -> dict[str, Any]:  # noqa: ANN401 - a command of typ
 
 def table_of(context: Any) -> dict[str, set[str]]:  # noqa: ANN401 - a context of typer's
     """Every command by its name, with the flags of its options, without dashes."""
-    return {name: set(flags_of(command)) for name, command in context.find_root().command.commands.items()}
+    root = context.find_root().command
+    return {name: set(flags_of(command)) for name, command in getattr(root, "commands", {root.name: root}).items()}
 
 
 def files_say(context: Any, command: Any) -> dict[str, Default]:  # noqa: ANN401 - of typer's

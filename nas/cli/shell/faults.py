@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from nas.cli.options import errors
+from nas.cli.options import errors, say_marked
 from nas.cli.shell.command import ClosedPipeError
 from nas.errors import UserError
 
@@ -89,8 +89,7 @@ def explain(error: OSError) -> str:
 
 def _say(message: str, code: int) -> int:
     with suppress(OSError):  # nobody to say it to
-        errors.print("[bold red]error:[/] ", end="", highlight=False)
-        errors.print(message, markup=False, highlight=False, soft_wrap=True)
+        say_marked("error:", "bold red", message, errors)
         sys.stderr.flush()
     return code
 
