@@ -181,6 +181,7 @@ def test_paths_in_a_file_are_seen_from_its_folder(here: Path, monkeypatch: pytes
     found = parsed("search")
     assert found["data"] == str(here / "photos") and found["preset"] == str(here / "mine.yaml") and found["space"] == "nasnet"
     assert found["data_dir"] == Path.home() / "sets"
+    assert parsed("bench")["data"] == Path(), "a name that means something else there"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_no_variable_means_two_options() -> None:
             own, *general = defaults.variables(name, flag)
             assert own not in names and own not in defaults.TAKEN and own not in {f"NAS_{one.upper().replace('-', '_')}" for one in shared}
             names[own] = name, flag
-            assert general or f"NAS_{flag.upper()}" in defaults.TAKEN
+            assert general or f"NAS_{flag.upper()}" in defaults.TAKEN or not defaults.shared(name, flag)
 
 
 def test_config_says_what_holds_and_who_says_so(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

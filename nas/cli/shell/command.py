@@ -82,7 +82,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
         """Parse what is typed, with defaults from files below it, and say which of them hold."""
         said: dict[str, Default] = {}
-        if not (ctx.resilient_parsing or {"--help"} & {*args}):
+        if not (ctx.resilient_parsing or {"-h", "--help"} & {*args}):
             said = files_say(ctx, self)
             by_name = flags_of(self)
             ctx.default_map = {by_name[flag].name: default.value for flag, default in said.items()}
@@ -103,9 +103,9 @@ class Command(TyperCommand):
         option = getattr(error, "param", None)
         source = option is not None and ctx.get_parameter_source(option.name)
         if source and source.name == "ENVIRONMENT":
-            error.message = f"{error.message} It comes from the environment: {' or '.join(option.envvar)}."
+            error.message = f"{error.message.rstrip('.')}. It comes from the environment: {' or '.join(option.envvar)}."
         if source and source.name == "DEFAULT_MAP":
-            error.message = f"{error.message} It comes from {said[flag_of(option) or ''].origin}."
+            error.message = f"{error.message.rstrip('.')}. It comes from {said[flag_of(option) or ''].origin}."
 
     def _give_way(self, ctx: Any) -> None:  # noqa: ANN401 - a context of typer's
         """Take back what comes from the environment or a file and does not go with what is typed."""

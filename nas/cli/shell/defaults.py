@@ -26,6 +26,7 @@ PREFIX = "NAS_"
 TAKEN = {
     "NAS_DATA": "folder in which named data sets are kept",
     "NAS_RUNS": "folder in which runs are looked for",
+    "NAS_TRAINED": "folder in which trainings are looked for",
     "NAS_TRUST": "modules that names found in files may import",
     "NAS_KERNELS": "native kernels: off, portable, avx2",
     "NAS_GRAPHS": "off: no CUDA graphs",
@@ -34,6 +35,9 @@ TAKEN = {
 
 PERSONAL = ("address", "sync")
 """Options that send code or results elsewhere: a file that may have come with a folder of somebody else does not set them."""
+
+ALONE: Mapping[str, frozenset[str] | None] = {"bench": None, "export": frozenset({"format"})}
+"""Options (None: all) of commands in which a name of several commands means something else: only what names the command sets them."""
 
 _CODE = re.compile(r"[^\W\d]\w*(?:\.\w+)*:[^\W\d]\w*(?:\.\w+)*")
 
@@ -135,8 +139,9 @@ def of_files(command: str, flags: Mapping[str, bool]) -> dict[str, Default]:
         section = source.document.get(command)
         for where, said in ((f"{command}.", section), ("", source.document)):
             for name, value in said.items() if isinstance(said, Mapping) else ():
-                section_of_another = where == "" and isinstance(value, Mapping) and not flags.get(name)
-                if name in flags and name not in found and value is not None and not section_of_another:
+                if name not in flags or name in found or value is None:
+                    continue
+                if where or (shared(command, name) and (flags[name] or not isinstance(value, Mapping))):  # else it is another's section
                     text = _as_typed(value, f"{source}: {where}{name}", source, flags[name])
                     found[name] = Default(text, f"{source} ({where}{name})")
     return found
@@ -180,10 +185,17 @@ def _beside(text: str, folder: Path) -> str:
     return str(folder / text) if meant else text
 
 
+def shared(command: str, flag: str) -> bool:
+    """Whether an option is meant by what names no command."""
+    alone = ALONE.get(command, frozenset())
+    return alone is not None and flag not in alone
+
+
 def variables(command: str, flag: str) -> list[str]:
     """The environment variables that an option is read from, the nearer first: its own, then that of all commands' options of its name."""
     name = flag.upper().replace("-", "_")
-    return [f"{PREFIX}{command.upper()}_{name}", *([f"{PREFIX}{name}"] if PREFIX + name not in TAKEN else [])]
+    general = [PREFIX + name] if PREFIX + name not in TAKEN and shared(command, flag) else []
+    return [f"{PREFIX}{command.upper()}_{name}", *general]
 
 
 def unknown_variables(commands: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
