@@ -171,15 +171,22 @@ def cases() -> Iterator[Case]:
     """Every command with every broken place at every parameter that may take one, then every command in every world."""
     import typer.main
 
-    commands = typer.main.get_command(command_line.app).commands  # type: ignore[attr-defined]
-    for name, command in commands.items():
+    for name, command in _leaves(typer.main.get_command(command_line.app)):
         base = BASES.get(name, tuple("none" for one in command.params if one.param_type_name == "argument" and one.required))
         for flag in parameters(command):
             for what, place in PLACES.items():
-                yield Case(what, (name, *_with(base, flag, place)))
+                yield Case(what, (*name.split(), *_with(base, flag, place)))
         for world in WORLDS:
-            yield Case(world, (name, *base), world)
-            yield Case(world, (name, "--help"), world)
+            yield Case(world, (*name.split(), *base), world)
+            yield Case(world, (*name.split(), "--help"), world)
+
+
+def _leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - of typer's
+    """Every command that does something, by what is typed to reach it."""
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _leaves(inner, f"{path} {name}".strip())
+    if not hasattr(command, "commands"):
+        yield path, command
 
 
 def _with(base: tuple[str, ...], flag: str | None, place: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import typer
 
 from nas.cli.options import say
 from nas.cli.shell import defaults
-from nas.cli.shell.command import files_say, flags_of, table_of
+from nas.cli.shell.command import commands_of, files_say, flags_of, table_of
 from nas.errors import ConfigError
 from search_spaces.plugins import guess
 
@@ -34,7 +34,7 @@ def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say which defaults hold here and who says so: environment variables, nas.yaml in this folder or above, your own, presets."""
-    commands = context.find_root().command.commands
+    commands = commands_of(context)
     if command is not None and command not in commands:
         raise ConfigError(f"there is no command {command!r}{guess(command, commands)}; choose one of {', '.join(commands)}")
     chosen = [command] if command is not None else list(commands)

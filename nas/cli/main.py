@@ -35,7 +35,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its module of help costs more than everything else, and takes brackets in a text for styles
-    context_settings={"max_content_width": 120, "help_option_names": ["-h", "--help"]},
+    context_settings={"max_content_width": 120, "help_option_names": ["--help", "-h"]},
 )
 for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
     app.command(cls=Command)(command)

@@ -14,6 +14,7 @@ from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import UserError
+from search_spaces.plugins import guess
 
 EXCLUDES: Mapping[str, frozenset[str]] = {
     "budget": frozenset({"minutes"}),
@@ -48,10 +49,16 @@ def flags_of(command: Any) -> dict[str, Any]:  # noqa: ANN401 - a command of typ
     return {flag: option for option in command.params if (flag := flag_of(option)) is not None}
 
 
-def table_of(context: Any) -> dict[str, set[str]]:  # noqa: ANN401 - a context of typer's
-    """Every command by its name, with the flags of its options, without dashes."""
+def commands_of(context: Any) -> dict[str, "Command"]:  # noqa: ANN401 - a context of typer's
+    """Every command whose options take defaults, by its name."""
     root = context.find_root().command
-    return {name: set(flags_of(command)) for name, command in getattr(root, "commands", {root.name: root}).items()}
+    found = getattr(root, "commands", {root.name: root})
+    return {name: command for name, command in found.items() if isinstance(command, Command)}
+
+
+def table_of(context: Any) -> dict[str, set[str]]:  # noqa: ANN401 - a context of typer's
+    """The flags, without dashes, of every such command."""
+    return {name: set(flags_of(command)) for name, command in commands_of(context).items()}
 
 
 def files_say(context: Any, command: Any) -> dict[str, Default]:  # noqa: ANN401 - of typer's
@@ -61,15 +68,13 @@ def files_say(context: Any, command: Any) -> dict[str, Default]:  # noqa: ANN401
     return defaults.of_files(command.name, {flag: option.multiple for flag, option in flags_of(command).items()})
 
 
-class Command(TyperCommand):
-    """One command: every option of it may be set by variables and files, and every name is completed."""
+class Shown(TyperCommand):
+    """One command, also below another (``nas runs rm``): names are completed, near ones named, and its help ends with examples."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as typer calls it
         super().__init__(*args, **kwargs)
-        for parameter in self.params:
-            flag = flag_of(parameter)
-            if flag is not None:
-                parameter.envvar, parameter.show_envvar = defaults.variables(str(self.name), flag), False
+        parameters: list[Any] = list(self.params)
+        for parameter in parameters:
             if parameter._custom_shell_complete is None:
                 parameter._custom_shell_complete = self._complete
 
@@ -80,6 +85,40 @@ class Command(TyperCommand):
         return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
+        """Parse what is typed; of an option that there is not, say which one is near."""
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as error:
+            if near := getattr(error, "possibilities", None):
+                error.message, error.possibilities = f"{error.message} (did you mean {sorted(near)[0]}?)", None  # type: ignore[attr-defined]
+            raise
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
+        """Examples."""
+        path = ctx.command_path
+        examples = EXAMPLES.get(path.partition(" ")[2], ())
+        formatter.write("\nExamples:\n" if examples else "")
+        for purpose, words in examples:
+            formatter.write(f"  # {purpose}\n  {path} {words}".rstrip() + "\n")
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
+        """Run the command. What Ctrl-C ends at once says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            errors.print("interrupted: stopped at once; what is recorded is kept")
+            ctx.exit(130)
+
+
+class Command(Shown):
+    """One command right below ``nas``: variables and files may set every option of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as typer calls it
+        super().__init__(*args, **kwargs)
+        for flag, option in flags_of(self).items():
+            option.envvar, option.show_envvar = defaults.variables(str(self.name), flag), False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
         """Parse what is typed, with defaults from files below it, and say which of them hold."""
         said: dict[str, Default] = {}
         if not (ctx.resilient_parsing or {"-h", "--help"} & {*args}):
@@ -87,19 +126,17 @@ class Command(TyperCommand):
             by_name = flags_of(self)
             ctx.default_map = {by_name[flag].name: default.value for flag, default in said.items()}
         try:
-            rest: list[str] = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except Exception as error:
-            self._explain(error, ctx, said)
+            self._say_where_from(error, ctx, said)
             raise
         if not ctx.resilient_parsing:
             self._give_way(ctx)
             self._tell(ctx, said)
         return rest
 
-    def _explain(self, error: Any, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - of typer's
-        """To an error of the parser: what was meant, or that the value was not typed."""
-        if near := getattr(error, "possibilities", None):
-            error.message, error.possibilities = f"{error.message} (did you mean {sorted(near)[0]}?)", None
+    def _say_where_from(self, error: Any, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - of typer's
+        """To an error of the parser: that the value was not typed, but where it stands."""
         option = getattr(error, "param", None)
         source = option is not None and ctx.get_parameter_source(option.name)
         if source and source.name == "ENVIRONMENT":
@@ -126,32 +163,18 @@ class Command(TyperCommand):
         if held:
             words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
             files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
-            line = f"defaults from {files}: {words} (see `nas config {self.name}`)"
-            errors.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim", soft_wrap=True)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """Examples, and how options are set without being typed."""
+        super().format_epilog(ctx, formatter)
         variable = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
-        if EXAMPLES.get(str(self.name)):
-            formatter.write("\nExamples:\n")
-        for purpose, command in EXAMPLES.get(str(self.name), ()):
-            formatter.write(f"  # {purpose}\n  nas {self.name} {command}".rstrip() + "\n")
         if flags_of(self):
             formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml; see `nas config {self.name}`.\n")
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
-        """Run the command. A pipe that its reader closed, and Ctrl-C, become ends that the caller of the parser tells apart."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise ClosedPipeError("nobody reads what is printed") from error
-        except KeyboardInterrupt:
-            errors.print("interrupted: stopped at once; what is recorded is kept")
-            ctx.exit(130)
-
 
 class Group(TyperGroup):
-    """All commands."""
+    """Several commands."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """List every command with what it does, in full."""
@@ -166,6 +189,13 @@ class Group(TyperGroup):
         except BrokenPipeError as error:
             raise ClosedPipeError("nobody reads what is printed") from error
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
+        """Parse and run the command that is typed. A closed pipe becomes an end that the caller of the parser can tell apart."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ClosedPipeError("nobody reads what is printed") from error
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - of typer's
         """Find the command that is typed, or name the one that is near."""
         self.suggest_commands = False
@@ -173,9 +203,8 @@ class Group(TyperGroup):
             return super().resolve_command(ctx, args)
         except Exception as error:
             if hasattr(error, "message") and args and args[0] not in self.commands:
-                from search_spaces.plugins import guess
-
-                error.message = f"{error.message.rstrip('.')}{guess(args[0], self.commands)}; `nas --help` lists the commands"
+                near = guess(args[0], self.commands)
+                error.message = f"{error.message.rstrip('.')}{near}; `{ctx.command_path} --help` lists the commands"
             raise
 
 

@@ -75,6 +75,22 @@ EXAMPLES: Mapping[str, Examples] = {
         ("the recipes of trainings", "recipes"),
         ("published cells with their sizes", "genotypes"),
     ),
+    "watch": (
+        ("the newest search, as its own terminal shows it", "last"),
+        ("how it stands now, for programs", "last --once --json"),
+    ),
+    "report": (
+        ("the newest search as one page", "last -o report.html"),
+        ("a training, with accuracy by class, opened in the browser", "net --evaluate --open"),
+    ),
+    "reproduce": (
+        ("the commands that make it again", "last"),
+        ("make it again now, and say in what both differ", "last --run"),
+    ),
+    "runs list": (("searches, trainings and comparisons here", ""), ("those in other folders", "runs/ archive/")),
+    "runs rm": (("remove a run that is not wanted any more", "first"), ("without being asked", "first second --yes")),
+    "runs rename": (("give it a name that says something", "last wide-cells"), ("move it", "last archive/wide-cells")),
+    "runs note": (("a line to remember it by", "last 'with the new augmentation'"), ("without one again", "last ''")),
     "config": (
         ("which defaults hold here, and who says so", ""),
         ("every option of a command, with what a preset fills in", "search"),
