@@ -322,13 +322,14 @@ def run(words: Sequence[str], root: Path, world: str = "as it should be") -> tup
     try:
         with WORLDS.get(world, as_it_should_be)(root) as output:
             sys.argv, sys.stdout = ["nas", *words], output
-            sys.stderr = io.TextIOWrapper(said, encoding=output.encoding, write_through=True)
+            sys.stderr = errors = io.TextIOWrapper(said, encoding=output.encoding, write_through=True)
             try:
                 command_line.main()
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else None
             except (Exception, HangError, KeyboardInterrupt):
                 said.write(traceback.format_exc().encode("utf-8", "backslashreplace"))
+            errors.detach()  # or it would close what it wrote to
     finally:
         signal.alarm(0)
         sys.argv, sys.stdout, sys.stderr, handler = before

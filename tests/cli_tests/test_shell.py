@@ -57,7 +57,7 @@ def said(*words: str) -> str:
 # ------------------------------------------------------------------------------------------------ help
 
 
-@pytest.mark.parametrize("name", leaves())
+@pytest.mark.parametrize("name", list(leaves()))
 def test_every_command_ends_its_help_with_examples_that_parse(name: str, here: Path) -> None:
     assert len(EXAMPLES.get(name, ())) >= 2, f"add two or three to nas/cli/shell/examples.py: what people type after `nas {name}`"
     text = said(*name.split(), "--help")
@@ -104,7 +104,7 @@ def test_help_and_completion_load_nothing_slow() -> None:
         (["train", "nasnet-a", "--data", "digits", "--skeleton", "nasnet-ciphar"], "did you mean 'nasnet-cifar'"),
         (["export", "nasnet-a", "-f", "onx"], "did you mean 'onnx'"),
         (["list", "run"], "did you mean 'runs'"),
-        (["cost", "nasnet-a", "--dtype", "float23"], "did you mean 'float32'"),
+        (["cost", "nasnet-a", "--latency", "--dtype", "float23"], "did you mean 'float32'"),
         (["show", "fund"], "did you mean 'found'"),
         (["config", "serch"], "did you mean 'search'"),
     ],

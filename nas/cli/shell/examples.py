@@ -68,7 +68,7 @@ EXAMPLES: Mapping[str, Examples] = {
     ),
     "bench": (
         ("two controllers on a formula with a known optimum", "--objective synthetic --controller ppo --controller random --seeds 20"),
-        ("a suite from a file", "--suite benchmarks/controllers.yaml -o bench"),
+        ("a suite from a file", "--suite benchmarks/controllers.yaml --output bench"),
     ),
     "list": (
         ("runs, spaces, presets, controllers, evaluators", ""),
