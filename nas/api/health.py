@@ -204,12 +204,13 @@ def _memory() -> Answer:
 
 def _ray() -> Answer:
     try:
-        import ray
+        import nas.runners.ray_start  # noqa: F401 - loads Ray, and all of it that is used
     except Exception as problem:  # as with torch
         remedy = "search with --runner local, or pip install 'ray[tune]'"
         return Verdict.NOTE, f"cannot be used: {type(problem).__name__}: {problem}", remedy
-    guarded = tuple(int(part) for part in ray.__version__.split(".")[:2]) >= (2, 59)
-    found = ray.__version__ + ("" if guarded else ": its ports are not guarded by a token")
+    version = metadata.version("ray")
+    guarded = tuple(int(part) for part in version.split(".")[:2]) >= (2, 59)
+    found = version + ("" if guarded else ": its ports are not guarded by a token")
     return (Verdict.GOOD if guarded else Verdict.NOTE), found, "pip install -U 'ray[tune]' (SECURITY.md says why)"
 
 

@@ -39,8 +39,8 @@ app = typer.Typer(
 )
 for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
     app.command(cls=Command)(command)
-for command in (config, doctor):
-    app.command(cls=Command)(command)
+app.command(cls=Command)(config)
+app.command(cls=Command)(doctor)
 app.command(name="list", cls=Command)(list_)
 
 

@@ -137,7 +137,7 @@ class Command(Shown):
 
     def _say_where_from(self, error: Any, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - of typer's
         """To an error of the parser: that the value was not typed, but where it stands."""
-        option = getattr(error, "param", None)
+        option: Any = getattr(error, "param", None)
         source = option is not None and ctx.get_parameter_source(option.name)
         if source and source.name == "ENVIRONMENT":
             error.message = f"{error.message.rstrip('.')}. It comes from the environment: {' or '.join(option.envvar)}."

@@ -14,8 +14,8 @@ from search_spaces.plugins import installed_names
 
 DATASETS = ("cifar10", "cifar100", "digits", "synthetic")
 EVALUATORS = ("train", "synthetic", "table")
-EXPORTS = ("yaml", "json", "dot", "svg", "safetensors", "timm-weights", "torchvision-weights", "facebook-weights")
-EXPORTS += ("torch-export", "onnx", "timm", "python", "hf")
+_TEXTS = ("yaml", "json", "dot", "svg", "safetensors", "timm-weights", "torchvision-weights", "facebook-weights")
+EXPORTS = (*_TEXTS, "torch-export", "onnx", "timm", "python", "hf")
 LISTS = ("runs", "spaces", "genotypes", "skeletons", "presets", "recipes", "controllers", "evaluators", "operations", "datasets", "exports")
 
 Names = Callable[[], Iterable[str]]
@@ -144,7 +144,7 @@ def swiftly() -> None:
     with suppress(ImportError):
         from typer import _completion_classes
 
-        _completion_classes._sanitize_help_text = str
+        _completion_classes._sanitize_help_text = lambda text: text
 
 
 def candidates(command: str, flag: str | None, metavar: str) -> Iterable[str]:
