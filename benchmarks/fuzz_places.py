@@ -2,11 +2,11 @@
 
     python benchmarks/fuzz_places.py
 
-A case is a command with one broken place where it takes a path or a name (a file where a folder should be, a full disk, 300 letters, …), or
-a command that works in a world that does not (nobody reads what it prints, no file can grow, the folder it works in is gone, …). It is a
-finding where anything but an exit code comes out, the code is none of those documented, an error says nothing or more than a few lines, or
-it takes more than a minute of processor time. Commands that are added are met as well. tests/cli_tests/test_broken_places.py runs one case of
-each kind.
+A case is a command with one broken place where it takes a path or a name (a file where a folder should be, a full disk, 300 letters, …),
+or a command that works in a world that does not (nobody reads what it prints, no file can grow, the folder it works in is gone, …). It is a
+finding where anything but an exit code comes out, the code is none of those documented, an error says nothing or more than a few lines,
+or it takes more than a minute of processor time. Commands that are added are met as well. tests/cli_tests/test_broken_places.py runs one
+case of each kind.
 """
 
 import argparse
