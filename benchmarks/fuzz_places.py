@@ -118,8 +118,8 @@ PLACES: dict[str, str] = {
     "an empty folder": "folder",
     "a folder named as a file": "folder.yaml",
     "protected (sysfs)": "/sys/nas.svg",
-    "a full disk (/dev/full)": "/dev/full",
-    "nothing (/dev/null)": "/dev/null",
+    "a full disk": "full.csv",
+    "a device": "device.csv",
     "300 letters": "n" * 300,
     "300 letters in a folder": "folder/" + "ж" * 200 + ".png",
     "a link to nothing": "dangling",
@@ -145,6 +145,9 @@ def make_world(root: Path) -> None:
     for name in ("folder", "folder.yaml", "locked"):
         (root / name).mkdir()
     (root / "locked.yaml").write_text("a: 1\n")
+    # By links: whoever runs this as root must not lose the devices themselves where something is put in their place.
+    (root / "full.csv").symlink_to("/dev/full")
+    (root / "device.csv").symlink_to("/dev/null")
     (root / "dangling").symlink_to("nowhere")
     (root / "loop").symlink_to("loop")
     for kind in ("red", "[blue]"):
@@ -296,8 +299,8 @@ WORLDS: dict[str, Callable[[Path], Any]] = {
     "a Latin-1 terminal": encoded("latin-1"),
     "no file can grow": no_growth,
     "the working directory is gone": no_folder,
-    "NAS_DATA is a file": variable("NAS_DATA", "/dev/null"),
-    "HOME is a file": variable("HOME", "/dev/null"),
+    "NAS_DATA is a file": variable("NAS_DATA", "file.txt"),
+    "HOME is a file": variable("HOME", "file.txt"),
     "a nas.yaml of noise": defaults_file("a: [1, 2"),
     "a nas.yaml of unknown names": defaults_file("serch: {budget: 3}"),
     "a nas.yaml of wrong values": defaults_file("threads: many\nseed: [[1]]\n"),

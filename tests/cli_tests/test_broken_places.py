@@ -13,6 +13,8 @@ from fuzz_places import Case, fuzz
 
 from nas.cli.options import Screen
 from nas.cli.shell.faults import guarded
+from nas.cli.views.writing import writing
+from nas.tools.files import write_atomically
 from nas.tools.interrupts import Stopper
 
 LIGHT = ("show", "export", "cost", "draw", "data", "list", "config", "bench")
@@ -70,6 +72,20 @@ def test_letters_that_a_terminal_lacks_are_written_out(monkeypatch: pytest.Monke
     Screen().print("2 × 3 … ± ю [x]", markup=False)
     sys.stdout.flush()
     assert raw.getvalue() == b"2 x 3 ... +/- \\u044e [x]\n"
+
+
+def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "device").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    with writing(tmp_path / "device") as target:
+        target.write("gone")
+    with writing(tmp_path / "pipe") as target:
+        target.write("a,b\n")
+    write_atomically(tmp_path / "pipe", "c\n")
+    assert os.read(reader, 100) == b"a,b\nc\n"
+    os.close(reader)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "pipe"] and (tmp_path / "device").is_symlink()
 
 
 def test_a_closed_pipe_ends_a_command_with_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
