@@ -14,8 +14,10 @@ from fuzz_places import Case, fuzz
 from nas.cli.options import Screen
 from nas.cli.shell.faults import guarded
 from nas.cli.views.writing import writing
+from nas.errors import GenotypeError
 from nas.tools.files import write_atomically
 from nas.tools.interrupts import Stopper
+from search_spaces.strict_yaml import load_text
 
 LIGHT = ("show", "export", "cost", "draw", "data", "list", "config", "bench")
 """Commands that do not train."""
@@ -36,7 +38,7 @@ def test_a_case_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path / "world")
     monkeypatch.setattr(fuzz_places, "TRAININGS", ())
     cases = sample()
-    assert len({case.what for case in cases}) == len(fuzz_places.PLACES) + len(fuzz_places.WORLDS)
+    assert len({case.what for case in cases}) == len(fuzz_places.PLACES | fuzz_places.WRITTEN | fuzz_places.WORLDS)
     tally = fuzz(tmp_path / "world", only=cases)
     assert not tally.findings
 
@@ -86,6 +88,11 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> No
     assert os.read(reader, 100) == b"a,b\nc\n"
     os.close(reader)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "pipe"] and (tmp_path / "device").is_symlink()
+
+
+def test_a_device_without_an_end_is_no_document(tmp_path: Path) -> None:
+    with pytest.raises(GenotypeError, match="must be at most 1,048,576 bytes"):
+        load_text("/dev/zero", GenotypeError)
 
 
 def test_a_closed_pipe_ends_a_command_with_its_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
