@@ -90,7 +90,7 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "pipe"] and (tmp_path / "device").is_symlink()
 
 
-def test_a_device_without_an_end_is_no_document(tmp_path: Path) -> None:
+def test_a_device_without_an_end_is_no_document() -> None:
     with pytest.raises(GenotypeError, match="must be at most 1,048,576 bytes"):
         load_text("/dev/zero", GenotypeError)
 
