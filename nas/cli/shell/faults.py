@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from nas.cli.options import errors, say_marked
 from nas.cli.shell.command import ClosedPipeError
@@ -41,7 +42,10 @@ codecs.register_error("nas.plainly", say_plainly)
 
 
 def any_terminal() -> None:
-    """Make the streams print whatever a name may hold, in any encoding."""
+    """Make the streams print whatever a name may hold, in any encoding; one that was closed (``>&-``) takes it to nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process lives
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="nas.plainly")
