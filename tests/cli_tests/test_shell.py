@@ -142,7 +142,7 @@ def test_names_of_everything_are_completed(here: Path) -> None:
     for name in ("first run", "[second]"):
         (here / "runs" / name).mkdir(parents=True)
         (here / "runs" / name / "ledger.jsonl").touch()
-    assert {"first run", "[second]", "last"} == {*completed("resume", "")}
+    assert {"'first run'", "'[second]'", "last"} == {*completed("resume", "")}
     assert "nasnet-a" in completed("train", "n") and completed("sea") == ["search"]
     assert completed("search", "--preset", "la") == ["laptop"]
     assert completed("search", "--cards", "nasnet-a,darts-v") == ["nasnet-a,darts-v1", "nasnet-a,darts-v2"]

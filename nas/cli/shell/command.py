@@ -3,6 +3,7 @@
 All of it goes by the parser's own table of parameters, so that a new command has it by standing in the table of ``nas.cli.main``.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import UserError
+from nas.tools.words import quoted
 from search_spaces.plugins import guess
 
 EXCLUDES: Mapping[str, frozenset[str]] = {
@@ -82,7 +84,9 @@ class Shown(TyperCommand):
         """The names that may stand at a parameter and begin so; in a list with commas, at its last place."""
         before, comma, last = begun.rpartition(",")
         names = candidates(str(self.name), flag_of(parameter), parameter.metavar or str(parameter.name))
-        return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+        found = [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+        in_bash = os.environ.get("_NAS_COMPLETE") == "complete_bash"  # which takes a name as it is given; the others quote it themselves
+        return [quoted(name) for name in found] if in_bash else found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
         """Parse what is typed; of an option that there is not, say which one is near."""
