@@ -11,8 +11,9 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
+from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames, check_installed
 from nas.networks.matching import read_limits, read_match, read_objective
-from nas.settings.base import Settings
+from nas.settings.base import Float, Settings
 from nas.settings.reading import (
     Document,
     Overrides,
@@ -28,6 +29,8 @@ from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, trust
 from search_spaces.reference import reference_names
 
+LOOKS = 0.02
+"""Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
 GIVEN = "given"
 """In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
 
@@ -63,6 +66,16 @@ class SearchConfig(EvaluationConfig):
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
     warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
+<<<<<<< HEAD
+    log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
+=======
+    looks: Float = Field(0.0, ge=0, le=1, description="in the end, who is believed best is trained again: at most this share of the budget")
+
+    @property
+    def second_looks(self) -> int:
+        """How many cells may be looked at a second time, beside the budget (see ``nas.runs.ladder``)."""
+        return int(self.looks * self.budget + 1e-9)
+>>>>>>> belief
 
     @model_validator(mode="before")
     @classmethod
@@ -106,7 +119,7 @@ def fitted_config(
     said = {**parse_assignments(assignments), **given}
     whole = {"preset": preset, **named_document(PRESETS, preset)}
     others = _other_images(whole, said)
-    document = _without_what_goes(whole, said, others)
+    document = _with_looks(_without_what_goes(whole, said, others), said)
     config = _checked(apply_overrides(document, said))
     if config.match is not None and said.get("fidelity.filters") is not None:
         raise ConfigError(
@@ -135,6 +148,12 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     return {name: value for name, value in document.items() if name not in left}
 
 
+def _with_looks(document: Document, said: Overrides) -> Document:
+    """Second looks where nobody says anything of a ladder: an empty one is none, and none of those."""
+    named = {name.split(".")[0] for name in (*document, *said)}
+    return document if named & {"ladder", "finalists", "looks"} else {**document, "looks": LOOKS}
+
+
 def _pinned(config: SearchConfig) -> SearchConfig:
     """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart."""
     if config.match is None or read_match(config.match).side is not None:
@@ -160,12 +179,14 @@ def _other_images(document: Document, said: Overrides) -> bool:
 def _checked(document: Document) -> SearchConfig:
     """A configuration as a person asks for it. Raises UserError."""
     config = config_from_document(document)
-    trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
+    named = [config.space, config.evaluator, config.controller.name, config.data.name, *config.log]
+    trust(named)  # by their own hand, unlike a run folder's
     if unknown := [name for name in config.cards if name not in reference_names()]:
         raise ConfigError(f"cards must be reference genotypes ({', '.join(reference_names())}), but got {unknown[0]!r}")
     if config.controller.name != GIVEN:
         check_options(config.controller.name, config.controller.options)
     check_evaluator_options(config.evaluator, config.evaluator_options)
+    check_installed(config.log)
     return config
 
 

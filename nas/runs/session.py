@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,9 @@ from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
+from nas.loggers import sending
+from nas.loggers.logger import Logged
+from nas.loggers.registry import check_installed
 from nas.networks.matching import read_objective
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
@@ -32,6 +35,7 @@ from nas.runs.old_stage import stage_records
 from nas.runs.sizing import Sizing, reach, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
+from nas.runs.telemetry import Telemetry
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
@@ -43,7 +47,6 @@ if TYPE_CHECKING:
     from controllers.deduplicated import Deduplicated
     from nas.data.prepared import PreparedData
     from nas.runs.mirror import Mirror
-    from nas.runs.telemetry import EventFile
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
@@ -123,8 +126,14 @@ def resume(
     """
     config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
+<<<<<<< HEAD
+    check_installed(config.log)
+=======
+    for line in _grown(folder.config(), config):
+        watcher.on_warning(line)
+>>>>>>> belief
     space = folder.space(config)
-    due = anything_left(config, state)
+    due = anything_left(config, state, space)
     data = prepare_data(config, folder.images_file) if due else None
     if due:
         _check_table(_for_workers(folder, config))
@@ -139,7 +148,7 @@ def asking(folder: RunFolder, budget: int | None = None, controller: Controller 
         UserError: the run folder cannot be used, another process has it, or the budget is below what is spent.
     """
     config, _ = _extended(folder, budget, {})
-    config = config.model_copy(update={"ladder": [], "cards": []})  # a person's own loop has one fidelity
+    config = config.model_copy(update={"ladder": [], "cards": [], "looks": 0.0})  # a person's own loop has one fidelity
     parts = Parts(controller=controller)
     check_controller(config, controller)
     if config.evaluator != GIVEN:
@@ -193,14 +202,24 @@ def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object
         return config, state
     if budget < state.spent:
         raise ConfigError(f"budget must be at least the {state.spent} children trained already, but got {budget}")
-    return config.model_copy(update={"budget": budget}), state
+    ladder = state.ladder.grown(config.ladder, budget) if budget > config.budget else config.ladder
+    return config.model_copy(update={"budget": budget, "ladder": ladder}), state
 
 
-def anything_left(config: SearchConfig, state: RunState) -> bool:
-    """Whether a run has anything left to train: children of the search, on its ladder, or control cards. Changes the state."""
+def _grown(before: SearchConfig, config: SearchConfig) -> list[str]:
+    """What a person is told of rungs that have more places with a larger budget."""
+    from nas.runs.plan import rung_words
+
+    pairs = enumerate(zip(before.ladder, config.ladder, strict=True), start=1)
+    return [f"rung {rung} grows with the budget: {rung_words(rung, config)}" for rung, (old, new) in pairs if old != new]
+
+
+def anything_left(config: SearchConfig, state: RunState, space: SearchSpace) -> bool:
+    """Whether a run has anything left to train: its children, second looks, what is on its ladder, control cards. Changes the state."""
     if state.pending or state.spent < config.budget:
         return True
-    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
+    best = Knowledge(space, state).best
+    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards, best, config.second_looks)
 
 
 def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:
@@ -245,7 +264,7 @@ def _opened(
         state = ledger.state
         if found := stage_records(folder.path, state):
             ledger.append(*found)
-        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config, space)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         sizing = sizing_of(config, space)
@@ -266,7 +285,7 @@ def _session(
 ) -> SearchResult:
     with _opened(folder, config, space, data, watcher, parts) as run:
         state = run.ledger.state
-        if not anything_left(config, state):
+        if not anything_left(config, state, space):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             ending = Ending.FINISHED
         else:
@@ -290,25 +309,25 @@ def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Par
 def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     """What a search, or a person's own loop, asks and tells; the run's folder is kept current meanwhile and at the end."""
     from nas.runs import controller_state as snapshot
-    from nas.runs.telemetry import EventFile
 
     config, state = run.config, run.ledger.state
-    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row, config.second_looks)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
-    with EventFile(run.folder.path, state) as events:
+    about = Logged(run.folder.path, "search", config.model_dump(mode="json"), "outcomes")
+    with sending.opened(config.log, about, _warner(run.folder, watcher)) as loggers:
         children = AskTell(
             run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing, run.aim
         )
-        keeper = _Keeper(run, watcher, events, children.knowledge)
+        keeper = _Keeper(run, watcher, loggers, children.knowledge)
         children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
         yield children
     snapshot.write(run.folder, run.controller, state)
     run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT))
 
 
-def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+def _check_same_table(state: RunState, config: SearchConfig, space: SearchSpace) -> str | None:
     """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
-    if config.table is None or not anything_left(config, state):
+    if config.table is None or not anything_left(config, state, space):
         return state.data
     from nas.evaluators.table import checksum
 
@@ -346,19 +365,27 @@ def _mirror(folder: RunFolder, config: SearchConfig, watcher: Watcher) -> Iterat
         return
     from nas.runs.mirror import Mirror
 
+    with Mirror(folder, config.runner.sync, config.runner.sync_seconds, _warner(folder, watcher)) as mirror:
+        yield mirror
+
+
+def _warner(folder: RunFolder, watcher: Watcher) -> Callable[[str], None]:
+    """Takes what a person should know: it is shown, and kept in the log."""
+
     def warn(message: str) -> None:
         watcher.on_warning(message)
         folder.log(message)
 
-    with Mirror(folder, config.runner.sync, config.runner.sync_seconds, warn) as mirror:
-        yield mirror
+    return warn
 
 
 class _Keeper:
-    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot; and passes on what happens."""
+    """Keeps the run folder current while the search goes on: log, incumbent, loggers, snapshot; and passes on what happens."""
 
-    def __init__(self, run: _Run, watcher: Watcher, events: "EventFile", knowledge: Knowledge) -> None:
-        self._run, self._watcher, self._events, self._knowledge = run, watcher, events, knowledge
+    def __init__(self, run: _Run, watcher: Watcher, loggers: sending.Loggers, knowledge: Knowledge) -> None:
+        self._run, self._watcher, self._loggers, self._knowledge = run, watcher, loggers, knowledge
+        self._telemetry = Telemetry(run.ledger.state)
+        loggers.log(self._telemetry.fresh())
         self._saved = time.monotonic()
         self._looked = 0
         self._best = -1.0
@@ -373,7 +400,7 @@ class _Keeper:
         assert trial.evaluation is not None
         folder, state = self._run.folder, self._run.ledger.state
         self._watcher.on_end(trial)
-        self._events.catch_up()
+        self._loggers.log(self._telemetry.fresh())
         if trial.reward is None:
             folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif not trial.searched or (trial.reward > self._best and len(state.told) >= LOOKED_AGAIN * self._looked):
