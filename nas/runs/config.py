@@ -66,16 +66,13 @@ class SearchConfig(EvaluationConfig):
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
     warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
-<<<<<<< HEAD
     log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
-=======
     looks: Float = Field(0.0, ge=0, le=1, description="in the end, who is believed best is trained again: at most this share of the budget")
 
     @property
     def second_looks(self) -> int:
         """How many cells may be looked at a second time, beside the budget (see ``nas.runs.ladder``)."""
         return int(self.looks * self.budget + 1e-9)
->>>>>>> belief
 
     @model_validator(mode="before")
     @classmethod

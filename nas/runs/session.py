@@ -126,12 +126,9 @@ def resume(
     """
     config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
-<<<<<<< HEAD
     check_installed(config.log)
-=======
     for line in _grown(folder.config(), config):
         watcher.on_warning(line)
->>>>>>> belief
     space = folder.space(config)
     due = anything_left(config, state, space)
     data = prepare_data(config, folder.images_file) if due else None

@@ -36,23 +36,7 @@ class Telemetry:
         for number in numbers:
             self._told += 1
             trial = self._state.trials[number]
-<<<<<<< HEAD
             scalars = self._of_search(trial) if trial.searched else _of_ladder(trial)
-=======
-            if not trial.searched:
-                if trial.reward is not None and trial.card is None:
-                    name = "children/second_look" if trial.second_look else f"ladder/rung-{trial.rung}"
-                    self._write({name: trial.reward}, trial.ended or 0.0)
-                continue
-            self._failed += trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
-            self._repeated += trial.repeats is not None
-            scalars = {"children/failed": float(self._failed), "children/repeated": float(self._repeated)}
-            if trial.reward is not None:
-                self._recent.append(trial.reward)
-                self._incumbent = max(self._incumbent, trial.reward)
-                mean = sum(self._recent) / len(self._recent)
-                scalars |= {"reward/child": trial.reward, "reward/incumbent": self._incumbent, "reward/mean": mean}
->>>>>>> belief
             scalars |= {f"policy/{name}": value for name, value in updates.get(number, {}).items()}
             if scalars:
                 points.append(Point(self._told, trial.ended or 0.0, scalars))
@@ -73,4 +57,5 @@ class Telemetry:
 
 
 def _of_ladder(trial: Trial) -> dict[str, float]:
-    return {f"ladder/rung-{trial.rung}": trial.reward} if trial.reward is not None and trial.card is None else {}
+    name = "children/second_look" if trial.second_look else f"ladder/rung-{trial.rung}"
+    return {name: trial.reward} if trial.reward is not None and trial.card is None else {}
