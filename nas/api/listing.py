@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from nas.errors import ConfigError
+from search_spaces.plugins import guess
 
 
 def available(kind: str) -> tuple[str, ...]:
@@ -20,7 +21,7 @@ def available(kind: str) -> tuple[str, ...]:
     """
     kinds = _kinds()
     if kind not in kinds:
-        raise ConfigError(f"what is available must be one of {', '.join(kinds)}, but got {kind!r}")
+        raise ConfigError(f"what is available must be one of {', '.join(kinds)}, but got {kind!r}{guess(kind, kinds)}")
     return tuple(kinds[kind]())
 
 

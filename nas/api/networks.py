@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from nas.api.run import Run
@@ -18,6 +17,7 @@ from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
 from nas.tools.labels import names_of
+from nas.tools.words import quoted
 from nas.training.folder import TrainFolder, newest_training
 from search_spaces.genotype import Genotype
 
@@ -380,7 +380,7 @@ def export(
     if file is None and genotype is not None and chosen.takes == "network" and (run := _run_of(place)) is not None:
         given = any(value is not None for value in sizes.values())
         file = None if given else _trained_of(run, genotype, rank)
-        how = f"weights of {file}, the newest training of this run" if file else f"{_UNTRAINED_RUN} `nas train {quote(str(run.path))}`"
+        how = f"weights of {file}, the newest training of this run" if file else f"{_UNTRAINED_RUN} `nas train {quoted(run.path)}`"
         genotype, sizes = (None, sizes) if file else (genotype, _of_the_runs_images(run, sizes))
     handover = gather(genotype, file, {**sizes, "channels": sizes["channels"] or 3})
     if output is None:

@@ -11,9 +11,9 @@ from nas.runs import folder as run_folder
 from nas.runs.folder import RunFolder
 from nas.tools.labels import Label, read_label
 from nas.tools.shelves import folders_with
-from nas.tools.words import meant
 from nas.training.folder import SHELF as TRAINED
 from nas.training.folder import TrainFolder, known_trainings
+from search_spaces.plugins import guess
 
 Kind = Literal["search", "training", "comparison"]
 Folder = RunFolder | TrainFolder | CompareFolder
@@ -70,7 +70,7 @@ def find_thing(name: str) -> Thing:
     if renamed := [thing for thing in known if name in thing.label.formerly]:
         return renamed[-1]
     latest = ", ".join(str(thing.path) for thing in sorted(known, key=lambda thing: thing.changed)[-5:]) or "none"
-    hint = meant(name, [thing.path.name for thing in known])
+    hint = guess(name, [thing.path.name for thing in known])
     raise RunError(f"{name}: no run folder there{hint}, and no training or comparison; the latest: {latest}")
 
 

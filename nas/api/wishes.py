@@ -12,7 +12,7 @@ from nas.runs.genotypes import data_of, matched_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
-from search_spaces.plugins import is_code, trust
+from search_spaces.plugins import guess, is_code, trust
 
 if TYPE_CHECKING:
     from nas.data.settings import DataSettings
@@ -91,7 +91,7 @@ def data_settings(data: Place | None, data_dir: Place | None, said: str = "--dat
         return {"data.name": "folder", "data.root": absolute(data_dir) or absolute(data)}
     raise ConfigError(
         f"{said} must be one of {', '.join(named)}, or an existing folder of images, or a file of them ({', '.join(FILES)}), "
-        f"but got {printable(data)!r}"
+        f"but got {printable(data)!r}{guess(str(data), named)}"
     )
 
 

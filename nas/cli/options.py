@@ -1,5 +1,6 @@
 """What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
+import errno
 import re
 import shlex
 import sys
@@ -7,15 +8,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from search_spaces.plugins import as_written
 
-console = Console()
-errors = Console(stderr=True)
+
+class Screen(Console):
+    """A console that prints texts as they are, in tables too: brackets and colons in a name are no styles and no emoji.
+
+    A closed pipe is left to whoever ends the command: rich itself would end it, with the code of a divergence.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
+
+
+console = Screen()
+errors = Screen(stderr=True)
 
 SourceArgument = Annotated[
     str,
@@ -111,6 +127,13 @@ def escape(text: str) -> str:
     from rich.markup import escape as escape_markup
 
     return escape_markup(text)
+
+
+def say_marked(word: str, style: str, text: str, where: Console = console) -> None:
+    """Print a text after a word in a style, such as ``note:``; the text as it is."""
+    from rich.text import Text
+
+    where.print(Text.assemble((word, style), " ", text), soft_wrap=True)
 
 
 def say_lines(lines: Iterable[str]) -> None:

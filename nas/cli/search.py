@@ -19,6 +19,7 @@ from nas.cli.options import (
     WorkersOption,
     console,
     say_lines,
+    say_marked,
     say_next_of_dry_run,
     silenced,
 )
@@ -92,7 +93,7 @@ def _search(given: dict[str, Any]) -> None:
         config, choices = search_wish(name, given["assign"] or (), given)
         hardware = detect()
     if why is not None:
-        console.print(f"preset [bold]{name}[/] ({why}); choose another with --preset", highlight=False)
+        say_marked(f"preset {name}", "bold", f"({why}); choose another with --preset")
     from nas.runs import session as engine
     from nas.runs.plan import describe_plan, expect, expect_within
     from search_spaces.registry import load_space

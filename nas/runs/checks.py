@@ -12,6 +12,7 @@ from nas.tools.files import check_room
 from nas.tools.hardware import Hardware
 from nas.tools.locks import is_held
 from nas.tools.stages import doing
+from nas.tools.words import quoted
 from nas.training.fitting import amount_of
 
 
@@ -44,7 +45,8 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
 def check_going_on(config: SearchConfig, folder: RunFolder, hardware: Hardware) -> None:
     """Refuse to go on with a run that cannot, in seconds: another process has it, or something that it needs is not here."""
     if is_held(folder.lock_file):
-        raise RunError(f"{folder.path}: another process is running this search; stop it first, or watch it with `nas watch {folder.path}`")
+        watch = f"watch it with `nas watch {quoted(folder.path)}`"
+        raise RunError(f"{folder.path}: another process is running this search; stop it first, or {watch}")
     check_room(folder.path)
     check_workers(config, hardware)
     if EVALUATORS[config.evaluator].needs_data:
@@ -54,7 +56,7 @@ def check_going_on(config: SearchConfig, folder: RunFolder, hardware: Hardware) 
 def check_place(folder: Path) -> None:
     """Raise RunError where a run cannot be begun in a folder: it holds one, nothing may be written there, or its disk is full."""
     if (folder / "ledger.jsonl").exists():
-        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
+        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
     check_room(folder)
 
 

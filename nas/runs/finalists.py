@@ -14,6 +14,7 @@ from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
 from nas.runs.state import RunState
 from nas.tools.stages import doing
+from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
@@ -38,8 +39,8 @@ def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
     if state.spent < config.budget and state.closed != Ending.EXHAUSTED.value:
         raise RunError(
-            f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
-            f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
+            f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with "
+            f"`nas resume {quoted(folder.path)}`, or let `nas search --budget {state.spent} --resume {quoted(folder.path)}` end it here"
         )
     return with_rung(config, state, rung)
 

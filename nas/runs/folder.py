@@ -18,8 +18,9 @@ from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE, read_label
 from nas.tools.locks import is_held
 from nas.tools.shelves import Shelf
-from nas.tools.words import meant
+from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
+from search_spaces.plugins import guess
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
@@ -139,7 +140,8 @@ class RunFolder:
         """What the ledger says, for reading only. Raises RunError."""
         if not self.ledger_file.is_file():
             if (self.path / "metrics.jsonl").is_file():
-                raise RunError(f"{self.path} is the folder of a training, not of a run; `nas train --resume {self.path}` goes on with it")
+                goes_on = f"`nas train --resume {quoted(self.path)}` goes on with it"
+                raise RunError(f"{self.path} is the folder of a training, not of a run; {goes_on}")
             raise RunError(f"{self.path}: a run folder has a ledger.jsonl, but this has none")
         state = replay(Reading(self.ledger_file), self.ledger_file)
         for record in stage_records(self.path, state):
@@ -182,7 +184,7 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
     folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
     if (folder / "ledger.jsonl").exists():
-        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {folder}`, or name another")
+        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = RunFolder(folder)
@@ -211,13 +213,13 @@ def find(name: str) -> RunFolder:
     for path in SHELF.find(name):
         if (path / "config.yaml").is_file():
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
-                raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {path}`")
+                raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
             return RunFolder(path)
     known = known_runs()
     if renamed := [run for run in known if name in read_label(run.path).formerly]:
         return renamed[-1]
     latest = ", ".join(str(run.path) for run in known[-5:]) or "none"
-    hint = meant(name, [run.path.name for run in known])
+    hint = guess(name, [run.path.name for run in known])
     raise RunError(f"{name}: no run folder there{hint}; the latest runs in {_where()}/: {latest}")
 
 

@@ -17,6 +17,7 @@ from nas.errors import RunError
 from nas.runs.records import Record, decode_line, encode_line
 from nas.runs.state import replay
 from nas.tools.locks import folder_lock
+from nas.tools.words import quoted
 
 
 class Reading(Iterator[Record]):
@@ -80,7 +81,8 @@ class Ledger:
         try:
             self._lock.acquire()
         except Timeout:
-            message = f"{path.parent}: another process is running this search; stop it first, or watch it with `nas watch {path.parent}`"
+            watch = f"watch it with `nas watch {quoted(path.parent)}`"
+            message = f"{path.parent}: another process is running this search; stop it first, or {watch}"
             raise RunError(message) from None
         try:
             path.touch()

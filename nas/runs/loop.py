@@ -46,9 +46,10 @@ class Watcher:
     """Who is told what while a search goes on; every call is made after the ledger has the record.
 
     ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
-    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person. ``on_begin`` is
-    given the run's folder and configuration when a session begins, ``on_standings`` is
-    given the order of the cells when the search begins and whenever its head may have changed.
+    all the time: True makes the search stop in order as INTERRUPTED, children in training being given up until it goes on; ``finish``
+    too: True makes it begin no child more, and end so when those in training have. ``on_warning`` takes a line for a person. ``on_begin``
+    is given the run's folder and configuration when a session begins, ``on_standings`` the order of the cells when the search begins and
+    whenever its head may have changed.
     """
 
     during: Callable[[RunState, int], AbstractContextManager[object]] = lambda state, budget: nullcontext()
@@ -59,6 +60,11 @@ class Watcher:
     on_warning: Callable[[str], None] = lambda message: None
     on_begin: Callable[[Path, SearchConfig], None] = lambda folder, config: None
     stop: Callable[[], bool] = lambda: False
+    finish: Callable[[], bool] = lambda: False
+
+    def leaving(self) -> bool:
+        """Whether no child is to be begun any more."""
+        return self.stop() or self.finish()
 
 
 QUIET = Watcher()
@@ -160,7 +166,7 @@ class AskTell:
         None where the budget is spent or promised to children in training and nobody may go up, where the space is exhausted, where
         every proposal left is being trained, or where somebody stops.
         """
-        if self.watcher.stop():
+        if self.watcher.leaving():
             return None
         return self._due() or self._new() or self._due()  # that there is nothing new may open the last places
 
@@ -187,7 +193,7 @@ class AskTell:
     def _new(self) -> Trial | None:
         """The search's next child. Proposals that repeat a trained cell are answered on the way, free."""
         while (
-            not self.watcher.stop()
+            not self.watcher.leaving()
             and self.state.spent + len(self._pending) < self.limits.budget
             and self._repeats < MAX_REPEATS_IN_A_ROW
         ):
@@ -304,10 +310,11 @@ class Search:
         children = self.children
         if children.checkpoints is not None:
             children.checkpoints.drop_others(set(self.state.pending))
-        for trial in [] if children.watcher.stop() else list(self.state.pending.values()):
+        leaving = children.watcher.leaving()
+        for trial in [] if leaving else list(self.state.pending.values()):
             if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
                 self._submit(trial)
-        ending = self._loop()
+        ending = Ending.INTERRUPTED if leaving else self._loop()
         children.ledger.append(records.closed(ending.value, time.time()))
         return ending
 
@@ -323,7 +330,7 @@ class Search:
                     return Ending.FAILING
                 self._fill()
             if not self.state.pending:
-                return self.children.ending
+                return Ending.INTERRUPTED if self.children.watcher.leaving() else self.children.ending
             events = self.runner.poll(timeout=1.0)
 
     def _fill(self) -> None:

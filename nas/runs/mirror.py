@@ -24,6 +24,7 @@ from nas.errors import ConfigError, RunError
 from nas.runs.folder import SHELF, RunFolder
 from nas.tools.files import write_atomically
 from nas.tools.locks import folder_lock
+from nas.tools.words import quoted
 
 PART_BYTES = 1 << 20
 GROWING = ("ledger.jsonl", "log.txt")
@@ -172,8 +173,9 @@ class Mirror:
         here = _whole_lines(self.folder.ledger_file)
         if not here.startswith(there):
             if there.startswith(here) and here:
-                raise RunError(f"{self.url}: the mirror is ahead of {self.folder.path}; go on from it with `nas resume {self.url}`")
-            raise RunError(f"{self.url}: the mirror holds another run; resume that with `nas resume {self.url}`, or give another URL")
+                raise RunError(f"{self.url}: the mirror is ahead of {self.folder.path}; go on from it with `nas resume {quoted(self.url)}`")
+            that = f"`nas resume {quoted(self.url)}`"
+            raise RunError(f"{self.url}: the mirror holds another run; resume that with {that}, or give another URL")
         self._beat_lease()
         self._claimed = True
 

@@ -42,6 +42,7 @@ from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
 from nas.tools.stages import doing, loading_torch
+from nas.tools.words import quoted
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
@@ -490,7 +491,7 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        again = "begin again" if folder.last_deed() is None else f"go on with `nas resume {folder.path}`"
+        again = "begin again" if folder.last_deed() is None else f"go on with `nas resume {quoted(folder.path)}`"
         raise RunError(
             f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
             f"make room and {again}"
@@ -536,7 +537,7 @@ def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | Non
 def check_failing(result: SearchResult) -> None:
     """Raise RunError where a session gave up because children failed one after the other: LossesError where few survived."""
     if result.ending is Ending.FAILING:
-        raise gave_up(result.config, result.state, f"`nas resume {result.folder.path}`")
+        raise gave_up(result.config, result.state, f"`nas resume {quoted(result.folder.path)}`")
 
 
 def gave_up(config: SearchConfig, state: RunState, again: str) -> RunError:

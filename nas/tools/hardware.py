@@ -20,6 +20,12 @@ class Hardware:
         return f"{self.cores} CPU cores, {self.memory_gib:.0f} GiB, {gpus}"
 
 
+def wanted_threads() -> int:
+    """CPU threads of a training where nobody says more: OMP_NUM_THREADS, as everywhere, else one for each core of this process."""
+    cores, said = detect().cores, os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(int(said), cores) if said.isdecimal() and int(said) > 0 else cores
+
+
 def detect() -> Hardware:
     """Look at this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

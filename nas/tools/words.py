@@ -1,7 +1,11 @@
-"""Durations, sizes and names as a person says them."""
+"""Durations and sizes as a person says them, and paths as a shell takes them."""
 
-import difflib
-from collections.abc import Iterable
+import shlex
+
+
+def quoted(place: object) -> str:
+    """A path, name or URL in a command that a person may copy."""
+    return shlex.quote(str(place))
 
 
 def duration(seconds: float) -> str:
@@ -26,12 +30,6 @@ def top5_words(share: float, classes: int) -> str:
 def megabytes(count: int) -> str:
     """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for a name that is nearly a known one; nothing where none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def age(seconds: float) -> str:

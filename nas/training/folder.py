@@ -18,9 +18,10 @@ from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE
 from nas.tools.locks import is_held
 from nas.tools.shelves import Shelf
-from nas.tools.words import meant
+from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
+from search_spaces.plugins import guess
 from search_spaces.strict_yaml import load_document
 
 SCHEMA = "nas.training/1"
@@ -206,7 +207,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
         RunError: there is no such training or file, or the training has no weights yet.
     """
     if which not in WHICH:
-        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}")
+        raise ConfigError(f"--which must be one of {', '.join(WHICH)}, but got {which!r}{guess(which, WHICH)}")
     path = Path(source)
     if path.is_file():
         around = TrainFolder(path.parent)
@@ -214,7 +215,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     place = find_training(path)
     file = place.best_file if which == "best" else place.last_file
     if not file.is_file():
-        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {place.path}`")
+        raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {quoted(place.path)}`")
     return file, place
 
 
@@ -252,11 +253,12 @@ def find_training(path: Path) -> TrainFolder:
     for place in map(TrainFolder, SHELF.find(str(path))):
         if place.exists():
             if (place.path / "ledger.jsonl").exists():
-                raise RunError(f"{path}: this is a search, whose children's weights are not kept: train its best cell, `nas train {path}`")
+                best = f"train its best cell, `nas train {quoted(path)}`"
+                raise RunError(f"{path}: this is a search, whose children's weights are not kept: {best}")
             place.config()  # a message of its own where this is no such folder
             return place
     known = known_trainings()
-    hint = meant(str(path), [place.path.name for place in known])
+    hint = guess(str(path), [place.path.name for place in known])
     latest = ", ".join(str(place.path) for place in known[-5:]) or "none"
     raise RunError(
         f"{path}: there is no such trained network{hint}; name the folder of a training, `last`, or a file of weights "

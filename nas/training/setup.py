@@ -15,7 +15,7 @@ from nas.loggers.registry import check_installed
 from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
-from nas.tools.hardware import detect
+from nas.tools.hardware import detect, wanted_threads
 from nas.training.config import TrainConfig
 from nas.training.fitting import (
     FITTED_RECIPE,
@@ -111,7 +111,7 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig, tuple[Choice, ..
         "skeleton": skeleton_document(skeleton, name),
         "data": fitted.data.model_dump(),
         "recipe": fitted.recipe.model_dump(),
-        "threads": detect().cores,
+        "threads": wanted_threads(),
         **_given(request.settings),
         "image_size": fitted.image_size,
     }

@@ -17,11 +17,10 @@ from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs.config import PRESETS, SearchConfig, build_config, config_from_document, config_yaml
 from nas.runs.genotypes import is_genotype, resolve_genotype
 from nas.settings.reading import Document
-from nas.tools.words import meant
 from nas.training.recipe import RECIPES, Recipe, load_recipe, recipe_yaml
 from search_spaces.genotype import SCHEMA as GENOTYPE_SCHEMA
 from search_spaces.genotype import Genotype, to_yaml
-from search_spaces.plugins import Registry, as_written, is_code
+from search_spaces.plugins import Registry, as_written, guess, is_code
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACE_SCHEMA, SPACES, load_space
 from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
@@ -53,7 +52,7 @@ def tables(what: str | None = None, places: Sequence[Path] = ()) -> Iterator[Tab
         "datasets": _datasets,
     }
     if what is not None and what not in ("runs", *kinds):
-        raise ConfigError(f"what to list must be one of runs, {', '.join(kinds)}, but got {what!r}{meant(what, ('runs', *kinds))}")
+        raise ConfigError(f"what to list must be one of runs, {', '.join(kinds)}, but got {what!r}{guess(what, ('runs', *kinds))}")
     if what in (None, "runs"):
         yield from run_tables(places)
     for kind in ("spaces", "presets", "controllers", "evaluators") if what is None else (what,) if what != "runs" else ():

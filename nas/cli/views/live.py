@@ -17,7 +17,7 @@ from rich.text import Text
 
 from nas.runs.search_view import ChildView, IncumbentView, RungView, SearchView, TrialView
 from nas.runs.standings import CardStanding
-from nas.tools.words import duration
+from nas.tools.words import duration, quoted
 
 SCHEMA = "nas.search/1"
 """Of every line that ``--json`` prints: fields may be added, none is removed or means something else under this name."""
@@ -79,7 +79,7 @@ def unheld(view: SearchView, now: float) -> str:
         return ""
     return (
         f"no process on this machine is at work in {view.run}, and its last word is {duration(now - view.last)} old: it was killed "
-        f"(`nas resume {view.run}` goes on), or it runs on another machine"
+        f"(`nas resume {quoted(view.run)}` goes on), or it runs on another machine"
     )
 
 

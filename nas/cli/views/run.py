@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from controllers.controller import Failed, Stopped
+from nas.cli.options import say_marked
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
 from nas.runs.config import SearchConfig
@@ -106,7 +107,7 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
         console.print(text, highlight=False, soft_wrap=True)
     if standings.top and standings.ties > 1:
         text = f"the best {standings.ties} cells of rung {standings.top} are tied: their 95 % intervals hold the best belief"
-        console.print(f"[bold yellow]note:[/] {text}", highlight=False, soft_wrap=True)
+        say_marked("note:", "bold yellow", text, console)
     for rung in sorted({card.rung for card in standings.cards}):
         cards = ", ".join(map(str, standings.cards_at(rung)))
         console.print(f"control cards at rung {rung}{_best_there(standings, rung)}: {cards}", highlight=False, soft_wrap=True)
@@ -209,7 +210,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
         console.print(ranking(state, space, known, top, console.width))
     rewards = [trial.reward or 0.0 for trial in state.ranked()]
     if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
-        console.print(f"[bold yellow]note:[/] {found}", highlight=False, soft_wrap=True)
+        say_marked("note:", "bold yellow", found, console)
     print_ladder(console, state, known.standings)
     if config.objective is not None:
         print_front(console, state, known, read_objective(config.objective))
@@ -225,7 +226,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     if policy is not None:
         console.print(policy, highlight=False)
     if losses := state.losses():
-        console.print(f"[bold yellow]warning:[/] {losses}", highlight=False, soft_wrap=True)
+        say_marked("warning:", "bold yellow", losses, console)
     shown: set[str] = set()
     for trial in state.trials.values():
         outcome = trial.evaluation.outcome if trial.evaluation else None

@@ -20,7 +20,7 @@ from nas.runs.state import RunState
 from nas.runs.trials import Trial
 from nas.tools.interrupts import Stopper
 
-STOPPING = "stopping; children in training go on from their last checkpoint on resume"
+STOPPING = "stopping as soon as the children in training have ended; stopped before that, they go on from their last checkpoint on resume"
 KEPT_NOTES = 5
 
 
@@ -52,11 +52,11 @@ class SearchProgress:
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
         told = Watcher(self.during, self.on_report, self.on_end, self.on_lost, on_warning=self.on_warning, stop=self.stopped)
-        return replace(told, on_standings=self.on_standings, on_begin=self.on_begin)
+        return replace(told, on_standings=self.on_standings, on_begin=self.on_begin, finish=self._stopper.asked)
 
     def stopped(self) -> bool:
-        """Whether a person wants the search to stop."""
-        return self._stopper.asked()
+        """Whether the search must stop without waiting for the children in training."""
+        return self._stopper.urgent()
 
     def on_begin(self, folder: Path, config: SearchConfig) -> None:
         """The run has a folder."""

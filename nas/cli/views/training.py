@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import STOPPING, console, errors, escape, say, say_lines, say_next, say_next_of_dry_run
+from nas.cli.options import STOPPING, console, errors, say, say_lines, say_marked, say_next, say_next_of_dry_run
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group, check_group
 from nas.tools.interrupts import Stopper
@@ -39,7 +39,7 @@ def announce_and_train(
         say_next(("go on where it was stopped", ["nas", "train", "--resume", folder]))
         raise typer.Exit(130)
     if result.ending is Ending.DIVERGED:
-        errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
+        say_marked("error:", "bold red", divergence(result), errors)
         raise typer.Exit(1)
     say_next(
         ("accuracy again, and by class", ["nas", "evaluate", folder]),
