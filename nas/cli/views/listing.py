@@ -52,7 +52,7 @@ def tables(what: str | None = None, places: Sequence[Path] = ()) -> Iterator[Tab
         "operations": _operations,
         "datasets": _datasets,
     }
-    if what not in (None, "runs", *kinds):
+    if what is not None and what not in ("runs", *kinds):
         raise ConfigError(f"what to list must be one of runs, {', '.join(kinds)}, but got {what!r}{meant(what, ('runs', *kinds))}")
     if what in (None, "runs"):
         yield from run_tables(places)
