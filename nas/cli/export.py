@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import CellsOption, ClassesOption, FiltersOption, RankOption, SizeOption, SkeletonOption, say, say_next
+from nas.tools.stages import doing
 
 FORMATS_HELP = (
     "yaml, json, dot, svg; csv or parquet of a run's trials; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm, "
@@ -34,10 +35,11 @@ def export(
 ) -> None:
     """Hand over a genotype, a network or a run's trials for use elsewhere; each export is loaded back and compared before it counts."""
     given = dict(locals())
-    import nas
-    from nas.exports.formats import format_named
+    with doing(f"exporting {source}"):
+        import nas
+        from nas.exports.formats import format_named
 
-    done = nas.export(format=given.pop("format_"), **given)
+        done = nas.export(format=given.pop("format_"), **given)
     if output is None:
         sys.stdout.write(done.text)
         return

@@ -23,9 +23,12 @@ from nas.cli.search import resume, search
 from nas.cli.show import list_, show
 from nas.cli.train import train
 from nas.cli.transfer import transfer
+from nas.cli.views.doing import shown_stage
 from nas.cli.views.transfer_progress import bar
+from nas.cli.watch import watch
 from nas.errors import UserError
 from nas.tools.environment import COMMAND
+from nas.tools.stages import STAGES
 from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
@@ -35,7 +38,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce):
+COMMANDS = (
+    search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command(name="list")(list_)
 app.add_typer(runs)
@@ -60,6 +66,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     SHOWN.set(bar)
+    STAGES.set(shown_stage)
     COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
     chosen.addHandler(_Notes(logging.INFO))

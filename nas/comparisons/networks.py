@@ -17,7 +17,8 @@ from nas.networks.scaling import Target, scale_to
 from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.environment import add_data
-from nas.tools.files import write_atomically
+from nas.tools.files import check_room, write_atomically
+from nas.tools.stages import doing
 from nas.tools.words import first_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
@@ -144,9 +145,8 @@ def run_comparison(
     Raises:
         UserError: the data cannot be used, or a folder holds another training.
     """
-    from nas.data.prepared import prepare
-
-    data, place = prepare(plan.base.data, preparation(plan.base)), CompareFolder(plan.folder)
+    check_comparison(plan)
+    data, place = images_of(plan), CompareFolder(plan.folder)
     plan = replace(plan, classes=data.classes)
     with place.held({member.label: member.genotype for member in members}, _terms(plan)):
         add_data(place.environment_file, data.fingerprint())
@@ -162,18 +162,43 @@ def _train_all(
     wanted = [(entry, seed) for seed in range(plan.seeds) for entry in found if entry.size is not None]
     places = {plan.training_folder(entry, seed): (entry, seed) for entry, seed in wanted}
     trainings = [Training(entry.member.genotype, plan.config(entry, seed), place) for place, (entry, seed) in places.items()]
-    for training, outcome in train_side_by_side(trainings, plan.workers, data, stop):
-        if isinstance(outcome, RunError):
-            raise outcome
-        entry, seed = places[training.folder]
-        entry.outcomes[seed] = outcome
-        if not isinstance(outcome, Exception) and outcome.test is not None:
-            took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
-            tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
-        write_table([_row(entry, plan) for entry in found], plan)
+    with doing("training") as far:
+        for done, (training, outcome) in enumerate(train_side_by_side(trainings, plan.workers, data, stop), start=1):
+            if isinstance(outcome, RunError):
+                raise outcome
+            entry, seed = places[training.folder]
+            entry.outcomes[seed] = outcome
+            if not isinstance(outcome, Exception) and outcome.test is not None:
+                took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
+                tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
+            far(done, len(trainings))
+            write_table([_row(entry, plan) for entry in found], plan)
     rows = [_row(entry, plan) for entry in found]
     write_table(rows, plan)
     return ranked(rows), all(row.reason != UNFINISHED for row in rows)
+
+
+def check_comparison(plan: Plan) -> None:
+    """Refuse in no time what cannot be compared: no such device, no room, or a place that is no folder. Raises UserError."""
+    from nas.training.session import choose_device
+
+    choose_device(plan.base.device)
+    check_room(plan.folder)
+
+
+def images_of(plan: Plan) -> "PreparedData":
+    """Everybody's images. Raises UserError."""
+    from nas.data.prepared import prepare
+
+    with doing("reading the images") as tell:
+        return prepare(plan.base.data, preparation(plan.base), progress=tell)
+
+
+def sized_member(member: Member, plan: Plan, data: "PreparedData") -> "Scaled":
+    """A member's architecture at everybody's size. Raises UserError."""
+    name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
+    whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
+    return scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
 
 
 @dataclass
@@ -190,9 +215,7 @@ class _Entry:
 def _sized(member: Member, plan: Plan, data: "PreparedData", tell: Callable[[str], None]) -> _Entry:
     """Solve a member's size, and measure its latency now, while nothing trains beside it."""
     try:
-        name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
-        whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
-        scaled = scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
+        scaled = sized_member(member, plan, data)
         latency = _latency(scaled.architecture)
     except UserError as problem:
         tell(f"{member.label}: {problem}")

@@ -12,6 +12,8 @@ from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
+from nas.runs.state import RunState
+from nas.tools.stages import doing
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
@@ -23,6 +25,14 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
     Raises:
         UserError: the run is not finished, has nothing to train again, or cannot be used.
     """
+    raised = with_rung_added(folder, rung)
+    if raised != folder.config():
+        folder.write_config(raised)
+    return engine.resume(folder, None, watcher)
+
+
+def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
+    """The configuration of a finished run with one more rung, where that is not its last already. Raises RunError as ``add_rung``."""
     config, state = folder.config(), folder.state()
     if not state.ladder.finished:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
@@ -31,9 +41,17 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
             f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
             f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
         )
-    if rung not in config.ladder[-1:]:
-        folder.write_config(config.model_copy(update={"ladder": [*config.ladder, rung]}))
-    return engine.resume(folder, None, watcher)
+    return with_rung(config, state, rung)
+
+
+def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
+    """The configuration with one more rung, unless that is the last already, though it may have grown with the budget."""
+    if config.ladder:
+        last, said = config.ladder[-1], state.ladder.said
+        begun = last.model_copy(update={"children": said[-1][0]}) if len(said) == len(config.ladder) and last.children else last
+        if rung in (last, begun):
+            return config
+    return config.model_copy(update={"ladder": [*config.ladder, rung]})
 
 
 def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -48,9 +66,9 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
     from nas.training.session import train_network
 
     config, state = folder.config(), folder.state()
-    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state):
-        return False
     space = folder.space(config)
+    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state, space):
+        return False
     known = best_known(space, state)
     if known.standings.top < len(config.ladder):
         return False
@@ -61,7 +79,9 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
         place.path.rename(next(path for n in count(1) if not (path := place.path.with_name(f"earlier-winner-{n}")).exists()))
     if place.result() is None:
         place.path.parent.mkdir(exist_ok=True)
-        train_network(genotype, wanted, place.path, TrainingWatcher(stop=stop))
+        with doing(f"training trial {trial.number} once more") as tell:
+            total = wanted.recipe.epochs
+            train_network(genotype, wanted, place.path, TrainingWatcher(on_epoch=lambda record, best: tell(record.epoch, total), stop=stop))
     return place.result() is not None
 
 

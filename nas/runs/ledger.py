@@ -20,7 +20,7 @@ from nas.tools.locks import folder_lock
 
 
 class Reading(Iterator[Record]):
-    """The whole records of a ledger, one by one; a cut-off last line is left out.
+    """The whole records of a ledger, one by one, from where an earlier reading came to; a cut-off last line is left out.
 
     Attributes:
         size: the bytes that the records read so far take.
@@ -30,9 +30,9 @@ class Reading(Iterator[Record]):
         RunError: the file cannot be read, or a line other than the last is damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, size: int = 0, count: int = 0) -> None:
         self._path = path
-        self.size = self.count = 0
+        self.size, self.count = size, count
         self._records = self._read()
 
     def __next__(self) -> Record:
@@ -41,6 +41,7 @@ class Reading(Iterator[Record]):
     def _read(self) -> Iterator[Record]:
         try:
             with Path(self._path).open("rb") as file:
+                file.seek(self.size)
                 for line in file:
                     if not line.endswith(b"\n"):
                         return
@@ -79,7 +80,7 @@ class Ledger:
         try:
             self._lock.acquire()
         except Timeout:
-            message = f"{path.parent}: another process is running this search; stop it first, or watch it with `nas show {path.parent}`"
+            message = f"{path.parent}: another process is running this search; stop it first, or watch it with `nas watch {path.parent}`"
             raise RunError(message) from None
         try:
             path.touch()

@@ -1,10 +1,11 @@
 """The search loop: ask → ledger → runner → ledger → tell. It decides on budget, repeats, retries and stopping; it does no training."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 
 from controllers.controller import Failed, Proposal, Stopped, random_for
 from controllers.deduplicated import Deduplicated
@@ -14,6 +15,7 @@ from nas.evaluators.settings import Fidelity
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
+from nas.runs.config import SearchConfig
 from nas.runs.ladder import Task
 from nas.runs.ledger import Ledger
 from nas.runs.objective import Scalarised
@@ -44,7 +46,8 @@ class Watcher:
     """Who is told what while a search goes on; every call is made after the ledger has the record.
 
     ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
-    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person. ``on_standings`` is
+    all the time: True makes the search stop in order as INTERRUPTED. ``on_warning`` takes a line for a person. ``on_begin`` is
+    given the run's folder and configuration when a session begins, ``on_standings`` is
     given the order of the cells when the search begins and whenever its head may have changed.
     """
 
@@ -54,6 +57,7 @@ class Watcher:
     on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
     on_standings: Callable[[Standings], None] = lambda standings: None
     on_warning: Callable[[str], None] = lambda message: None
+    on_begin: Callable[[Path, SearchConfig], None] = lambda folder, config: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -63,11 +67,12 @@ QUIET = Watcher()
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """When to stop, and when to give a child up."""
+    """When to stop, and when to give a child up; ``looks`` is how many cells may be looked at a second time."""
 
     budget: int
     max_attempts: int = 3
     failures_in_a_row: int = 20
+    looks: int = 0
 
     def may_retry(self, reason: str, setbacks: int) -> bool:
         """Whether a child is tried again after that many attempts that ended for this reason, the last one counted.
@@ -163,16 +168,11 @@ class AskTell:
         """The next training above the search's own children, or of a control card."""
         state = self.state
         over = not self._pending and (state.spent >= self.limits.budget or self._repeats >= MAX_REPEATS_IN_A_ROW)
-        task = state.ladder.next(state.spent, self.limits.budget, over, self.beside.cards, self._best)
+        task = state.ladder.next(state.spent, self.limits.budget, over, self.beside.cards, self.knowledge.best, self.limits.looks)
         if task is None:
             return None
         self.ledger.append(self._record(task))
         return state.trials[len(state.trials) - 1]
-
-    def _best(self, rung: int, waiting: Collection[int]) -> int:
-        """Of the trials whose cells may go up to a rung, the one that is believed to be best there."""
-        believed = self.knowledge.believed(rung)
-        return max(waiting, key=lambda number: (believed[number].mean if number in believed else 0.0, -number))
 
     def _record(self, task: Task) -> records.Record:
         number = len(self.state.trials)
@@ -212,12 +212,13 @@ class AskTell:
             self.tell(trial, Evaluation(earlier[1]), repeats=earlier[0])
         return None
 
-    def begin(self, trial: Trial) -> Job:
-        """Record another attempt at training a child; returns what is to be done."""
+    def begin(self, trial: Trial, workers: int | None = None) -> Job:
+        """Record another attempt at training a child, by one of so many workers; returns what is to be done."""
         attempt = trial.attempts + 1
         checkpoint = self.checkpoints.find(trial) if self.checkpoints is not None else None
         after_epoch = trial.checkpoint[0] if checkpoint is not None and trial.checkpoint is not None else 0
-        self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
+        news = None if workers == self.state.workers else workers
+        self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch, news))
         divisor, rung = 2 ** trial.setbacks["out_of_memory"], trial.rung
         genotype = self.space.decode(trial.proposal.actions) if trial.card is None else self.state.cards[trial.card]
         fidelity = self.beside.fidelities[rung - 1] if rung else None
@@ -257,7 +258,7 @@ class AskTell:
         """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         self._pending.discard(trial.number)
-        telemetry = None if trial.card is not None else self._teach(trial, evaluation)
+        telemetry = None if trial.card is not None or trial.second_look else self._teach(trial, evaluation)
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
             self._keep()
@@ -305,7 +306,7 @@ class Search:
             children.checkpoints.drop_others(set(self.state.pending))
         for trial in [] if children.watcher.stop() else list(self.state.pending.values()):
             if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
-                self.runner.submit(children.begin(trial))
+                self._submit(trial)
         ending = self._loop()
         children.ledger.append(records.closed(ending.value, time.time()))
         return ending
@@ -328,7 +329,10 @@ class Search:
     def _fill(self) -> None:
         """Ask for children while the runner has room and the budget is not promised away."""
         while len(self.state.pending) < self.runner.capacity and (trial := self.children.ask()) is not None:
-            self.runner.submit(self.children.begin(trial))
+            self._submit(trial)
+
+    def _submit(self, trial: Trial) -> None:
+        self.runner.submit(self.children.begin(trial, self.runner.capacity))
 
     def _handle(self, event: Event) -> None:
         trial = self.state.pending.get(event.trial)
@@ -361,7 +365,7 @@ class Search:
         if children.limits.may_retry(reason, trial.setbacks[reason] + 1):
             children.ledger.append(records.lost(trial.number, trial.attempts, detail, reason))
             children.watcher.on_lost(trial, reason, detail)
-            self.runner.submit(children.begin(trial))
+            self._submit(trial)
             return
         if trial.setbacks[reason]:
             told = f"{trial.setbacks[reason] + 1} attempts; last: {detail}"

@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
-from nas.evaluators.registry import prepare_data, prepare_shared
+from nas.evaluators.registry import EVALUATORS, prepare_data, prepare_shared
 from nas.loggers import sending
 from nas.loggers.logger import Logged
 from nas.loggers.registry import check_installed
@@ -23,6 +23,7 @@ from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
+from nas.runs.checks import check_going_on, check_search
 from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import resolve_genotype
@@ -40,6 +41,7 @@ from nas.runs.trials import Trial
 from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
+from nas.tools.stages import doing, loading_torch
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
@@ -81,8 +83,14 @@ BUILT = Parts()
 """All parts as the configuration says."""
 
 
-def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIET, parts: Parts = BUILT) -> SearchResult:
-    """Run a new search in a new folder.
+def start(
+    config: SearchConfig,
+    path: str | Path | None,
+    watcher: Watcher = QUIET,
+    parts: Parts = BUILT,
+    expected: Sequence[float] = (),
+) -> SearchResult:
+    """Run a new search in a new folder. ``expected``: the seconds of a training at every rung that the plan expects, for whoever watches.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
@@ -90,17 +98,18 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     check_parts(config, parts)
     space = load_space(config.space)
     beside_of(config, space)  # refuses what cannot be trained
+    check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
         if (sizing := sizing_of(config, space)) is not None:
             reach(sizing, space, config.seed)  # refuses what leaves nothing to train
-        data = prepare_data(config, listed)
+        data = _read(config, listed)
         _check_table(config)
         folder = create(config, path)
         if listed.is_file():
             write_atomically(folder.images_file, listed.read_bytes())
     with _none_where_nothing_began(folder, config):
-        return _session(folder, config, space, data, watcher, parts)
+        return _session(folder, config, space, data, watcher, parts, expected)
 
 
 @contextmanager
@@ -143,9 +152,13 @@ def resume(
     config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
     check_installed(config.log)
+    for line in _grown(folder.config(), config):
+        watcher.on_warning(line)
     space = folder.space(config)
-    due = anything_left(config, state)
-    data = prepare_data(config, folder.images_file) if due else None
+    due = anything_left(config, state, space)
+    if due:
+        check_going_on(config, folder, detect())
+    data = _read(config, folder.images_file) if due else None
     if due:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
@@ -159,7 +172,7 @@ def asking(folder: RunFolder, budget: int | None = None, controller: Controller 
         UserError: the run folder cannot be used, another process has it, or the budget is below what is spent.
     """
     config, _ = _extended(folder, budget, {})
-    config = config.model_copy(update={"ladder": [], "cards": []})  # a person's own loop has one fidelity
+    config = config.model_copy(update={"ladder": [], "cards": [], "looks": 0.0})  # a person's own loop has one fidelity
     parts = Parts(controller=controller)
     check_controller(config, controller)
     if config.evaluator != GIVEN:
@@ -194,6 +207,15 @@ def check_controller(config: SearchConfig, controller: Controller | None) -> Non
         )
 
 
+def _read(config: SearchConfig, listed: Path) -> "PreparedData | None":
+    if not EVALUATORS[config.evaluator].needs_data:
+        return None
+    with loading_torch():  # here, where it can be said: whatever comes next needs it
+        import torch  # noqa: F401
+    with doing("reading the images") as tell:
+        return prepare_data(config, listed, tell)
+
+
 def _check_table(config: SearchConfig) -> None:
     """Raise DataError here, where a worker's would be a lost worker, if the table that a search looks up in cannot be used."""
     if config.evaluator == "table":
@@ -213,14 +235,24 @@ def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object
         return config, state
     if budget < state.spent:
         raise ConfigError(f"budget must be at least the {state.spent} children trained already, but got {budget}")
-    return config.model_copy(update={"budget": budget}), state
+    ladder = state.ladder.grown(config.ladder, budget) if budget > config.budget else config.ladder
+    return config.model_copy(update={"budget": budget, "ladder": ladder}), state
 
 
-def anything_left(config: SearchConfig, state: RunState) -> bool:
-    """Whether a run has anything left to train: children of the search, on its ladder, or control cards. Changes the state."""
+def _grown(before: SearchConfig, config: SearchConfig) -> list[str]:
+    """What a person is told of rungs that have more places with a larger budget."""
+    from nas.runs.plan import rung_words
+
+    pairs = enumerate(zip(before.ladder, config.ladder, strict=True), start=1)
+    return [f"rung {rung} grows with the budget: {rung_words(rung, config)}" for rung, (old, new) in pairs if old != new]
+
+
+def anything_left(config: SearchConfig, state: RunState, space: SearchSpace) -> bool:
+    """Whether a run has anything left to train: its children, second looks, what is on its ladder, control cards. Changes the state."""
     if state.pending or state.spent < config.budget:
         return True
-    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
+    best = Knowledge(space, state).best
+    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards, best, config.second_looks)
 
 
 def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:
@@ -254,7 +286,13 @@ class _Run:
 
 @contextmanager
 def _opened(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder,
+    config: SearchConfig,
+    space: SearchSpace,
+    data: "PreparedData | None",
+    watcher: Watcher,
+    parts: Parts,
+    expected: Sequence[float] = (),
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
     from controllers.deduplicated import Deduplicated, may_be_trained
@@ -265,31 +303,42 @@ def _opened(
         state = ledger.state
         if found := stage_records(folder.path, state):
             ledger.append(*found)
-        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config, space)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         sizing = sizing_of(config, space)
         controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
-        restored = snapshot.restore(folder, controller, state) if aim is None else snapshot.restore(folder, controller, state, aim.outcome)
+        with doing("bringing the controller to where the ledger is") if state.told else nullcontext():
+            told = (aim.outcome,) if aim is not None else ()
+            restored = snapshot.restore(folder, controller, state, *told)
         folder.write_config(config)
         if state.sessions:
             add_session(folder.environment_file)
         add_data(folder.environment_file, fingerprint)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
-        ledger.append(opened)
+        measured = measured_on(data)
+        ledger.append(
+            records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured, config.ladder, expected)
+        )
         yield _Run(folder, config, space, ledger, controller, mirror, sizing, aim)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
 
 def _session(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder,
+    config: SearchConfig,
+    space: SearchSpace,
+    data: "PreparedData | None",
+    watcher: Watcher,
+    parts: Parts,
+    expected: Sequence[float] = (),
 ) -> SearchResult:
-    with _opened(folder, config, space, data, watcher, parts) as run:
+    with _opened(folder, config, space, data, watcher, parts, expected) as run:
+        watcher.on_begin(folder.path, config)
         state = run.ledger.state
-        if not anything_left(config, state):
+        if not anything_left(config, state, space):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             ending = Ending.FINISHED
         else:
@@ -315,7 +364,7 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     from nas.runs import controller_state as snapshot
 
     config, state = run.config, run.ledger.state
-    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row, config.second_looks)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
     about = Logged(run.folder.path, "search", config.model_dump(mode="json"), "outcomes")
     with sending.opened(config.log, about, _warner(run.folder, watcher)) as loggers:
@@ -329,9 +378,9 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT))
 
 
-def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+def _check_same_table(state: RunState, config: SearchConfig, space: SearchSpace) -> str | None:
     """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
-    if config.table is None or not anything_left(config, state):
+    if config.table is None or not anything_left(config, state, space):
         return state.data
     from nas.evaluators.table import checksum
 
@@ -473,9 +522,11 @@ def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | Non
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
-        from nas.runners.ray_pool import RayRunner
+        where = "on this machine" if config.runner.cluster is None else f"at {config.runner.cluster}"
+        with doing(f"{'starting' if config.runner.cluster is None else 'joining'} Ray {where}"):
+            from nas.runners.ray_pool import RayRunner
 
-        runner = RayRunner(config, shared, detect().cores)
+            runner = RayRunner(config, shared, detect().cores)
     try:
         yield runner
     finally:

@@ -5,6 +5,22 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from nas.errors import RunError
+
+LEAST_ROOM = 20_000_000
+"""Bytes that must be free where something is begun: a ledger, checkpoints and weights of the smallest kind."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise RunError where nothing can be written in a folder that is, or would be made, there: no permission, no room, a file."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path())
+    if not there.is_dir():
+        raise RunError(f"{folder}: a folder is needed, but {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(f"{folder}: nothing can be written in {there}: permission denied; name another folder")
+    if (free := shutil.disk_usage(there).free) < LEAST_ROOM:
+        raise RunError(f"{folder}: its disk has {free / 1e6:.0f} MB left, too little to begin anything: make room, or name another folder")
+
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a kill, sees the old content or the new one, never a part."""

@@ -23,8 +23,8 @@ from nas.networks.weights.described import load_into, without_auxiliary, write_d
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import in_our_names
 from nas.tools.environment import add_data, add_session
-from nas.tools.files import write_atomically
-from nas.tools.locks import folder_lock
+from nas.tools.files import check_room, write_atomically
+from nas.tools.locks import folder_lock, is_held
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
@@ -120,6 +120,8 @@ def train_network(
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
     place = TrainFolder(Path(folder))
+    if workers is None:
+        check_training(place, genotype, config)
     if workers is not None:  # whoever started the workers holds the folder
         with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
@@ -129,6 +131,20 @@ def train_network(
             return done
         with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), Workers(), data).run()
+
+
+def check_training(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
+    """Refuse in no time what cannot be trained: no such device, a folder that is taken or in use, no room on its disk.
+
+    Raises:
+        UserError: it cannot be trained as asked.
+    """
+    choose_device(config.device)
+    if place.exists():
+        check_same(place, genotype, config)
+        if is_held(place.lock_file):
+            raise RunError(f"{place.path}: another process is training here; stop it first, or name another folder")
+    check_room(place.path)
 
 
 def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
