@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import console, say
+from nas.cli.shell.command import Group, Shown
 from nas.errors import ConfigError
 
-runs = typer.Typer(name="runs", help="Look after runs: searches, trainings and comparisons.", no_args_is_help=True)
+runs = typer.Typer(name="runs", help="Look after runs: searches, trainings and comparisons.", no_args_is_help=True, cls=Group)
 
 RunsArgument = Annotated[
     list[str], typer.Argument(metavar="RUN ...", help="Folders or names of searches, trainings or comparisons; `last` is a search.")
@@ -16,7 +17,7 @@ RunsArgument = Annotated[
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last` is a search.")]
 
 
-@runs.command(name="list")
+@runs.command(name="list", cls=Shown)
 def list_runs(
     folders: Annotated[list[Path] | None, typer.Argument(help="Folders whose runs are listed; default as `nas list runs`.")] = None,
 ) -> None:
@@ -27,7 +28,7 @@ def list_runs(
         console.print(table)
 
 
-@runs.command()
+@runs.command(cls=Shown)
 def rm(
     names: RunsArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -55,7 +56,7 @@ def rm(
         say(f"removed {printable(str(thing.path))}{kept}")
 
 
-@runs.command()
+@runs.command(cls=Shown)
 def rename(
     run: RunArgument,
     name: Annotated[str, typer.Argument(help="New name, in the same place; or a path to move it to.")],
@@ -69,7 +70,7 @@ def rename(
     say(f"{printable(str(thing.path))} is now {printable(str(give_name(thing, name)))}")
 
 
-@runs.command()
+@runs.command(cls=Shown)
 def note(
     run: RunArgument,
     text: Annotated[str, typer.Argument(help="A line of your own; an empty one removes it.")],
