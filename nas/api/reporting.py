@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.api.run import Run
+from nas.api.things import find_thing, thing_at
 from nas.api.training import Training
 from nas.api.wishes import Place
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError
 from nas.runs import folder as run_folder
-from nas.training.folder import DEFAULT_ROOT as TRAINED
 from nas.training.folder import TrainFolder
 
 if TYPE_CHECKING:
@@ -57,17 +57,7 @@ def _find(source: "Place | Run | Training") -> Path:
     if isinstance(source, Run | Training):
         return source.path
     path = Path(source)
-    if str(source) == "last" and not path.exists():
-        return run_folder.find("last").path
-    for place in (path, run_folder.DEFAULT_ROOT / path, TRAINED / path):
-        if place.suffix == ".json" and place.is_file():
-            return place
-        if any((place / name).is_file() for name in ("ledger.jsonl", "config.yaml", "compare.json")):
-            return place
-    raise RunError(
-        f"{source}: a report is of a run, a training or a comparison: name its folder, a name under {run_folder.DEFAULT_ROOT}/ or "
-        f"{TRAINED}/, `last`, or the .json file of `nas bench`"
-    )
+    return path if path.suffix == ".json" and path.is_file() else find_thing(str(source)).path
 
 
 def _target(place: Path, output: Place | None) -> Path:
@@ -92,12 +82,13 @@ def _check_installed() -> None:
 
 def _made(place: Path, against: "Place | Run | None", evaluate: bool) -> "Report":
     """The report of what is there. Raises UserError, also for an option that does not go with it."""
-    kind = "run" if (place / "ledger.jsonl").is_file() else "training" if (place / "config.yaml").is_file() else "comparison"
-    if against is not None and kind != "run":
-        raise ConfigError(f"--against goes with the report of a run, but {place} is a {kind}")
+    thing = thing_at(place)
+    kind = "comparison" if thing is None else thing.kind
+    if against is not None and kind != "search":
+        raise ConfigError(f"--against goes with the report of a search, but {place} is a {kind}")
     if evaluate and kind != "training":
         raise ConfigError(f"--evaluate goes with the report of a training, but {place} is a {kind}")
-    if kind == "run":
+    if kind == "search":
         from nas.reports.search import search_report
 
         other = against.path if isinstance(against, Run) else against
