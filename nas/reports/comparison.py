@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from nas.comparisons.networks import SCHEMA, TABLE, Row
+from nas.comparisons.folder import TABLE_FILE, CompareFolder
+from nas.comparisons.networks import Row
 from nas.comparisons.results import ResultRecord, ResultsFile, read_results
 from nas.errors import RunError
 from nas.reports.folders import environment_facts
@@ -25,7 +26,7 @@ POINTS = 60
 
 def comparison_report(folder: Path) -> Report:
     """All that there is to show of a comparison of networks. Raises RunError where its file is damaged."""
-    document = _read(folder / TABLE)
+    document = CompareFolder(folder).document()
     rows = [_row(row) for row in document["rows"]]
     done = [row for row in rows if row.test]
     trainings = _trainings(folder, rows)
@@ -47,16 +48,6 @@ def comparison_report(folder: Path) -> Report:
     return Report(f"Comparison {folder.resolve().name}", "Report of a comparison of networks", heads, sections)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA or not isinstance(document.get("rows"), list):
-        raise RunError(f"{path}: must be as `nas compare` wrote it, with the schema {SCHEMA!r}")
-    return document
-
-
 def _row(document: object) -> Row:
     try:
         values: dict[str, Any] = dict(document)  # type: ignore[call-overload]
@@ -67,7 +58,7 @@ def _row(document: object) -> Row:
         latency = values.pop("latency_ms", None)
         return Row(**values, test=test, validation=validation, latency_ms=math.nan if latency is None else float(latency))
     except (TypeError, ValueError) as error:
-        raise RunError(f"{TABLE}: a row must be as `nas compare` wrote it, but {error}") from None
+        raise RunError(f"{TABLE_FILE}: a row must be as `nas compare` wrote it, but {error}") from None
 
 
 def _asked(folder: Path, document: Mapping[str, Any], trainings: Sequence[tuple[str, TrainFolder, History]]) -> tuple[tuple[str, str], ...]:

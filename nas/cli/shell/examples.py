@@ -44,11 +44,6 @@ EXAMPLES: Mapping[str, Examples] = {
         ("what it sees in every image below a folder", "net photos/"),
         ("the five likeliest classes, for a spreadsheet", "net 'photos/*.jpg' --top 5 -o found.csv"),
     ),
-    "report": (
-        ("the newest search as a page, and open it", "last --open"),
-        ("beside what a random search found", "found -o report.html --against random"),
-        ("a training, with accuracy by class", "net --evaluate"),
-    ),
     "compare": (
         ("a run's winner against published cells, at one size", "last nasnet-a darts-v2 --macs 10M --epochs 8"),
         ("against random cells, three trainings of each", "last --random 3 --macs 10M --seeds 3"),
