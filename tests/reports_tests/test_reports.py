@@ -233,7 +233,7 @@ def test_every_kind_of_chart_is_one_that_vega_lite_takes(seen: Page, tmp_path: P
 
 def a_training(path: Path, names: tuple[str, ...] = ("cat", HOSTILE)) -> tuple[TrainFolder, Measured]:
     place, skeleton = TrainFolder(path), SKELETONS["nasnet-cifar"]
-    place.write_new(load_reference("darts-v2"), TrainConfig(skeleton=skeleton_document(skeleton, "nasnet-cifar")), {"python": "3"})
+    place.write_new(load_reference("darts-v2"), TrainConfig(skeleton=skeleton_document(skeleton, "nasnet-cifar")))
     epoch = {
         "train_loss": 1.0,
         "validation_loss": 1.1,
@@ -336,10 +336,12 @@ def test_what_cannot_be_reported_is_said(given: dict[str, object], wanted: str, 
         nas.report(**{"source": run.path, **given})  # type: ignore[arg-type]
 
 
-WRONG = '{"schema": "nas.compare/1", "rows": [{"label": "a", "network": "b", "parameters": "many"}]}'
+WRONG = '{"schema": "nas.compare/1", "training": {}, "rows": [{"label": "a", "network": "b", "parameters": "many"}]}'
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "nas.compare/1", "rows": [{"label": 3}]}', '{"schema": "x", "rows": []}', WRONG])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"schema": "nas.compare/1", "training": {}, "rows": [{"label": 3}]}', '{"schema": "x", "rows": []}', WRONG]
+)
 def test_a_damaged_comparison_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "compare.json").write_text(text)
     with pytest.raises(RunError, match=r"compare.json"):
