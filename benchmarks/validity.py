@@ -54,7 +54,7 @@ from search_spaces.space import Actions, sample_actions
 ROWS = Path(__file__).parent / "data" / "validity.csv"
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 SEARCHED = Path(__file__).parent / "data" / "searched_cells.json"
-"""Actions of cells that a search by the first of these evaluations had found (six of its best of 105): what selection by it does."""
+"""Actions of cells that a search by the first of these evaluations had found (six of the best of 88): what selection by it does."""
 RANDOM_CELLS, FIRST_CELL_SEED = 48, 3000
 MUTATED, PARENTS = 10, 5
 TARGET, TARGET_SIDE = Target("macs", 5_000_000), 32
@@ -349,9 +349,10 @@ def report(arguments: argparse.Namespace) -> None:
             first, second = (np.array([by[cell, way.name, seed].accuracy for cell in both]) for seed in (0, 1))
             noise = (first - second).std(ddof=1) / 2**0.5
             print(f"seed to seed, {way.name}: {words(first, second)}, {len(both)} cells, σ of a seed {noise:.4f}")
-    print("\n| evaluation | CPU s | cells | " + " | ".join((*SCORES, "rank mean")) + " | truth of its best 8, σ |")
-    print("|---" * (len(SCORES) + 5) + "|")
-    for way in CANDIDATES:
+    heads = (*SCORES, "rank mean", "truth of its best 8, σ", "cells better than the mean random one", "accuracy", "mirrored")
+    print("\n| evaluation | CPU s | cells | " + " | ".join(heads) + " |")
+    print("|---" * (len(heads) + 3) + "|")
+    for way in (*CANDIDATES, *RECIPES):
         print(line(way, by, truth, random_truth))
     print(recipes_table(by, truth))
     for name, values in fixed_scores(by, truth).items():
@@ -371,7 +372,9 @@ def line(way: Way, by: dict[tuple[str, str, int], Row], truth: dict[str, float],
     told = [words(values, there) for values in scores.values()]
     best = (there[np.argsort(-scores["rank mean"])[:8]].mean() - random_truth.mean()) / random_truth.std(ddof=1)
     seconds = float(np.mean([row.cpu_seconds for row in found]))
-    return f"| {way.name} | {seconds:.1f} | {len(both)} | {' | '.join(told)} | {best:+.2f} |"
+    good = there > random_truth.mean()
+    among = [f"{spearmanr(scores[name][good], there[good]).statistic:.2f}" for name in ("accuracy", "mirrored")]
+    return f"| {way.name} | {seconds:.1f} | {len(both)} | {' | '.join(told)} | {best:+.2f} | {good.sum()} | {' | '.join(among)} |"
 
 
 def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> str:
