@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas.api.listing import available
     from nas.api.networks import cost, draw, export
     from nas.api.predicting import load_network, predict
+    from nas.api.reporting import report
     from nas.api.searching import new_run, open_run, resume, search
     from nas.api.training import compare, evaluate, train, transfer
 
@@ -37,6 +38,7 @@ _HOMES = {
     "cost": "networks",
     "draw": "networks",
     "export": "networks",
+    "report": "reporting",
     "available": "listing",
     "check_data": "checking",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "new_run",
     "open_run",
     "predict",
+    "report",
     "resume",
     "search",
     "train",

@@ -22,7 +22,12 @@ collect_ignore_glob = [] if find_spec("ray") else ["*test_ray_*.py", "*test_clus
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked ``gpu`` where there is no GPU."""
+    """Skip what is marked ``gpu`` where there is no GPU, and ``browser`` where there is no Chromium."""
+    from support.pages import BROWSER
+
+    for item in items:
+        if item.get_closest_marker("browser") and BROWSER is None:
+            item.add_marker(pytest.mark.skip(reason="needs Chromium"))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -18,6 +18,7 @@ NAS_RANKS = (
     ("runners",),
     ("runs",),
     ("comparisons", "exports"),
+    ("reports",),
     ("ray_tune",),
     ("api",),
     ("cli",),

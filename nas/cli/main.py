@@ -18,6 +18,7 @@ from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, say
 from nas.cli.predict import predict
+from nas.cli.report import report
 from nas.cli.reproduce import reproduce
 from nas.cli.runs import runs
 from nas.cli.search import resume, search
@@ -44,8 +45,8 @@ app = typer.Typer(
     context_settings={"max_content_width": 120, "help_option_names": ["--help", "-h"]},
 )
 COMMANDS = (
-    search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce, config,
-    doctor,
+    search, resume, watch, show, report, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce,
+    config, doctor,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(cls=Command)(command)

@@ -102,7 +102,7 @@ def load(comparison: Comparison, folder: Path | None, force: bool = False) -> Ke
     path = folder / f"{comparison.name}.json"
     if force or not path.exists():
         return Kept(comparison, path, [], None)
-    file = _read(path)
+    file = read_results(path)
     wanted = _terms(comparison)
     for name in sorted({*wanted, *file.terms}):
         if wanted.get(name) != file.terms.get(name):
@@ -165,7 +165,8 @@ def _write(kept: Kept) -> None:
     write_atomically(kept.path, json.dumps(file.model_dump(by_alias=True), separators=(",", ":")) + "\n")
 
 
-def _read(path: Path) -> ResultsFile:
+def read_results(path: Path) -> ResultsFile:
+    """A file of results. Raises RunError where it is none, or damaged."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RunError(f"{path}: a file of results must be at most {MAX_BYTES:,} bytes")

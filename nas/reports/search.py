@@ -1,0 +1,325 @@
+"""The report of a search: its sections, read from the run's folder, all that happened from its ledger. No torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from statistics import fmean
+
+from nas.data.settings import data_words
+from nas.evaluators.registry import EVALUATORS
+from nas.reports.children import COSTS, Child, children_of, where_words
+from nas.reports.clock import time_figures
+from nas.reports.decisions import operation_figures, policy_figures
+from nas.reports.folders import environment_facts
+from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table
+from nas.reports.progress import Level, Reference, card_levels, progress_figures
+from nas.runs.config import SearchConfig, config_yaml
+from nas.runs.folder import RunFolder, found_genotype
+from nas.runs.objective import Point, front
+from nas.runs.plan import rung_words, trained_words
+from nas.runs.standings import Known, agreement, best_known, winner_test, words
+from nas.runs.state import RunState, redrawn_words
+from nas.tools.intervals import wilson
+from nas.tools.words import duration
+from search_spaces.space import SearchSpace
+
+DRAWN = 3
+"""Best cells whose pictures are in a report."""
+LISTED = 25
+"""Best cells in its table."""
+
+
+def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report:
+    """All that there is to show of a run; ``against`` is one whose children say what random search finds.
+
+    Raises:
+        UserError: a folder is no run, or damaged.
+    """
+    config, state = folder.config(), folder.state()
+    space = folder.space(config)
+    known, children = best_known(space, state), children_of(state)
+    by_number = {child.trial: child for child in children}
+    ended = [by_number[number] for number in state.told]
+    reference = _other_reference(against) if against is not None else _own_reference(config, state, ended)
+    sections = (
+        _asked(folder, config, state, space),
+        Section("The incumbent", notes=_reference_note(reference), figures=progress_figures(ended, reference, _levels(state, children))),
+        _best(folder, config, state, space, known, by_number),
+        _rungs(state, children, known),
+        _costs(config, children, known),
+        Section("The controller", figures=tuple(one for one in policy_figures(state, space) if one.table.rows), notes=_policy_notes(state)),
+        Section("Operations", figures=operation_figures([space.decode(t.proposal.actions) for t in known.trials[: _share(known)]], space)),
+        _failures(state, children),
+        Section("Time", facts=_time_facts(state, children), figures=time_figures(children)),
+        Section("All trials", listings=(Listing("Every trial, in the order of asking", _trials(children), folded=True),)),
+    )
+    return Report(
+        f"Search {folder.path.name}", "Report of a neural architecture search", _heads(folder, state, known), tuple(map(_said, sections))
+    )
+
+
+def _said(section: Section) -> Section:
+    """The section, with a word where it has nothing."""
+    empty = not any((section.notes, section.facts, section.pictures, section.texts, any(f.table.rows for f in section.figures)))
+    if empty and not any(listing.table.rows for listing in section.listings):
+        return Section(section.title, notes=("The ledger says nothing of this.",))
+    return section
+
+
+def _heads(folder: RunFolder, state: RunState, known: Known) -> tuple[tuple[str, str], ...]:
+    first = next(iter(known.standings.ranked), None)
+    rung = f" at rung {known.standings.top}" if known.standings.top else ""
+    facts = [(f"incumbent, believed{rung}", "none yet" if first is None else f"{words(first.belief)} (trial {first.trial})")]
+    if test := winner_test(folder):
+        low, high = wilson(float(test["top1"]), int(test["images"]))
+        facts.append(("winner on the test images", f"{float(test['top1']):.2%} ({low:.1%} to {high:.1%})"))
+    facts.append(("children trained", f"{state.spent:,} of {state.budget:,}"))
+    facts.append(("time of work", duration(state.elapsed())))
+    return (*facts, ("how it ended", state.closed or "not ended"))
+
+
+# ------------------------------------------------------------------------------------------------ what was asked
+
+
+def _asked(folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace) -> Section:
+    """What was asked and on what: settings, data, machine, versions, dates."""
+    options = ", ".join(f"{name}={value}" for name, value in config.controller.options.items())
+    facts = [
+        ("space", f"{space.name}: {len(space.decisions)} decisions"),
+        ("controller", config.controller.name + (f" ({options})" if options else "")),
+        ("budget", f"{config.budget:,} children, seed {config.seed}, preset {config.preset}"),
+        *_child_facts(config, state),
+        *((f"rung {rung}", rung_words(rung, config)) for rung in range(1, len(config.ladder) + 1)),
+        ("control cards", ", ".join(config.cards) or "none"),
+        *((name, said) for name, said in (("match", config.match), ("limit", config.limit), ("objective", config.objective)) if said),
+        *((("warm start", ", ".join(f"{name} (trial {trial})" for name, trial in state.warm.items())),) if state.warm else ()),
+        *((("redrawn, free", redrawn_words(state.redrawn)),) if state.redrawn else ()),
+        *((("sessions", "; ".join(f"{_date(start)} to {_date(end)}" for start, end in state.sessions)),) if state.sessions else ()),
+        *environment_facts(folder.path / "environment.json"),
+    ]
+    return Section("What was asked, and on what", facts=tuple(facts), texts=(("config.yaml: every setting", config_yaml(config)),))
+
+
+def _child_facts(config: SearchConfig, state: RunState) -> Iterable[tuple[str, str]]:
+    if not EVALUATORS[config.evaluator].needs_data:
+        yield "evaluator", config.evaluator
+        return
+    yield "data", data_words(config.data) + (f", checksum {state.data}" if state.data else "")
+    yield "child", trained_words(config, config.fidelity)
+    if state.yardstick is not None:
+        yield "reward", f"accuracy on {state.yardstick.images:,} validation images; chance is {state.yardstick.chance:.1%}"
+
+
+def _date(moment: float) -> str:
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+
+
+# ------------------------------------------------------------------------------------------------ the incumbent
+
+
+def _levels(state: RunState, children: Sequence[Child]) -> list[Level]:
+    chance = [Level("chance", state.yardstick.chance)] if state.yardstick is not None else []
+    return [*card_levels(children), *chance]
+
+
+def _own_reference(config: SearchConfig, state: RunState, ended: Sequence[Child]) -> Reference | None:
+    """The run's own children that were drawn at random: all of random search, those before anything was learned of others."""
+    drawn = [child for child in ended if child.spends and child.warm is None]
+    match config.controller.name:
+        case "random":
+            said = "this search itself"
+        case "evolution":
+            drawn, said = drawn[: int(config.controller.options.get("population") or 0)], "its first population"
+        case _:
+            drawn = [child for child in drawn if (p := state.trials[child.trial].proposal).log_probs and p.policy_version == 0]
+            said = "its children before the policy's first update"
+    return Reference(f"{said} ({len(drawn)})", tuple(child.reward or 0.0 for child in drawn)) if len(drawn) > 1 else None
+
+
+def _other_reference(against: RunFolder) -> Reference:
+    state = against.state()
+    rewards = tuple(child.reward or 0.0 for child in children_of(state) if child.spends)
+    name = against.config().controller.name
+    return Reference(f"{against.path.name} ({name}, {len(rewards)} children)", rewards or (0.0,))
+
+
+def _reference_note(reference: Reference | None) -> tuple[str, ...]:
+    if reference is None:
+        return ("No child of this search was drawn at random: --against RUN, a search with --controller random, gives a reference.",)
+    return (f"Random reference: {reference.said}; a longer one is another search with --controller random, given by --against RUN.",)
+
+
+# ------------------------------------------------------------------------------------------------ the best cells
+
+
+def _share(known: Known) -> int:
+    """How many of the ranked count as the best: a tenth, from 5 to 25."""
+    return min(25, max(5, len(known.trials) // 10))
+
+
+def _best(
+    folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, known: Known, by_number: Mapping[int, Child]
+) -> Section:
+    """The table of the best, and the first of them drawn."""
+    pictures = []
+    for rank, (trial, believed) in enumerate(known.head(DRAWN), start=1):
+        genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
+        pictures.append(Picture(f"Rank {rank}: trial {trial.number}, {known.how(rank)}", genotype))
+    notes = []
+    if losses := state.losses():
+        notes.append(f"Warning: {losses}.")
+    if known.standings.ties > 1:
+        notes.append(
+            f"The best {known.standings.ties} of rung {known.standings.top} cannot be told apart: their intervals hold the best belief."
+        )
+    rows = []
+    for rank, (trial, one) in enumerate(zip(known.trials[:LISTED], known.standings.ranked, strict=False), start=1):
+        costs = by_number[trial.number].costs
+        filters = trial.size.filters if trial.size is not None else None
+        rows.append(
+            (rank, one.trial, one.belief.mean, one.belief.low, one.belief.high, one.rung, fmean(one.rewards), one.proxy, filters, *costs)
+        )
+    columns = ("rank", "trial", "believed", "low", "high", "rung", "reward there", "reward in the search", "F")
+    table = _without_empty(Table.of((*columns, *COSTS.values()), rows))
+    return Section(
+        "The best cells", notes=tuple(notes), listings=(Listing("Best known, with 95 % intervals", table),), pictures=tuple(pictures)
+    )
+
+
+def _without_empty(table: Table) -> Table:
+    """The table without the columns that have no value at all."""
+    kept = [i for i in range(len(table.columns)) if any(row[i] is not None for row in table.rows)]
+    return Table.of([table.columns[i] for i in kept], [[row[i] for i in kept] for row in table.rows])
+
+
+# ------------------------------------------------------------------------------------------------ rungs, cards
+
+
+def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
+    """Rewards by rung, control cards, and how well a rung had ordered the cells of the next."""
+    scored = [child for child in children if child.reward is not None and child.repeats is None]
+    rewards = [(where_words(c.rung, False), c.reward, "cells" if c.card is None else f"card {c.card}", c.trial, c.origin) for c in scored]
+    rungs = sorted(rewards, key=lambda row: row[0] != "search")
+    figures = [
+        Figure(
+            "Rewards by rung",
+            "strips",
+            Table.of(("rung", "reward", "series", "trial", "origin"), rungs),
+            options={"format": "~%", "x": ""},
+        )
+    ]
+    notes = []
+    for rung in range(1, known.standings.top + 1):
+        figures.append(_proxy_figure(state, rung))
+        if found := agreement(state, rung):
+            below = "the search" if rung == 1 else f"rung {rung - 1}"
+            notes.append(f"Rung {rung}: {below} had ordered its {found[2]} cells with Kendall's tau {found[0]:.2f} (p = {found[1]:.3f}).")
+    return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known),))
+
+
+def _proxy_figure(state: RunState, rung: int) -> Figure:
+    """Of every cell of a rung, its mean reward there against that at the rung below."""
+    here, below = state.ladder.at(rung), state.ladder.at(rung - 1) if rung > 1 else {}
+    rows = []
+    for origin, stand in here.items():
+        before = fmean(below[origin].rewards) if rung > 1 else state.trials[origin].reward
+        if stand.rewards:
+            rows.append((before, fmean(stand.rewards), "cells", origin, len(stand.rewards)))
+    lower = "in the search" if rung == 1 else f"at rung {rung - 1}"
+    table = Table.of((f"reward {lower}", f"reward at rung {rung}", "series", "trial", "seeds"), rows)
+    return Figure(f"Proxy against rung {rung}", "scatter", table, f"The cells of rung {rung}.", options={"format": "~%", "x format": "~%"})
+
+
+def _cards(state: RunState, known: Known) -> Listing:
+    """The control cards at every rung, beside the cell that has the best reward there."""
+    best = {0: max((one.proxy for one in known.standings.ranked), default=None)}
+    for rung in range(1, known.standings.top + 1):
+        best[rung] = max((fmean(stand.rewards) for stand in state.ladder.at(rung).values() if stand.rewards), default=None)
+    rows = [
+        (where_words(card.rung, False), card.name, fmean(card.rewards), len(card.rewards), best.get(card.rung))
+        for card in known.standings.cards
+    ]
+    return Listing("Control cards", Table.of(("rung", "card", "reward", "seeds", "best reward of a cell there"), rows))
+
+
+# ------------------------------------------------------------------------------------------------ costs
+
+
+def _costs(config: SearchConfig, children: Sequence[Child], known: Known) -> Section:
+    """What is believed of every cell against each cost that the ledger has, with the front."""
+    costs = {child.trial: child.costs for child in children}
+    figures = []
+    for place, name in enumerate(COSTS.values()):
+        points = [
+            (Point(one.trial, one.belief.mean, cost), one)
+            for one in known.standings.ranked
+            if (cost := costs[one.trial][place]) is not None
+        ]
+        on = {point.trial for point in front(point for point, _ in points)}
+        rows = [
+            (
+                point.cost,
+                point.accuracy,
+                where_words(one.rung, False),
+                point.trial,
+                point.trial in on,
+            )
+            for point, one in sorted(points, key=lambda pair: (pair[1].rung, pair[0].cost))
+        ]
+        table = Table.of((name, "accuracy", "series", "trial", "front"), rows)
+        said = "By the highest rung that a cell was trained at. Dashed: the front, which nobody beats in both."
+        options = {"x": name, "x format": ".4~g" if name.endswith("ms") else "~s", "y": "believed accuracy", "format": "~%"}
+        figures.append(Figure(f"Accuracy against {name}", "scatter", table, said, options=options))
+    aim = (
+        ()
+        if config.objective is None
+        else (f"The aim was {config.objective}: what the controller was told of a child is less than its accuracy where it costs much.",)
+    )
+    matched = () if config.match is None else (f"Every network was given the width at which it costs {config.match}.",)
+    return Section("Accuracy and cost", notes=(*aim, *matched), figures=tuple(figure for figure in figures if figure.table.rows))
+
+
+# ------------------------------------------------------------------------------------------------ the rest
+
+
+def _policy_notes(state: RunState) -> tuple[str, ...]:
+    return () if state.updates else ("No update of a policy is in the ledger: the controller has none, or has not learned yet.",)
+
+
+def _failures(state: RunState, children: Sequence[Child]) -> Section:
+    """Failures and attempts that were followed by another, by reason, with an example each."""
+    failed = [child for child in children if child.outcome == "failed" and child.repeats is None]
+    again: Counter[str] = sum((Counter(dict(child.setbacks)) for child in children), Counter())
+    rows = [(reason, count, "failed") for reason, count in Counter(child.reason for child in failed).most_common()]
+    rows += [(reason, count, "tried again") for reason, count in again.most_common()]
+    examples = {child.reason: (child.reason, child.trial, child.detail) for child in reversed(failed)}
+    figure = Figure("Failures by reason", "bars", Table.of(("reason", "count", "series"), rows), options={"y": "trainings"})
+    repeats, stopped = sum(child.repeats is not None for child in children), sum(child.outcome == "stopped" for child in children)
+    facts = [
+        ("failed", f"{len(failed):,} of {sum(child.outcome != 'pending' for child in children):,} trainings"),
+        ("tried again", f"{again.total():,}"),
+    ]
+    facts += [("stopped early", f"{stopped:,}"), ("repeats, answered free", f"{repeats:,}")]
+    listing = Listing("The first failure for each reason", Table.of(("reason", "trial", "what it said"), examples.values()))
+    return Section("Failures", facts=tuple(facts), figures=(figure,), listings=(listing,))
+
+
+def _time_facts(state: RunState, children: Sequence[Child]) -> tuple[tuple[str, str], ...]:
+    trained = sum(child.seconds or 0.0 for child in children if child.repeats is None)
+    elapsed = state.elapsed()
+    facts = [("time of work", duration(elapsed)), ("training, all workers", duration(trained))]
+    if elapsed:
+        facts.append(("trained at once", f"{trained / elapsed:.2f} on average"))
+    return tuple(facts)
+
+
+def _trials(children: Sequence[Child]) -> Table:
+    columns = ("trial", "where", "origin", "seed", "card", "warm", "outcome", "reward", "reason", "repeats", "attempts", "epochs")
+    rows = [
+        (
+            *(c.trial, c.where, c.origin, c.replicate, c.card, c.warm, c.outcome, c.reward, c.reason or None, c.repeats, c.attempts),
+            *(c.epochs, c.started, c.ended, c.seconds, *c.costs),
+        )
+        for c in children
+    ]
+    return _without_empty(Table.of((*columns, "started, s", "ended, s", "training, s", *COSTS.values()), rows))
