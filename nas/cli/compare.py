@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import STOPPING, DataDirOption, DataOption, MacsOption, ParamsOption, SetOption, console, say
+from nas.cli.options import STOPPING, DataDirOption, DataOption, LatencyOnOption, MacsOption, ParamsOption, SetOption, console, say
 
 
 def compare(
@@ -17,7 +17,11 @@ def compare(
     space: Annotated[str, typer.Option(help="Search space of the random cells.")] = "nasnet",
     macs: MacsOption = None,
     params: ParamsOption = None,
-    cells: Annotated[int | None, typer.Option(min=1, max=50, help="Everybody's N, but for networks of blocks; default solved for.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="TIME", help="Solve for F with such a measured latency of one image: 8ms.")] = None,
+    latency_on: LatencyOnOption = None,
+    cells: Annotated[
+        int | None, typer.Option(min=1, max=50, help="Everybody's N, but for networks of blocks; default solved for, 1 with --latency.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="Everybody's recipe: a name (`nas list recipes`), or a YAML file.")] = "fast",
     data: DataOption = None,
     data_dir: DataDirOption = None,
@@ -28,7 +32,7 @@ def compare(
     assign: SetOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
 ) -> None:
-    """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
+    """Train genotypes under one recipe at matched MACs, parameters or latency, and table them; the same command again goes on."""
     given = dict(locals())
     import nas
     from nas.tools.interrupts import Stopper

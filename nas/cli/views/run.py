@@ -11,6 +11,7 @@ from rich.table import Table
 from controllers.controller import Failed, Stopped
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
+from nas.networks.scaling import milliseconds
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
@@ -31,6 +32,8 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) 
     table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
     climbed, costs = (("belief", "trained at"), ("macs",)) if rung else (("belief",), ("params", "macs"))
     sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
+    if any(trial.size is not None and "latency" in trial.size.costs for trial in known.trials[:top]):
+        costs = (*costs, "latency")
     for name in ("rank", "trial", *climbed, "reward", *(("F",) if sized else ()), *("MACs" if cost == "macs" else cost for cost in costs)):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used")
@@ -42,7 +45,7 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) 
             *_climbed(one, found, state),
             shown_accuracy(trial.reward, state.yardstick),
             *((f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters else "–",) if sized else ()),
-            *(_count(metrics.get(cost)) for cost in costs),
+            *(_cost(cost, metrics.get(cost)) for cost in costs),
             operations_summary(space.decode(trial.proposal.actions).normal),
         )
     return table
@@ -229,8 +232,7 @@ def print_front(console: Console, state: RunState, known: "Known", objective: Ob
     for name in ("trial", "accuracy", objective.quantity):
         table.add_column(name, justify="right", no_wrap=True)
     for point in best:
-        cost_words = _count(point.cost) if point.cost >= 1000 else f"{point.cost:.4g}"
-        table.add_row(str(point.trial), shown_accuracy(point.accuracy, state.yardstick), cost_words)
+        table.add_row(str(point.trial), shown_accuracy(point.accuracy, state.yardstick), _cost(objective.quantity, point.cost))
     console.print(table)
     share = hypervolume(best, max(point.cost for point in points))
     console.print(f"hypervolume {share:.3f} (of costs up to the greatest here and accuracies up to 1)", highlight=False)
@@ -251,6 +253,13 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]
     else:
         commands.insert(0, ("train the rest of the budget", ["nas", "resume", folder]))
     return commands
+
+
+def _cost(name: str, value: float | None) -> str:
+    """What a network costs, in the unit of that cost."""
+    if value is None or name in ("params", "macs"):
+        return _count(value)
+    return milliseconds(value) if name == "latency" else f"{value:.4g}"
 
 
 def _count(value: float | None) -> str:
