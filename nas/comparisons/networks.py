@@ -9,25 +9,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.comparisons.sizes import latency_ms, size_of
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
-from nas.networks.description import read_skeleton, skeleton_document
-from nas.networks.matching import LATENCY_TOLERANCE, place_words
-from nas.networks.scaling import Scaled, Target, describe_shape, milliseconds, scale_to
-from nas.networks.stopwatch import RUNS, Stopwatch, match_latency, stopwatch_at
+from nas.networks.description import skeleton_document
+from nas.networks.matching import place_words
+from nas.networks.scaling import Target
+from nas.networks.stopwatch import RUNS
 from nas.runs.genotypes import resolve_genotype
 from nas.tools.files import write_atomically
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
-from search_spaces.canonical import canonical_key
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
-from search_spaces.skeletons import has_size
 from search_spaces.space import sample_actions
-from search_spaces.strict_yaml import load_document
-
-SIZES = "sizes.json"
-"""What a comparison at equal latency has measured, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +147,8 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
     genotype = member.genotype
     try:
         name, skeleton = choose_skeleton(genotype, Request(), lambda: data.image_size)
-        cells = plan.cells if has_size(skeleton) else None
         whole = Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size)
-        scaled = _matched(member.label, whole, plan) if plan.target.quantity == "latency" else scale_to(whole, plan.target, cells=cells)
+        scaled = size_of(member.label, whole, plan.target, plan.cells, plan.place, plan.folder)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
         return Row(member.label, genotype.name, reason=str(problem)), True
@@ -189,60 +183,10 @@ def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], N
         scaled.off,
         tuple(test),
         tuple(validation),
-        _latency(architecture, plan.place),
+        latency_ms(architecture, plan.place),
         seconds,
         "; ".join(reasons),
     ), True
-
-
-def _matched(label: str, whole: Architecture, plan: Plan) -> Scaled:
-    """The network of a latency, measured once: the folder keeps its size, so that the comparison goes on with it.
-
-    Raises:
-        ConfigError: no width takes about so long.
-    """
-    cells = (plan.cells or 1) if has_size(whole.skeleton) else None
-    file, asked = plan.folder / SIZES, f"{plan.target} on {plan.place}, N={cells}: {canonical_key(whole.genotype)}"
-    kept = _kept_sizes(file)
-    known = kept.get(label, {})
-    if known.get("asked") == asked:
-        architecture = replace(whole, skeleton=read_skeleton(known.get("skeleton"), str(file))[1])
-        cost = architecture.cost()
-        return Scaled(architecture, plan.target, cost.parameters, cost.macs, float(known["latency"]))
-    scaled = _measured(whole, plan, cells)
-    skeleton = skeleton_document(scaled.architecture.skeleton, whole.skeleton_name)
-    write_atomically(file, json.dumps({**kept, label: {"asked": asked, "skeleton": skeleton, "latency": scaled.latency}}, indent=2) + "\n")
-    return scaled
-
-
-def _kept_sizes(file: Path) -> dict[str, Any]:
-    """The sizes measured before, by label. Raises ConfigError where the file is damaged."""
-    found = load_document(file, ConfigError) if file.is_file() else {}
-    if not isinstance(found, dict) or not all(isinstance(size, dict) and "latency" in size for size in found.values()):
-        raise ConfigError(f"{file}: must have the sizes of networks by name; without the file they are measured again")
-    return found
-
-
-def _measured(whole: Architecture, plan: Plan, cells: int | None) -> Scaled:
-    """The network of a width whose latency is measured to be the plan's. Raises ConfigError where no width is near it."""
-    from nas.training.numerics import own_threads
-
-    with own_threads(1):
-        scaled = match_latency(whole, plan.target, stopwatch_at(plan.place), cells=cells, tolerance=LATENCY_TOLERANCE)
-    if abs(scaled.off) > LATENCY_TOLERANCE:
-        raise ConfigError(
-            f"no width within {LATENCY_TOLERANCE:.0%} of {plan.target} on {place_words(plan.place)}; the closest, "
-            f"{describe_shape(scaled.architecture)}, takes about {milliseconds(scaled.latency)}"
-        )
-    return scaled
-
-
-def _latency(architecture: Architecture, place: str) -> float:
-    """Milliseconds for one image, measured by itself: on the CPU with one thread where no other place is said."""
-    from nas.training.numerics import own_threads
-
-    with own_threads(1):
-        return 1000 * Stopwatch(place).seconds(architecture)
 
 
 # ---------------------------------------------------------------------------------------------------- the table

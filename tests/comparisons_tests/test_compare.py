@@ -70,8 +70,8 @@ def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch
 
     def sized(slower: float) -> list[Row]:
         stopwatch = CountedStopwatch(slower)
-        monkeypatch.setattr("nas.comparisons.networks.stopwatch_at", lambda place: stopwatch)
-        monkeypatch.setattr("nas.comparisons.networks.Stopwatch", lambda place: stopwatch)
+        monkeypatch.setattr("nas.comparisons.sizes.stopwatch_at", lambda place: stopwatch)
+        monkeypatch.setattr("nas.comparisons.sizes.Stopwatch", lambda place: stopwatch)
         return run_comparison(pair, timed, lines.append)[0]
 
     rows = sized(1.0)
@@ -84,7 +84,7 @@ def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch
 
 
 def test_a_latency_that_no_width_has_is_a_row_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.comparisons.networks.stopwatch_at", lambda place: CountedStopwatch())
+    monkeypatch.setattr("nas.comparisons.sizes.stopwatch_at", lambda place: CountedStopwatch())
     timed = replace(plan(tmp_path), target=Target("latency", 1e-5), cells=6)
     rows, whole = run_comparison([Member("nasnet-a", load_reference("nasnet-a"))], timed, lambda line: None)
     assert whole and rows[0].reason.startswith("no width within 10% of 0.01 ms an image on one CPU thread; the closest, N=6 cells")
