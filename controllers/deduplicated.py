@@ -1,6 +1,5 @@
 """What can be wrapped around any controller: the canonical-cell cache. No torch."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -8,7 +7,7 @@ from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
 from controllers.pending import Pending
-from search_spaces.genotype import Genotype
+from search_spaces.canonical import digest
 from search_spaces.space import Actions, SearchSpace, sample_actions
 
 MAX_REDRAWS = 64
@@ -20,11 +19,6 @@ MAX_UNIFORM_DRAWS = 200
 def may_be_trained(actions: Actions) -> str | None:
     """Nothing speaks against a cell."""
     return None
-
-
-def cell_key(space: SearchSpace, genotype: Genotype) -> str:
-    """128 bits of a genotype's canonical key, which itself may be hundreds of characters long: what equal networks have in common."""
-    return hashlib.blake2b(space.canonical(genotype).encode(), digest_size=16).hexdigest()
 
 
 class Deduplicated:
@@ -128,7 +122,7 @@ class Deduplicated:
         self.trained = trained
 
     def _digest(self, actions: Actions) -> str:
-        return cell_key(self.space, self.space.decode(actions))
+        return digest(self.space.canonical(self.space.decode(actions)))
 
 
 def _pack(outcome: Outcome) -> list[Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from controllers.controller import random_for
-from controllers.deduplicated import cell_key
 from nas.errors import ConfigError
 from nas.evaluators.settings import Fidelity
 from nas.networks.architecture import Architecture, searched_skeleton
@@ -18,6 +17,7 @@ from nas.runs.config import SearchConfig, latency_place, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
 from nas.training.fitting import amount_of
+from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import Actions, SearchSpace, sample_actions
@@ -45,6 +45,11 @@ class Decisions:
         """Kept as long as this object: of no run."""
         known: dict[str, Decision] = {}
         return cls(known, known.__setitem__)
+
+
+def network_key(genotype: Genotype) -> str:
+    """What genotypes have in common whose networks cost the same: a space's own key may say no more than that they are worth the same."""
+    return digest(f"{genotype.skeleton} {canonical_key(genotype)}")
 
 
 class Sizing:
@@ -84,7 +89,7 @@ class Sizing:
 
     def nearest(self, genotype: Genotype) -> Size:
         """The size of a genotype that a person wants trained whatever the rules say of it: the width nearest to the cost of all."""
-        decided = self._once(f"nearest-{cell_key(self._space, genotype)}", lambda: self._size(genotype, math.inf))
+        decided = self._once(genotype, lambda: self._size(genotype, math.inf), "nearest-")
         assert isinstance(decided, Size)
         return decided
 
@@ -113,12 +118,13 @@ class Sizing:
 
     def _decide(self, actions: Actions) -> Decision:
         genotype = self._space.decode(actions)
-        return self._once(cell_key(self._space, genotype) if self.place else "", lambda: self._judged(genotype))
+        return self._once(genotype, lambda: self._judged(genotype))
 
-    def _once(self, key: str, decide: Callable[[], Decision]) -> Decision:
-        """What is decided of a cell; what takes a measurement is decided once."""
+    def _once(self, genotype: Genotype, decide: Callable[[], Decision], kind: str = "") -> Decision:
+        """What is decided of a genotype; what takes a measurement is decided once for all genotypes that are the same network."""
         if self.place is None:
             return decide()
+        key = kind + network_key(genotype)
         if key not in self._decisions.known:
             from nas.training.numerics import own_threads
 

@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 from support.stopwatch import CountedStopwatch
 
-from controllers.deduplicated import cell_key
 from nas.cli.views.run import print_run
 from nas.errors import ConfigError
 from nas.runs import session as engine
@@ -19,7 +18,7 @@ from nas.runs.genotypes import matched_of
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET
 from nas.runs.objective import cost_of
-from nas.runs.sizing import describe_sizing
+from nas.runs.sizing import describe_sizing, network_key
 from nas.runs.state import RunState
 from nas.runs.trials import Size
 from nas.tools.hardware import Hardware
@@ -90,7 +89,7 @@ def test_a_killed_search_goes_by_what_was_measured_before_even_where_the_machine
     whole = engine.start(config, tmp_path / "whole", QUIET).state
     assert set(whole.redrawn) <= {"no width within 10% of 4 ms an image", "more than 150k parameters", "more than 4.05 ms an image"}
     assert whole.redrawn.total() > 0
-    lines, space = read_records(tmp_path / "whole" / "ledger.jsonl")[0], load_space("nasnet")
+    lines = read_records(tmp_path / "whole" / "ledger.jsonl")[0]
     for count in range(3, len(lines) - 1, 11):
         timing(1.0)
         with monkeypatch.context():
@@ -103,7 +102,7 @@ def test_a_killed_search_goes_by_what_was_measured_before_even_where_the_machine
         resumed = engine.resume(RunFolder(tmp_path / str(count)), None, QUIET).state
         decided = killed.decided
         assert {key: resumed.decided[key] for key in decided} == decided == {key: whole.decided[key] for key in decided}
-        assert not {cell_key(space, architecture.genotype) for architecture, _ in slower.networks} & set(decided)
+        assert not {network_key(architecture.genotype) for architecture, _ in slower.networks} & set(decided)
         assert asked(killed) == asked(resumed)[: len(killed.trials)] == asked(whole)[: len(killed.trials)]
 
 
