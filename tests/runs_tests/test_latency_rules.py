@@ -90,7 +90,7 @@ def test_a_killed_search_goes_by_what_was_measured_before_even_where_the_machine
     assert set(whole.redrawn) <= {"no width within 10% of 4 ms an image", "more than 150k parameters", "more than 4.05 ms an image"}
     assert whole.redrawn.total() > 0
     lines = read_records(tmp_path / "whole" / "ledger.jsonl")[0]
-    for count in range(3, len(lines) - 1, 11):
+    for count in range(3, len(lines) - 1, len(lines) // 3):
         timing(1.0)
         with monkeypatch.context():
             interrupt_after(count)
