@@ -146,9 +146,10 @@ def test_the_plan_says_where_and_how_near(timing: Start) -> None:
 @pytest.mark.parametrize(("gpus", "place"), [((), "cpu"), (("a GPU",), "cuda")])
 def test_a_run_keeps_the_place_that_it_began_with(gpus: tuple[str, ...], place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nas.runs.config.detect", lambda: Hardware(2, 8.0, gpus))
-    assert build_config("laptop", {"match": "latency=3ms"}).latency_on == place
-    assert build_config("laptop", {"match": "latency=3ms", "latency_on": "onnx"}).latency_on == "onnx"
-    assert build_config("laptop", {"match": "latency=3ms", "runner.gpus_per_child": 0}).latency_on == "cpu"
+    on_gpu = {"match": "latency=3ms", "runner.gpus_per_child": 1}
+    assert build_config("laptop", on_gpu).latency_on == place
+    assert build_config("laptop", {**on_gpu, "latency_on": "onnx"}).latency_on == "onnx"
+    assert build_config("laptop", {**on_gpu, "runner.gpus_per_child": 0}).latency_on == "cpu"
     assert build_config("laptop").latency_on == "auto"
 
 
