@@ -5,8 +5,9 @@
 
 Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
 
-1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` each, the same ladder.
-2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, five seeds.
+1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` (or ``--budget``) each, the same
+   ladder.
+2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, ``--trainings`` seeds.
 3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
 4. *longer*: the same at 5M MACs with eight times the passes.
 5. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
@@ -44,7 +45,8 @@ def search(arguments: argparse.Namespace) -> None:
         for controller in CONTROLLERS:
             folder = run_folder(arguments, controller, seed)
             if not (folder / "config.yaml").is_file():
-                wish = ["--preset", "cpu", "--minutes", arguments.minutes, "--controller", controller, "--seed", seed]
+                size = ["--budget", arguments.budget] if arguments.budget else ["--minutes", arguments.minutes]
+                wish = ["--preset", "cpu", *size, "--controller", controller, "--seed", seed]
                 nas("search", *wish, "--data-dir", arguments.data_dir, "--run", folder)
             else:
                 nas("resume", folder)
@@ -69,7 +71,7 @@ def compare(arguments: argparse.Namespace, stage: str, who: list[Any], *words: o
 def equal(arguments: argparse.Namespace) -> None:
     """All at 5M MACs."""
     who = [*winners(arguments, "ppo"), *winners(arguments, "random"), *REFERENCES, *BLOCKS]
-    size = ["--random", 10, "--macs", "5M", "--cells", 1, "--epochs", 2, "--seeds", 5]
+    size = ["--random", 10, "--macs", "5M", "--cells", 1, "--epochs", 2, "--seeds", arguments.trainings]
     compare(arguments, "equal", who, *size, "--data-dir", arguments.data_dir)
 
 
@@ -141,6 +143,8 @@ def main() -> None:
     parser.add_argument("--out", default="runs/search_wins")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--budget", type=int, help="children of a search, in place of --minutes: the same work on a busy machine")
+    parser.add_argument("--trainings", type=int, default=5, help="training seeds of everybody at 5M MACs; a larger number later adds to it")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(parents=True, exist_ok=True)

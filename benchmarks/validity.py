@@ -15,6 +15,7 @@ with mirrored images, mean training loss of the last pass and the sum over passe
 
 import argparse
 import csv
+import json
 import os
 import random
 import time
@@ -52,6 +53,8 @@ from search_spaces.space import Actions, sample_actions
 
 ROWS = Path(__file__).parent / "data" / "validity.csv"
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
+SEARCHED = Path(__file__).parent / "data" / "searched_cells.json"
+"""Actions of cells that a search by the first of these evaluations had found (six of its best of 105): what selection by it does."""
 RANDOM_CELLS, FIRST_CELL_SEED = 48, 3000
 MUTATED, PARENTS = 10, 5
 TARGET, TARGET_SIDE = Target("macs", 5_000_000), 32
@@ -91,6 +94,8 @@ CANDIDATES = (
     Way("8px 8k F=16", 8, 8000, filters=16),
     Way("8px 32k", 8, 32_000),
     Way("12px 16k", 12, 16_000),
+    Way("16px 8k batch 16", 16, 8000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
+    Way("32px 4k batch 16", 32, 4000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
     Way("16px 16k", 16, 16_000),
     SECOND,
     Way("24px 20k", 24, 20_000),
@@ -172,14 +177,22 @@ def genotype_of(cell: str) -> Genotype:
     if cell[0] == "m" and cell[1].isdigit():
         parent, number = map(int, cell[1:].split("-"))
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
+    if cell in searched():
+        return NASNET.decode(searched()[cell])
     return load_reference(cell)
+
+
+@cache
+def searched() -> dict[str, Actions]:
+    """``s0`` to ``s5``."""
+    return {cell: tuple(actions) for cell, actions in json.loads(SEARCHED.read_text(encoding="utf-8")).items()}
 
 
 def cells(rows: list[Row]) -> list[str]:
     """References between the random cells, so that a part of the study has both; mutations once the random ones have a first score."""
     found = [f"r{number}" for number in range(RANDOM_CELLS)]
-    for i, reference in enumerate(REFERENCES):
-        found.insert(4 * i, reference)
+    for i, cell in enumerate((*REFERENCES, *searched())):
+        found.insert(min(4 * i, 16 + i), cell)
     first = {row.cell: row.accuracy for row in rows if row.way == FIRST.name and row.seed == 0 and row.cell.startswith("r")}
     if len(first) >= RANDOM_CELLS:
         best = sorted(first, key=lambda cell: -first[cell])[:PARENTS]
@@ -238,17 +251,19 @@ class Study:
 
 
 def tasks(rows: list[Row], first: int | None = None) -> Iterator[tuple[str, Way, int]]:
-    """What is to be trained, the most telling first: two rungs and the truth cell by cell, recipes, the other ways, second seeds, the
-    long ones; of the first so many cells, so that a part of the study is whole."""
+    """What is to be trained, the most telling first: two rungs and the truth cell by cell, recipes, other ways, second seeds, long ones.
+
+    ``first``: of the first so many cells, so that a part of the study is whole.
+    """
     every = cells(rows)[:first]
     for cell in every:
         for way in (FIRST, SECOND, TRUTH):
             yield cell, way, 0
-    for cell in every[:10]:
-        yield cell, FIRST, 1
-        for way in RECIPES:
+    for number, cell in enumerate(every):
+        for way in (FIRST, *RECIPES):
             yield cell, way, 0
-            yield cell, way, 1
+            if number < 10:
+                yield cell, way, 1
     for cell in every:
         for way in CANDIDATES:
             yield cell, way, 0
@@ -272,14 +287,20 @@ def train(arguments: argparse.Namespace) -> None:
             rows = read_rows(arguments.rows)
             done = {(row.cell, row.way, row.seed) for row in rows}
             done |= tried
-            left = (task for task in tasks(rows, arguments.cells) if (task[0], task[1].name, task[2]) not in done and share_of(task[0], shares) == mine)
-            task = next(left, None)
+            wanted = (task for task in tasks(rows, arguments.cells) if share_of(task[0], shares) == mine and asked_for(task, arguments))
+            task = next((task for task in wanted if (task[0], task[1].name, task[2]) not in done), None)
             if task is None:
                 return
             tried.add((task[0], task[1].name, task[2]))  # never twice in one process, should a row not be readable
             row = study.train(*task)
             append(row, arguments.rows)
             print(f"{row.cell} {row.way} seed {row.seed}: {row.accuracy:.4f} in {row.cpu_seconds:.0f} CPU s, F={row.filters:g}", flush=True)
+
+
+def asked_for(task: tuple[str, Way, int], arguments: argparse.Namespace) -> bool:
+    """Whether the command line leaves the task in."""
+    cell, way, _ = task
+    return (arguments.only is None or cell in arguments.only) and (arguments.ways is None or way.name in arguments.ways)
 
 
 def share_of(cell: str, shares: int) -> int:
@@ -383,6 +404,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
+    parser.add_argument("--only", nargs="+", metavar="CELL", help="only these cells")
+    parser.add_argument("--ways", nargs="+", metavar="WAY", help="only these ways to train them")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
     (train if arguments.what == "train" else report)(arguments)

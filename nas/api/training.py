@@ -407,6 +407,7 @@ def compare(
     data_dir: Place | None = None,
     epochs: int | None = None,
     seeds: int = 1,
+    workers: int | None = None,
     threads: int = 1,
     device: str = "auto",
     settings: Assignments | None = None,
@@ -434,7 +435,8 @@ def compare(
         data_dir: folder that holds the named data set.
         epochs: passes over the training images.
         seeds: trainings of everybody.
-        threads: CPU threads.
+        workers: trainings at once, each in a process of its own; None: one a core, or a GPU.
+        threads: CPU threads of each.
         device: auto, cpu, cuda or cuda:N.
         settings: any setting of the recipe by its dotted name.
         output: folder of the comparison.
@@ -462,7 +464,7 @@ def compare(
     fitted = fit_request(wanted)
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
     folder = Path(output)
-    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells, place), tell, stop)
+    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells, workers, place), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas.comparisons.sizes import latency_ms, size_of
 from nas.errors import ConfigError, RunError, UserError
@@ -18,11 +18,19 @@ from nas.networks.scaling import Target
 from nas.networks.stopwatch import RUNS
 from nas.runs.genotypes import resolve_genotype
 from nas.tools.files import write_atomically
+from nas.tools.words import first_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
+
+if TYPE_CHECKING:
+    from nas.data.prepared import PreparedData
+    from nas.networks.scaling import Scaled
+    from nas.training.session import TrainResult
+
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,8 @@ class Plan:
     """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed.
 
     ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``, and is 1 where a latency is
-    matched. ``place`` is where latency is measured (``nas.networks.matching.check_place``).
+    matched. ``workers`` train at once; None: as many as there are cores, or GPUs. ``place`` is where latency is measured
+    (``nas.networks.matching.check_place``).
     """
 
     target: Target
@@ -73,7 +82,19 @@ class Plan:
     seeds: int
     folder: Path
     cells: int | None = None
+    workers: int | None = None
     place: str = "cpu"
+
+    def training_folder(self, entry: "_Entry", seed: int) -> Path:
+        """Of a member's training with the comparison's so-manieth seed."""
+        return self.folder / f"{entry.member.label}-seed{self.base.seed + seed}"
+
+    def config(self, entry: "_Entry", seed: int) -> TrainConfig:
+        """Of that training; the member has a size."""
+        assert entry.size is not None
+        architecture = entry.size.architecture
+        skeleton = skeleton_document(architecture.skeleton, architecture.skeleton_name)
+        return self.base.model_copy(update={"skeleton": skeleton, "seed": self.base.seed + seed})
 
 
 def choose_members(sources: Sequence[str | Genotype], randoms: int, space: str, seed: int) -> list[Member]:
@@ -126,67 +147,90 @@ def run_comparison(
         UserError: the data cannot be used, or a folder holds another training.
     """
     from nas.data.prepared import prepare
+    from nas.runners.side_by_side import Training, train_side_by_side
 
     data = prepare(plan.base.data, preparation(plan.base))
     plan.folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    for member in members:
-        row, whole = _train_member(member, plan, data, tell, stop)
-        rows.append(row)
-        write_table(rows, plan)
-        if not whole:
-            return ranked(rows), False
-    return ranked(rows), True
+    found = [_sized(member, plan, data, tell) for member in members]
+    # seed by seed, so that a comparison cut short compares like with like
+    wanted = [(entry, seed) for seed in range(plan.seeds) for entry in found if entry.size is not None]
+    places = {plan.training_folder(entry, seed): (entry, seed) for entry, seed in wanted}
+    trainings = [Training(entry.member.genotype, plan.config(entry, seed), place) for place, (entry, seed) in places.items()]
+    for training, outcome in train_side_by_side(trainings, plan.workers, data, stop):
+        if isinstance(outcome, RunError):
+            raise outcome
+        entry, seed = places[training.folder]
+        entry.outcomes[seed] = outcome
+        if not isinstance(outcome, Exception) and outcome.test is not None:
+            took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
+            tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
+        write_table([_row(entry, plan) for entry in found], plan)
+    rows = [_row(entry, plan) for entry in found]
+    write_table(rows, plan)
+    return ranked(rows), all(row.reason != UNFINISHED for row in rows)
 
 
-def _train_member(member: Member, plan: Plan, data: Any, tell: Callable[[str], None], stop: Callable[[], bool]) -> tuple[Row, bool]:  # noqa: ANN401
-    """A member's row, and whether nobody asked to stop. Loads torch."""
-    from nas.training.session import Watcher, train_network
-    from nas.training.trainer import Ending
+@dataclass
+class _Entry:
+    """A member on its way: its size (None, and why not), latency in milliseconds, and what came of its trainings by seed."""
 
-    genotype = member.genotype
+    member: Member
+    size: "Scaled | None"
+    reason: str = ""
+    latency_ms: float = math.nan
+    outcomes: "dict[int, TrainResult | Exception]" = field(default_factory=dict)
+
+
+def _sized(member: Member, plan: Plan, data: "PreparedData", tell: Callable[[str], None]) -> _Entry:
+    """Solve a member's size, and measure its latency now, while nothing trains beside it."""
     try:
-        name, skeleton = choose_skeleton(genotype, Request(), lambda: data.image_size)
-        whole = Architecture(genotype, skeleton, name, data.classes, data.channels, data.image_size)
+        name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
+        whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
         scaled = size_of(member.label, whole, plan.target, plan.cells, plan.place, plan.folder)
+        latency = latency_ms(scaled.architecture, plan.place)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
-        return Row(member.label, genotype.name, reason=str(problem)), True
-    architecture = scaled.architecture
+        return _Entry(member, None, str(problem))
+    except Exception as problem:  # a broken member is a row, whatever broke it
+        return _Entry(member, None, _broken(problem))
     tell(f"{member.label}: {scaled}")
-    test, validation, seconds, reasons = [], [], 0.0, []
-    for seed in range(plan.seeds):
-        if stop():  # asked after the last step of the training before, which finished
-            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
-        config = plan.base.model_copy(update={"skeleton": skeleton_document(architecture.skeleton, name), "seed": plan.base.seed + seed})
-        try:
-            result = train_network(genotype, config, plan.folder / f"{member.label}-seed{config.seed}", Watcher(stop=stop), data=data)
-        except RunError:
-            raise
-        except Exception as problem:  # a broken member is a row, whatever broke it
-            reasons.append(f"seed {config.seed}: {type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"[:300])
-            continue
-        seconds += result.cpu_seconds
-        if result.ending is Ending.INTERRUPTED:
-            return Row(member.label, architecture.name, scaled.parameters, scaled.macs, scaled.off, reason="interrupted"), False
-        if result.test is None:
-            reasons.append(f"seed {config.seed}: {result.ending.value} {result.detail}".strip())
-            continue
-        test.append(result.test.top1)
-        validation.append(result.validation_top1)
-        tell(f"{member.label}, seed {config.seed}: {result.test.top1:.2%} of the test images, {result.cpu_seconds:,.0f} s of CPU time")
+    return _Entry(member, scaled, latency_ms=latency)
+
+
+def _row(entry: _Entry, plan: Plan) -> Row:
+    """What is known of a member by now."""
+    if entry.size is None:
+        return Row(entry.member.label, entry.member.genotype.name, reason=entry.reason)
+    architecture = entry.size.architecture
+    size = architecture.name, entry.size.parameters, entry.size.macs, entry.size.off
+    ended = [entry.outcomes.get(seed) for seed in range(plan.seeds)]
+    results = [outcome for outcome in ended if outcome is not None and not isinstance(outcome, Exception)]
+    scored = [result for result in results if result.test is not None]
+    reasons = [f"seed {plan.base.seed + seed}: {why}" for seed, outcome in enumerate(ended) if (why := _why_not(outcome))]
     return Row(
-        member.label,
-        architecture.name,
-        scaled.parameters,
-        scaled.macs,
-        scaled.off,
-        tuple(test),
-        tuple(validation),
-        latency_ms(architecture, plan.place),
-        seconds,
-        "; ".join(reasons),
-    ), True
+        entry.member.label,
+        *size,
+        test=tuple(result.test.top1 for result in scored if result.test),
+        validation=tuple(result.validation_top1 for result in scored),
+        latency_ms=entry.latency_ms,
+        cpu_seconds=sum(result.cpu_seconds for result in results),
+        reason=UNFINISHED if any(outcome is None or _is_interrupted(outcome) for outcome in ended) else "; ".join(reasons),
+    )
+
+
+def _why_not(outcome: "TrainResult | Exception | None") -> str:
+    """Why a training has no accuracy; empty where it has one, or is not done."""
+    if isinstance(outcome, Exception):
+        return _broken(outcome)
+    return "" if outcome is None or outcome.test is not None else f"{outcome.ending.value} {outcome.detail}".strip()
+
+
+def _broken(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {first_line(problem)}"[:300]
+
+
+def _is_interrupted(outcome: "TrainResult | Exception") -> bool:
+    return not isinstance(outcome, Exception) and outcome.ending.value == "interrupted"
 
 
 # ---------------------------------------------------------------------------------------------------- the table

@@ -14,6 +14,7 @@ from nas.exports.handover import ExportError, Handover
 from nas.exports.loading import Loader
 from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
+from nas.tools.words import first_line
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
@@ -303,7 +304,7 @@ def _freed(
     try:
         return tried(side_step(network))
     except (RuntimeError, AssertionError, ExportError) as problem:  # whatever an exporter's tracing may end in, and a wrong result
-        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]
+        reason = first_line(problem)[:200]
         return f"{tried(None)} (its sides could not be freed: {reason})"
 
 

@@ -21,6 +21,7 @@ from nas.evaluators.settings import EvaluationConfig, RunnerSettings
 from nas.runners.places import Node, Place, gpu_share, plan_places
 from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
+from nas.tools.words import first_line
 from search_spaces.plugins import trust_modules, trusted
 
 CHILDREN_PER_WORKER = 200
@@ -270,9 +271,9 @@ class RayRunner:
             else:
                 self._replace(slot, "the worker ended without a result")
         except OutOfMemoryError as error:
-            self._replace(slot, _first_line(error), "out_of_memory")
+            self._replace(slot, first_line(error), "out_of_memory")
         except RayActorError as error:
-            self._replace(slot, _first_line(error))
+            self._replace(slot, first_line(error))
         except RayError as error:
             # The worker's own code failed outside the child's training, such as a result that cannot be sent.
             self._end(slot, Evaluation(Failed("exception", str(error).strip().splitlines()[-1][:1000])))
@@ -295,7 +296,7 @@ class RayRunner:
             self._lost_boots += not own_fault
             if self._failed_boots >= MAX_FAILED_BOOTS or self._lost_boots >= MAX_LOST_BOOTS:
                 number = self._failed_boots if own_fault else self._lost_boots
-                why = str(error).strip().splitlines()[-1] if own_fault else _first_line(error)
+                why = str(error).strip().splitlines()[-1] if own_fault else first_line(error)
                 raise RunError(f"{number} workers one after the other could not start, the last with: {why}") from None
             self._replace(slot)
         else:
@@ -373,7 +374,3 @@ def actor_options(settings: RunnerSettings, resources: Mapping[str, float]) -> d
     """
     whole = Node("", resources.get("CPU", 0.0), resources.get("GPU", 0.0))
     return place_options(Place(settings.threads, gpu_share(settings, [whole])))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,6 +15,7 @@ from ray.exceptions import AuthenticationError
 from nas.errors import ConfigError
 from nas.evaluators.settings import RunnerSettings
 from nas.tools.interrupts import aside
+from nas.tools.words import first_line
 
 PENDING_SECONDS = 60.0
 """A worker that waits longer than this while there is room for it is worth a word."""
@@ -70,7 +71,7 @@ def token_file() -> Path:
 
 def no_answer(address: str, error: Exception) -> ConfigError:
     """The message for a cluster that cannot be joined."""
-    summary = str(error).splitlines()[0] if str(error) else type(error).__name__
+    summary = first_line(error)
     return ConfigError(
         f"runner.address: no Ray cluster answers at {address!r} ({summary}); start one with `ray start --head`. "
         "If the cluster asks for a token, set RAY_AUTH_MODE=token here and have the same ~/.ray/auth_token as the cluster"

@@ -23,3 +23,8 @@ def top5_words(share: float, classes: int) -> str:
 def megabytes(count: int) -> str:
     """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def first_line(problem: BaseException) -> str:
+    """What is wrong in one line: the first of the message, or the kind of error where it has none."""
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

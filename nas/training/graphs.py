@@ -23,6 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nas.tools.words import first_line
 from nas.training.recipe import Recipe
 
 SWITCH = "NAS_GRAPHS"
@@ -182,7 +183,7 @@ class ReplayedSteps:
                     group["capturable"] = True
             loss, replay = self._recorder.record(lambda: step(here, there))
         except RuntimeError as problem:  # out of memory among them: operation by operation it was enough
-            self.refused = str(problem).splitlines()[0]
+            self.refused = first_line(problem)
             return None
         finally:
             for group, before in zip(groups, own, strict=True):

@@ -21,6 +21,7 @@ from nas.data.batches import Batch, Resident, Share, TrainingBatches, scoring_ba
 from nas.data.dataset import Part
 from nas.data.prepared import PreparedData
 from nas.errors import DataError, RunError
+from nas.tools.words import first_line
 from nas.training.checkpoint import optimizer_state, optimizer_tensors
 from nas.training.graphs import LEAST_REPLAYS, CudaRecorder, Recorder, ReplayedSteps, refusal
 from nas.training.numerics import autocast, flushed_denormals, resolve_precision
@@ -258,7 +259,7 @@ class Trainer:
             if state["scaler"]:
                 self.scaler.load_state_dict(state["scaler"])
         except (KeyError, TypeError, ValueError, RuntimeError) as problem:
-            raise RunError(f"{path}: the checkpoint does not fit this training: {str(problem).splitlines()[0]}") from None
+            raise RunError(f"{path}: the checkpoint does not fit this training: {first_line(problem)}") from None
         # Nothing was changed until here, so that a caller whose checkpoint does not fit can begin anew.
         self.position = position
         for prefix, network in networks.items():

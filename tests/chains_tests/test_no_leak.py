@@ -82,13 +82,13 @@ def search(data: Path, seed: int) -> list[str]:
 def commands(data: Path, seed: int) -> dict[str, list[str]]:
     """Everything that can follow a search on the same images; ``seed`` where a command takes one."""
     quick = ["--epochs", "1", "--threads", "1", *SMALL]
-    split = ["--set", f"data.split_seed={seed}"]
+    split, alone = ["--set", f"data.split_seed={seed}"], ["--workers", "1"]
     return {
         "finalists": ["finalists", "run", "--top", "2", "--seeds", "1", "--epochs", "1"],
         "train": ["train", "run", *quick, "--image-size", "12", "-o", "trained"],
         "train named": ["train", "run/best/1.yaml", "--data", str(data), *quick, *split, "-o", "named"],
         "transfer": ["transfer", "run", "--to", str(data), "--recipe", "fast", *quick, *split, "-o", "moved"],
-        "compare": ["compare", "run", "nasnet-a", "--data", str(data), "--macs", "1M", "--epochs", "1", *split, "-o", "table"],
+        "compare": ["compare", "run", "nasnet-a", "--data", str(data), "--macs", "1M", "--epochs", "1", *split, *alone, "-o", "table"],
         "evaluate": ["evaluate", "trained", "--part", "test"],
     }
 

@@ -24,7 +24,7 @@ BROKEN = Genotype(CellGenotype((Node((Edge(0, "convnext_block", (("kernel", 2),)
 
 def plan(folder: Path, seeds: int = 1, epochs: int = 1) -> Plan:
     base = TrainConfig(skeleton={}, data=DataSettings(name="digits"), recipe=load_recipe("fast", {"epochs": epochs}), device="cpu")
-    return Plan(Target("macs", 300_000), base, seeds, folder)
+    return Plan(Target("macs", 300_000), base, seeds, folder, workers=1)
 
 
 def members() -> list[Member]:
@@ -96,7 +96,8 @@ def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) ->
     asked = iter([False] * 7 + [True] * 100)
     _, whole = run_comparison(pair, plan(tmp_path / "cut"), lambda line: None, lambda: next(asked))
     assert not whole
-    rows, whole = run_comparison(pair, plan(tmp_path / "cut"), lambda line: None)
+    side_by_side = replace(plan(tmp_path / "cut"), workers=2)
+    rows, whole = run_comparison(pair, side_by_side, lambda line: None)
     assert whole
     assert [(row.label, row.test, row.validation) for row in rows] == [(row.label, row.test, row.validation) for row in expected]
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nas.tools.words import first_line
 from search_spaces.errors import UserError
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
@@ -44,7 +45,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except SafetensorError as problem:
         raise WeightsError(f"{path}: not a whole safetensors file: {problem}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as problem:
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        reason = first_line(problem)
         raise WeightsError(f"{path}: not a PyTorch checkpoint of plain tensors: {reason}") from None
     return _find_weights(content, path)
 
