@@ -84,8 +84,7 @@ def search(
         match: what every network shall cost, ``macs=5M``, ``params=300k`` or ``latency=8ms``: the width of each is solved for it.
         limit: what a network may cost at most, such as ``params<=3M,latency<=8ms``: others are drawn again, free of budget.
         objective: ``accuracy,macs`` or ``accuracy,latency@8ms``: cheap networks are sought as well as accurate ones.
-        latency_on: where latency is measured: cpu (one thread), cuda, cuda:N, onnx (onnxruntime on one thread); None or "auto": the GPU
-            where children are trained on one, else cpu.
+        latency_on: where latency is measured: cpu (one thread), cuda, cuda:N, onnx; None: where children are trained, GPU or CPU.
         workers: children trained at once; with ``runner="local"`` in threads, for a GPU.
         gpus_per_child: whole or fractional GPUs for each child.
         address: Ray cluster to join.
