@@ -5,9 +5,10 @@
 
 Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
 
-1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` (or ``--budget``) each, the same
-   ladder.
-2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, ``--trainings`` seeds.
+1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` (or ``--budget``) each, the
+   same ladder.
+2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, ``--trainings``
+   seeds.
 3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
 4. *longer*: the same at 5M MACs with eight times the passes.
 5. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).

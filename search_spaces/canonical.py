@@ -35,6 +35,12 @@ def live_nodes(cell: CellGenotype) -> tuple[int, ...]:
     return tuple(s for s in sorted(reached) if s >= cell.inputs)
 
 
+def read_inputs(genotype: CellGenotype) -> frozenset[int]:
+    """The input states that the cell's output depends on."""
+    sources = {edge.source for state in live_nodes(genotype) for edge in genotype.nodes[state - genotype.inputs].edges}
+    return frozenset(state for state in sources.union(genotype.outputs) if state < genotype.inputs)
+
+
 def _operation(edge: Edge) -> str:
     """The operation with all its options: one left out means the same as its default written out."""
     rules = OPERATIONS[edge.operation].options if edge.operation in OPERATIONS else {}

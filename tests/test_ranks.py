@@ -10,6 +10,7 @@ from support.paths import ROOT
 NAS_RANKS = (
     ("errors",),
     ("tools",),
+    ("loggers",),
     ("settings",),
     ("data", "networks"),
     ("training",),

@@ -1,27 +1,32 @@
 """``nas.cost``, ``draw``, ``export``: what a network costs, looks like, and how it is handed over. No torch at import."""
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from nas.api.run import Run
-from nas.api.shown import Shown, as_svg
-from nas.api.training import Training
+from nas.api.shown import Shown
+from nas.api.training import Comparison, Training
 from nas.api.wishes import Place
-from nas.errors import ConfigError
+from nas.errors import ConfigError, UserError
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
-from nas.training.folder import newest_training
+from nas.training.folder import TrainFolder, newest_training
 from search_spaces.genotype import Genotype
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nas.networks.detection import DetectorCost
     from nas.networks.latency import Latency
     from nas.runs.folder import RunFolder
+    from nas.tools.pictures import Theme
 
 Source = Place | Genotype | Run
 """A genotype, or what has one: a run, its folder or name, ``last``, a reference genotype's name, a genotype file."""
@@ -152,35 +157,33 @@ def _training_memory(architecture: Architecture, batch_size: int, device: str) -
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of cells or of a whole network: shows itself in a notebook, and ``save`` writes it."""
+    """A picture: shows itself in a notebook, and ``save`` writes it. ``figure`` makes it as a figure of matplotlib's."""
 
-    genotype: Genotype = field(repr=False)
-    network: Architecture | None = field(default=None, repr=False)
+    figure: "Callable[[Theme], Figure]" = field(repr=False)
     title: str = ""
+    theme: "Theme" = "light"
 
     def save(self, path: Place) -> Path:
         """Write the picture; the name's ending (.svg, .png, .pdf) chooses the format. Raises UserError."""
-        from nas.networks.drawing.draw import draw_genotype, draw_skeleton
+        from nas.tools.pictures import check_picture, save
 
-        file, whole = Path(path), self.network
-        if whole is None:
-            draw_genotype(self.genotype, file, self.title)
-        else:
-            sizes = {"classes": whole.classes, "channels": whole.channels, "image_size": whole.image_size}
-            draw_skeleton(self.genotype, whole.skeleton, file, **sizes)
+        file = check_picture(path, self.theme)
+        save(self.figure(self.theme), file, self.theme)
         return file
 
     @cached_property
     def svg(self) -> str:
         """The picture as the text of an ``<svg>`` element."""
-        return as_svg(self.save)
+        from nas.tools.pictures import svg_element
+
+        return svg_element(self.figure(self.theme), self.theme)
 
     def _repr_svg_(self) -> str:
         return self.svg
 
 
 def draw(
-    source: Source,
+    source: "Source | Training | Comparison",
     output: Place | None = None,
     *,
     rank: int = 1,
@@ -192,16 +195,18 @@ def draw(
     channels: int = 3,
     image_size: int | None = None,
     title: str = "",
+    theme: "Theme" = "light",
 ) -> Drawing:
-    """Draw the cells of a genotype, or (with ``network`` or a ``skeleton``) the whole network.
+    """Draw the cells of a genotype, or (with ``network`` or a ``skeleton``) the whole network; the curves of a training; a comparison.
 
     Example::
 
         nas.draw("nasnet-a")              # in a notebook: the picture
         nas.draw("last", "cells.svg")     # a file, too
+        nas.draw("trained/mine", "curves.svg", theme="auto")
 
     Args:
-        source: whose cells.
+        source: whose cells; or a training or its folder, a comparison or its folder.
         output: file to write: .svg, .png or .pdf; None writes none.
         rank: which of a run's genotypes: 1 is the incumbent.
         network: draw the whole network instead of the cells.
@@ -211,19 +216,87 @@ def draw(
         classes: None: as published.
         channels: of an image.
         image_size: side in pixels; None: as published.
-        title: above the cells; the genotype's name if empty.
+        title: above the picture; the name of what is drawn if empty.
+        theme: light, dark, or auto for an SVG that is as its reader's system is.
 
     Raises:
         UserError: a name or a number breaks a rule, or the file cannot be written.
     """
-    genotype = genotype_of(source, rank)
-    whole = None
-    if network or skeleton is not None:
-        whole = choose_architecture(genotype, skeleton, cells, filters, classes, channels, image_size)
-    drawing = Drawing(genotype, whole, title)
+    from nas.tools.pictures import check_picture, palette
+
+    palette(theme)
+    if output is not None:
+        check_picture(output, theme)
+    figure = _figure_of_results(source, title)
+    if figure is None:
+        genotype = genotype_of(cast("Source", source), rank)
+        sizes = (cells, filters, classes, channels, image_size)
+        if network or skeleton is not None:
+            figure = _figure_of_network(choose_architecture(genotype, skeleton, *sizes), title)
+        else:
+            figure = _figure_of_cells(genotype, title, _size_note(cast("Source", source), genotype, sizes))
+    drawing = Drawing(figure, title, theme)
     if output is not None:
         drawing.save(output)
     return drawing
+
+
+def _figure_of_results(source: "Source | Training | Comparison", title: str) -> "Callable[[Theme], Figure] | None":
+    """How the curves of a training or the chart of a comparison are drawn; None where the source is neither."""
+    from nas.comparisons.networks import TABLE, read_front
+    from nas.comparisons.pictures import front_figure
+    from nas.training.curves import curves_figure, curves_of
+
+    path = source.path if isinstance(source, Training | Comparison) else Path(source) if _is_path(source) else None
+    if path is None or not os.path.isdir(path):  # noqa: PTH112 - which says no to a name that no file can have
+        return None
+    if (path / TABLE).is_file():
+        front = read_front(path)
+        return lambda theme: front_figure(replace(front, title=title or front.title), theme)
+    place = TrainFolder(path)
+    if not place.exists() or not place.genotype_file.is_file():
+        return None
+    curves = curves_of(place)
+    return lambda theme: curves_figure(replace(curves, title=title or curves.title), theme)
+
+
+def _figure_of_network(whole: Architecture, title: str) -> "Callable[[Theme], Figure]":
+    def figure(theme: "Theme") -> "Figure":
+        from nas.networks.drawing.networks import skeleton_figure
+
+        sizes = {"classes": whole.classes, "channels": whole.channels, "image_size": whole.image_size}
+        return skeleton_figure(whole.genotype, whole.skeleton, **sizes, title=title, theme=theme)
+
+    return figure
+
+
+def _figure_of_cells(genotype: Genotype, title: str, note: str) -> "Callable[[Theme], Figure]":
+    def figure(theme: "Theme") -> "Figure":
+        from nas.networks.drawing.cells import genotype_figure
+
+        return genotype_figure(genotype, title, note, theme)
+
+    return figure
+
+
+def _size_note(source: Source, genotype: Genotype, sizes: tuple[int | None, int | None, int | None, int, int | None]) -> str:
+    """What a network of the cells costs: the child's of a run, else that which they are known in; empty where that is not known."""
+    from nas.networks.scaling import short_number
+
+    run, origin = _run_of(source), genotype.provenance
+    if run is not None and origin is not None:
+        trial = run.state().trials.get(origin.trial)
+        metrics = trial.evaluation.metrics if trial is not None and trial.evaluation is not None else {}
+        if "params" in metrics and "macs" in metrics:
+            return f"{short_number(round(metrics['params']))} parameters, {short_number(round(metrics['macs']))} MACs as trained there"
+        return ""
+    try:
+        known = choose_architecture(genotype, None, *sizes)
+        cost = known.cost()
+    except UserError:  # cells that no skeleton takes are drawn all the same
+        return ""
+    at = f"{known.image_size}×{known.image_size} pixels"
+    return f"{known.name}: {short_number(cost.parameters)} parameters, {short_number(cost.macs)} MACs at {at}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from controllers.controller import Completed, Controller, Failed, Outcome, RewardError, Stopped, as_number
-from nas.api.shown import as_svg, html_table
+from nas.api.shown import html_table
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.evaluators.settings import RungSettings
@@ -310,9 +310,9 @@ def _row(trial: TrialRecord) -> list[str]:
 
 
 def _cells_svg(genotype: Genotype) -> str:
-    from nas.networks.drawing.draw import draw_genotype
+    from nas.networks.drawing.draw import genotype_svg
 
-    return as_svg(lambda path: draw_genotype(genotype, path))
+    return genotype_svg(genotype)
 
 
 def _record(trial: Trial, space: SearchSpace, run: str) -> TrialRecord:

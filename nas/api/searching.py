@@ -7,7 +7,7 @@ from typing import Any, cast
 from controllers.controller import Controller
 from controllers.function import Choice, FunctionController
 from nas.api.run import Run
-from nas.api.wishes import Assignments, Place, absolute, own_search_config, search_wish
+from nas.api.wishes import Assignments, Place, absolute, logger_names, own_search_config, search_wish
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.runs import folder as run_folder
@@ -51,6 +51,7 @@ def search(
     time_limit: float | None = None,
     cards: Sequence[str] | None = None,
     warm_start: Sequence[str] | None = None,
+    log: Sequence[str] | None = None,
     settings: Assignments = (),
     run: Place | None = None,
     watcher: Watcher = QUIET,
@@ -93,6 +94,7 @@ def search(
         time_limit: seconds a child may take.
         cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
         warm_start: reference genotypes or genotype files that are the search's first children.
+        log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.
         watcher: told what happens, and asked whether to stop.
@@ -200,6 +202,7 @@ def resume(
     workers: int | None = None,
     data_dir: Place | None = None,
     sync: str | None = None,
+    log: Sequence[str] | None = None,
     into: Place | None = None,
     watcher: Watcher = QUIET,
 ) -> Run:
@@ -218,6 +221,7 @@ def resume(
         workers: children trained at once.
         data_dir: folder that holds the data set on this machine.
         sync: URL that the run folder is mirrored to.
+        log: where scalars go; None: as before.
         into: folder that a mirror is fetched into.
         watcher: told what happens, and asked whether to stop.
 
@@ -231,6 +235,7 @@ def resume(
         raise ConfigError(f"a run keeps the evaluator that it began with; only an object can be given again, but got {evaluator!r}")
     folder, mirror = find_or_fetch(str(run.path if isinstance(run, Run) else run), into)
     places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync or mirror}
+    places["log"] = logger_names(log)
     scorer = None if evaluator is None else as_evaluator(evaluator)
     config = folder.config()
     thinker = None if controller is None else as_controller(controller, config, folder.space(config))

@@ -1,9 +1,7 @@
-"""How results show themselves: as lines at a prompt, as tables and pictures in a notebook. No torch."""
+"""How results show themselves: as lines at a prompt, as tables in a notebook. No torch."""
 
 import html
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 
 class Shown:
@@ -28,12 +26,3 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
     body = "".join(line("td", row) for row in rows)
     return f"<table><thead>{line('th', heads)}</thead><tbody>{body}</tbody></table>"
-
-
-def as_svg(draw: Callable[[Path], object]) -> str:
-    """The picture that a function draws into a file, as the text of an ``<svg>`` element."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.svg"
-        draw(path)
-        text = path.read_text(encoding="utf-8")
-    return text[text.index("<svg") :]

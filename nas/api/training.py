@@ -75,6 +75,7 @@ def train(
     threads: int | None = None,
     compile: bool | None = None,
     loader_workers: int | None = None,
+    log: Sequence[str] | None = None,
     settings: Assignments | None = None,
     output: Place | None = None,
     resume: Place | None = None,
@@ -106,6 +107,7 @@ def train(
         threads: CPU threads.
         compile: whether training's forward pass goes through ``torch.compile``: a minute or more first, then faster steps.
         loader_workers: processes that read and augment images.
+        log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting of the recipe by its dotted name, such as ``{"optimizer.learning_rate": 0.05}``; or ``data.…``.
         output: folder of this training; None: one under trained/.
         resume: go on with the training in this folder.
@@ -144,6 +146,7 @@ def transfer(
     device: str | None = None,
     threads: int | None = None,
     loader_workers: int | None = None,
+    log: Sequence[str] | None = None,
     settings: Assignments | None = None,
     output: Place | None = None,
     watcher: "Watcher | None" = None,
@@ -179,6 +182,7 @@ def transfer(
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads of a process.
         loader_workers: processes that read and augment images.
+        log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting of the recipe by its dotted name.
         output: folder of this training; None: one under trained/.
         watcher: told what happens (``nas.training.session.Watcher``).

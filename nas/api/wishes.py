@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
+from nas.loggers.logger import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
 from nas.runs.genotypes import data_of, matched_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect
@@ -44,9 +45,10 @@ SEARCH_SETTINGS = {
     "sync": "runner.sync",
     "cards": "cards",
     "warm_start": "warm_start",
+    "log": "log",
 }
 """Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
-EXECUTION = ("device", "threads", "loader_workers")
+EXECUTION = ("device", "threads", "loader_workers", "log")
 """What may be said anew when a training goes on, beside where its images are now (``data``, ``data_dir``)."""
 FIXED = (
     "epochs",
@@ -112,6 +114,7 @@ def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) ->
         raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
     flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start")}
+    flags["log"] = logger_names(given.get("log"))
     return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
 
 
@@ -121,6 +124,13 @@ def names(said: str | Sequence[str] | None) -> list[str] | None:
         return None if said is None else [str(name) for name in said]
     found = [name.strip() for name in said.split(",") if name.strip()]
     return [] if found == ["none"] else found
+
+
+def logger_names(said: str | Sequence[str] | None) -> list[str] | None:
+    """Names of loggers, which the user wrote, and so may import what they name. None: not given."""
+    found = names(said)
+    trust(found or ())
+    return found
 
 
 def own_search_config(preset: str, settings: Assignments, given: Mapping[str, Any]) -> SearchConfig:
@@ -183,16 +193,17 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
 
     if source is not None:
         raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
-    changed = {name: given[name] for name in EXECUTION if given.get(name) is not None}
+    changed = {name: value for name, value in _execution(given).items() if value is not None}
     fixed = [name for name in FIXED if given.get(name) is not None]
     if fixed:
         flags = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in fixed)
         raise ConfigError(
-            "--resume goes on with the training's own settings: only --device, --threads, --loader-workers and where its images are now "
-            f"(--data, --data-dir) may be given with it, but got {flags}{_LONGER if 'epochs' in fixed else ''}"
+            "--resume goes on with the training's own settings: only --device, --threads, --loader-workers, --log and where its images are "
+            f"now (--data, --data-dir) may be given with it, but got {flags}{_LONGER if 'epochs' in fixed else ''}"
         )
     place = TrainFolder(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
+    check_installed(config.log)
     return place.genotype(), _with_images_at(config, given), place.path, ()
 
 
@@ -257,5 +268,9 @@ def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("image_size", "micro_batch", "seed", "compile", *EXECUTION)
-    return {**{name: given.get(name) for name in names}, "weights": absolute(given.get("weights"))}
+    names = ("image_size", "micro_batch", "seed", "compile")
+    return {**{name: given.get(name) for name in names}, **_execution(given), "weights": absolute(given.get("weights"))}
+
+
+def _execution(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: given.get(name) for name in EXECUTION}, "log": logger_names(given.get("log"))}

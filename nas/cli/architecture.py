@@ -48,7 +48,9 @@ def cost(
 
 
 def draw(
-    source: SourceArgument,
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|GENOTYPE|FOLDER", help="As of `nas cost`; or the folder of a training, or of a comparison.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .svg, .png or .pdf.")],
     network: Annotated[bool, typer.Option("--network", help="Draw the whole network instead of the cells.")] = False,
     skeleton: SkeletonOption = None,
@@ -57,8 +59,10 @@ def draw(
     classes: ClassesOption = None,
     channels: ChannelsOption = 3,
     image_size: SizeOption = None,
+    title: Annotated[str, typer.Option(help="Above the picture; default the name of what is drawn.")] = "",
+    theme: Annotated[str, typer.Option(help="light, dark, or auto: an .svg that is as its reader's system is.")] = "light",
 ) -> None:
-    """Draw the cells of a genotype, or (with --network or --skeleton) the whole network."""
+    """Draw the cells of a genotype, or (with --network or --skeleton) the whole network; the curves of a training; a comparison."""
     given = dict(locals())
     import nas
 

@@ -58,6 +58,10 @@ BatchOption = Annotated[
 MicroOption = Annotated[int | None, typer.Option(help="Images of one pass, where a whole step does not fit in memory.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")]
 WeightsOption = Annotated[Path | None, typer.Option(help="Weights to start from.")]
+LogOption = Annotated[
+    str | None,
+    typer.Option("--log", metavar="NAMES", help="Where scalars go, with commas: tensorboard (the default), wandb, mlflow; none."),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a process; default its share of the cores.")]

@@ -11,6 +11,7 @@ from nas.cli.options import (
     DataDirOption,
     DataOption,
     LatencyOnOption,
+    LogOption,
     SeedOption,
     SyncOption,
     WorkersOption,
@@ -56,6 +57,7 @@ def search(
         str | None, typer.Option(metavar="NAMES", help="Control cards: published cells to compare with, nasnet-a,darts-v2 say; none.")
     ] = None,
     warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
+    log: LogOption = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")
     ] = None,
@@ -114,11 +116,13 @@ def resume(
     workers: WorkersOption = None,
     data_dir: DataDirOption = None,
     sync: SyncOption = None,
+    log: LogOption = None,
 ) -> None:
     """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
-    from nas.api.wishes import absolute
+    from nas.api.wishes import absolute, logger_names
 
     places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
+    places["log"] = logger_names(log)
     _resume(run, None, places, into)
 
 

@@ -26,6 +26,7 @@ from controllers.controller import Completed, Controller, Failed, Outcome, Propo
 from controllers.deduplicated import Deduplicated
 from controllers.options import OptionValue
 from controllers.registry import check_options, make_controller
+from nas.comparisons.pictures import Line, draw_anytime
 from nas.errors import DataError
 from nas.evaluators.objective import noisy_reward, synthetic_reward
 from nas.evaluators.table import Floats, Table
@@ -499,22 +500,5 @@ def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
 
 def draw_curves(results: Sequence[Result], path: str | Path, title: str = "") -> None:
     """Write the anytime curves with their 95 % bands as a picture (PNG, SVG or PDF by the path's suffix)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for result in results:
-        trainings = np.arange(1, result.terms.budget + 1)
-        mean, width = 100 * result.mean(), 100 * result.half_width()
-        (line,) = axes.plot(trainings, mean, label=result.arm.label)
-        axes.fill_between(trainings, mean - width, mean + width, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.axhline(100 * results[0].optimum, color="grey", linestyle=":", label="best there is")
-    lowest = min(100 * float(result.mean()[min(9, result.terms.budget - 1)]) for result in results)
-    axes.set(xlabel="trainings paid for", ylabel="report of the best by reward, %", title=title)
-    axes.set_ylim(bottom=lowest)
-    axes.set_xscale("log")
-    axes.set_xlim(left=min(5, results[0].terms.budget))
-    figure.legend(loc="outside right upper")
-    figure.savefig(path, dpi=150)
+    lines = [Line(result.arm.label, result.mean(), result.half_width(), len(result.runs)) for result in results]
+    draw_anytime(lines, results[0].optimum, path, title)

@@ -4,16 +4,17 @@ import json
 import math
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nas.comparisons.pictures import Front, Point, draw_front
 from nas.comparisons.sizes import latency_ms, size_of
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
-from nas.networks.matching import place_words
+from nas.networks.matching import check_place, place_words
 from nas.networks.scaling import Target
 from nas.networks.stopwatch import RUNS
 from nas.runs.genotypes import resolve_genotype
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from nas.training.session import TrainResult
 
 UNFINISHED = "unfinished"
+SCHEMA = "nas.compare/1"
+TABLE = "compare.json"
+"""The file of a comparison's folder that says everything."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Plan:
 
     ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``, and is 1 where a latency is
     matched. ``workers`` train at once; None: as many as there are cores, or GPUs. ``place`` is where latency is measured
-    (``nas.networks.matching.check_place``).
+    (``nas.networks.matching.check_place``). ``classes`` is 0 until the data have been looked at.
     """
 
     target: Target
@@ -83,6 +87,7 @@ class Plan:
     folder: Path
     cells: int | None = None
     workers: int | None = None
+    classes: int = 0
     place: str = "cpu"
 
     def training_folder(self, entry: "_Entry", seed: int) -> Path:
@@ -150,6 +155,7 @@ def run_comparison(
     from nas.runners.side_by_side import Training, train_side_by_side
 
     data = prepare(plan.base.data, preparation(plan.base))
+    plan = replace(plan, classes=data.classes)
     plan.folder.mkdir(parents=True, exist_ok=True)
     found = [_sized(member, plan, data, tell) for member in members]
     # seed by seed, so that a comparison cut short compares like with like
@@ -279,40 +285,48 @@ def write_table(rows: Sequence[Row], plan: Plan) -> None:
     """Write compare.json, compare.md and compare.png into the comparison's folder."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     document = {
-        "schema": "nas.compare/1",
+        "schema": SCHEMA,
         "target": asdict(plan.target),
+        "place": plan.place,
+        "classes": plan.classes,
         "seeds": plan.seeds,
         "training": plan.base.model_dump(mode="json", exclude={"skeleton"}),
         "rows": [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)],
     }
-    write_atomically(plan.folder / "compare.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_atomically(plan.folder / TABLE, json.dumps(document, indent=2, allow_nan=False) + "\n")
     write_atomically(plan.folder / "compare.md", markdown(rows, plan))
-    draw_front([row for row in rows if row.test], plan)
+    draw_front(front_of(ranked(rows), plan), plan.folder / "compare.png")
 
 
-def draw_front(rows: Sequence[Row], plan: Plan) -> None:
-    """Draw accuracy over latency, and over what was not matched: parameters, or MACs. ``rows`` have accuracies."""
-    from matplotlib.figure import Figure
+def front_of(rows: Sequence[Row], plan: Plan) -> Front:
+    """The comparison as a chart: accuracy over latency, and over what was not matched, parameters or MACs."""
+    recipe = plan.base.recipe
+    heading = f"{plan.base.data.name}: networks of about {plan.target}"
+    note = f"recipe {recipe.name}, {recipe.epochs} epochs"
+    return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes, plan.place)
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    free = "parameters" if plan.target.quantity == "macs" else "macs"
-    for axes, values, name in (
-        (left, [row.latency_ms for row in rows], f"latency of one image on {place_words(plan.place)}, ms"),
-        (right, [float(getattr(row, free)) for row in rows], "parameters" if free == "parameters" else "MACs"),
-    ):
-        for row, value in zip(rows, values, strict=True):
-            error = 100 * row.deviation if len(row.test) > 1 else 0.0
-            axes.errorbar(value, 100 * row.mean, yerr=error, fmt="o", capsize=3)
-            axes.annotate(row.label, (value, 100 * row.mean), textcoords="offset points", xytext=(6, 5), fontsize="small")
-        axes.set_xlabel(name)
-        axes.margins(x=0.25, y=0.15)
-        axes.spines[["top", "right"]].set_visible(False)
-    front = sorted((row.latency_ms, 100 * row.mean) for row in ranked(rows) if row.on_front)
-    if len(front) > 1:
-        left.plot(*zip(*front, strict=True), color="0.6", linestyle="--", linewidth=1, zorder=0)
-    left.set_ylabel("test accuracy, %")
-    figure.suptitle(f"{plan.base.data.name}, recipe {plan.base.recipe.name}, {plan.base.recipe.epochs} epochs, about {plan.target}")
-    scratch = plan.folder / ".compare.png.part"
-    figure.savefig(scratch, dpi=120, format="png")
-    scratch.replace(plan.folder / "compare.png")
+
+def read_front(folder: Path) -> Front:
+    """The chart of the comparison in a folder. Raises RunError where its compare.json is damaged."""
+    file = folder / TABLE
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r} and not {SCHEMA!r}")
+        training, target = document["training"], Target(**document["target"])
+        note = f"recipe {training['recipe']['name']}, {training['recipe']['epochs']} epochs"
+        heading = f"{training['data']['name']}: networks of about {target}"
+        classes, place = int(document.get("classes") or 0), check_place(document.get("place", "cpu"))  # older ones do not say
+        return _front(document["rows"], target.quantity, heading, note, classes, place)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError) as problem:
+        raise RunError(f"{file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
+def _front(rows: Sequence[Mapping[str, Any]], matched: str, heading: str, note: str, classes: int, place: str) -> Front:
+    free = "parameters" if matched == "macs" else "macs"
+    points = [
+        Point(row["label"], tuple(row["test"]), math.nan if row["latency_ms"] is None else row["latency_ms"], row[free], row["on_front"])
+        for row in rows
+        if row["test"]
+    ]
+    return Front(points, "parameters" if free == "parameters" else "MACs of one image", heading, note, classes, place_words(place))

@@ -60,7 +60,7 @@ class TrainingEvaluator:
             "macs": float(count_macs(network, channels=data.channels, image_size=data.image_size)),
         }
         recipe = smaller_batch(config.recipe(), attempt.batch_divisor)
-        evaluation = yield from train_child(network, data, recipe, seed, time_limit, attempt, self._resident)
+        evaluation = yield from train_child(network, data, recipe, seed, time_limit, attempt, self._resident, config.fidelity.mirrored)
         return replace(evaluation, metrics=costs | evaluation.metrics)
 
 
@@ -130,6 +130,7 @@ def train_child(
     time_limit: float | None = None,
     attempt: Attempt = FRESH,
     resident: Resident | None = None,
+    mirrored: bool = False,
 ) -> Generator[Report, None, Evaluation]:
     """Train a network by a recipe, reporting after every epoch; the network is changed.
 
@@ -147,6 +148,7 @@ def train_child(
         time_limit: seconds it may take; None sets none.
         attempt: where it begins, what it keeps, and who hears its signs of life.
         resident: the data on that device, shared with other children; None puts them there.
+        mirrored: score images as they are and mirrored, where the data allow it.
 
     Yields:
         One report an epoch: ``reward`` and the metrics ``train_loss`` (mean of the epoch) and ``seconds`` so far.
@@ -164,7 +166,7 @@ def train_child(
 
     trainer: Trainer | None = None
     try:
-        trainer = Trainer(network, data, recipe, seed=seed, device=device, resident=resident)
+        trainer = Trainer(network, data, recipe, seed=seed, device=device, resident=resident, mirrored=mirrored)
         _restore(trainer, clock, attempt.checkpoint)
         while trainer.position.epoch <= recipe.epochs:
             record = trainer.run_epoch(Hooks(on_batch=sign_of_life))

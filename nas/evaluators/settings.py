@@ -32,6 +32,9 @@ class Fidelity(Settings):
     image_size: int | None = Field(None, ge=8, le=4096, description="side in pixels; null keeps the data set's own")
     train_examples: int | None = Field(None, ge=1, description="training images used at most, balanced over the classes; null uses all")
     validation_examples: int | None = Field(None, ge=1, description="validation images scored at most; null uses all of the split")
+    mirrored: bool = Field(
+        False, description="score every image as it is and mirrored, by the mean of both: less noise (never where the data set forbids it)"
+    )
 
 
 CHILD_DEFAULTS: dict[str, dict[str, object]] = {
@@ -246,7 +249,8 @@ class EvaluationConfig(Settings):
         """How a child's images are prepared; the test part is not read."""
         fidelity = self.fidelity
         wanted = self.recipe().preparation(image_size=fidelity.image_size, train_examples=fidelity.train_examples)
-        return replace(wanted, large_side=FOLDER_SIDE, validation_examples=fidelity.validation_examples, test=False)
+        mirrored = wanted.mirrored or fidelity.mirrored
+        return replace(wanted, large_side=FOLDER_SIDE, validation_examples=fidelity.validation_examples, mirrored=mirrored, test=False)
 
     def rungs(self) -> tuple[int, ...]:
         """The epochs at which children are compared; none without early stopping."""

@@ -137,7 +137,7 @@ def _genotype_text(text: str, genotype: Genotype, path: Path) -> str:
 
 
 def _dot(handover: Handover, path: Path) -> str:
-    from nas.networks.drawing.draw import to_dot
+    from nas.networks.drawing.dot import to_dot
 
     genotype = handover.architecture.genotype
     path.write_text(to_dot(genotype), encoding="utf-8")

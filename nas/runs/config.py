@@ -11,6 +11,7 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
+from nas.loggers.logger import DEFAULT_LOGGERS, LoggerNames, check_installed
 from nas.networks.matching import check_place, chosen_place, read_limits, read_match, read_objective
 from nas.settings.base import Settings
 from nas.settings.reading import (
@@ -66,6 +67,7 @@ class SearchConfig(EvaluationConfig):
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
     warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
+    log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
 
     @property
     def measures(self) -> bool:
@@ -178,12 +180,14 @@ def _other_images(document: Document, said: Overrides) -> bool:
 def _checked(document: Document) -> SearchConfig:
     """A configuration as a person asks for it. Raises UserError."""
     config = config_from_document(document)
-    trust([config.space, config.evaluator, config.controller.name, config.data.name])  # by their own hand, unlike a run folder's
+    named = [config.space, config.evaluator, config.controller.name, config.data.name, *config.log]
+    trust(named)  # by their own hand, unlike a run folder's
     if unknown := [name for name in config.cards if name not in reference_names()]:
         raise ConfigError(f"cards must be reference genotypes ({', '.join(reference_names())}), but got {unknown[0]!r}")
     if config.controller.name != GIVEN:
         check_options(config.controller.name, config.controller.options)
     check_evaluator_options(config.evaluator, config.evaluator_options)
+    check_installed(config.log)
     return config
 
 

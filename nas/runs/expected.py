@@ -183,7 +183,7 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
     with TURN:
         torch.manual_seed(number)
         network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
-    trainer = Trainer(network, data, config.recipe(), seed=number, device=device)
+    trainer = Trainer(network, data, config.recipe(), seed=number, device=device, mirrored=config.fidelity.mirrored)
     trainer.network.train()
     return trainer
 

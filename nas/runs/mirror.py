@@ -27,7 +27,9 @@ from nas.tools.files import write_atomically
 PART_BYTES = 1 << 20
 GROWING = ("ledger.jsonl", "log.txt")
 """Files that are only ever appended to."""
-WHOLE = re.compile(r"config\.yaml|environment\.json|space\.yaml|snapshot\.safetensors|best/\d+\.yaml|checkpoints/\d+-\d+\.state")
+WHOLE = re.compile(
+    r"config\.yaml|environment\.json|loggers\.json|space\.yaml|snapshot\.safetensors|best/\d+\.yaml|checkpoints/\d+-\d+\.state"
+)
 """Files that are replaced as a whole. Everything else in a folder is made from these, or is nobody's business."""
 LEASE = "driver.json"
 SILENT_SYNCS = 3

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
+from nas.loggers import sending
+from nas.loggers.logger import Logged, check_installed
 from nas.networks.matching import read_objective
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
@@ -32,6 +34,7 @@ from nas.runs.old_stage import stage_records
 from nas.runs.sizing import Decisions, Sizing, reach, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
+from nas.runs.telemetry import Telemetry
 from nas.runs.trials import Trial
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from controllers.deduplicated import Deduplicated
     from nas.data.prepared import PreparedData
     from nas.runs.mirror import Mirror
-    from nas.runs.telemetry import EventFile
 
 SNAPSHOT_EVERY = 60.0
 """Seconds between two snapshots of the controller: replaying a minute's outcomes is quick."""
@@ -122,6 +124,7 @@ def resume(
     """
     config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
+    check_installed(config.log)
     space = folder.space(config)
     due = anything_left(config, state)
     data = prepare_data(config, folder.images_file) if due else None
@@ -289,16 +292,16 @@ def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Par
 def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     """What a search, or a person's own loop, asks and tells; the run's folder is kept current meanwhile and at the end."""
     from nas.runs import controller_state as snapshot
-    from nas.runs.telemetry import EventFile
 
     config, state = run.config, run.ledger.state
     limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
-    with EventFile(run.folder.path, state) as events:
+    about = Logged(run.folder.path, "search", config.model_dump(mode="json"), "outcomes")
+    with sending.opened(config.log, about, _warner(run.folder, watcher)) as loggers:
         children = AskTell(
             run.space, run.controller, run.ledger, config.seed, limits, checkpoints, watcher, beside, run.sizing, run.aim
         )
-        keeper = _Keeper(run, watcher, events, children.knowledge)
+        keeper = _Keeper(run, watcher, loggers, children.knowledge)
         children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
         yield children
     snapshot.write(run.folder, run.controller, state)
@@ -345,19 +348,27 @@ def _mirror(folder: RunFolder, config: SearchConfig, watcher: Watcher) -> Iterat
         return
     from nas.runs.mirror import Mirror
 
+    with Mirror(folder, config.runner.sync, config.runner.sync_seconds, _warner(folder, watcher)) as mirror:
+        yield mirror
+
+
+def _warner(folder: RunFolder, watcher: Watcher) -> Callable[[str], None]:
+    """Takes what a person should know: it is shown, and kept in the log."""
+
     def warn(message: str) -> None:
         watcher.on_warning(message)
         folder.log(message)
 
-    with Mirror(folder, config.runner.sync, config.runner.sync_seconds, warn) as mirror:
-        yield mirror
+    return warn
 
 
 class _Keeper:
-    """Keeps the run folder current while the search goes on: log, incumbent, event file, snapshot; and passes on what happens."""
+    """Keeps the run folder current while the search goes on: log, incumbent, loggers, snapshot; and passes on what happens."""
 
-    def __init__(self, run: _Run, watcher: Watcher, events: "EventFile", knowledge: Knowledge) -> None:
-        self._run, self._watcher, self._events, self._knowledge = run, watcher, events, knowledge
+    def __init__(self, run: _Run, watcher: Watcher, loggers: sending.Loggers, knowledge: Knowledge) -> None:
+        self._run, self._watcher, self._loggers, self._knowledge = run, watcher, loggers, knowledge
+        self._telemetry = Telemetry(run.ledger.state)
+        loggers.log(self._telemetry.fresh())
         self._saved = time.monotonic()
         self._looked = 0
         self._best = -1.0
@@ -372,7 +383,7 @@ class _Keeper:
         assert trial.evaluation is not None
         folder, state = self._run.folder, self._run.ledger.state
         self._watcher.on_end(trial)
-        self._events.catch_up()
+        self._loggers.log(self._telemetry.fresh())
         if trial.reward is None:
             folder.log(f"trial {trial.number}: {trial.evaluation.outcome}")
         elif not trial.searched or (trial.reward > self._best and len(state.told) >= LOOKED_AGAIN * self._looked):

@@ -1,74 +1,60 @@
-"""A run's rewards, incumbent and policy telemetry as a TensorBoard event file in its folder, made from the ledger alone."""
+"""A run's rewards, incumbent, rungs, failures and policy as points for loggers, made from the ledger alone."""
 
 import math
-from collections import deque
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from collections import Counter, deque
 
 from controllers.controller import Failed
+from nas.loggers.logger import Point
 from nas.runs.state import RunState
+from nas.runs.trials import Trial
 
 WINDOW = 50
 """Rewards in the running mean."""
 
 
-class EventFile:
-    """Follows a run's state: every outcome and every update of the policy is written once, in the order of the ledger.
+class Telemetry:
+    """Follows a run's state: every outcome, with what the policy learned from it, is one point, in the order of the ledger.
 
-    The file of an earlier session is replaced and written again from the ledger, so a kill neither loses nor doubles anything.
-    Steps count the outcomes told to the controller. Scalars: ``reward/child``, ``reward/incumbent``, ``reward/mean`` (of the last
-    50 rewards), ``children/failed`` and ``children/repeated`` (so far), and ``policy/…`` as the controller's ``tell`` returned it.
+    Steps count outcomes. Scalars: ``reward/child``, ``reward/incumbent``, ``reward/mean`` (of the last 50 rewards),
+    ``ladder/rung-N`` (the reward of a training there), ``children/failed`` and ``children/repeated`` (so far), ``failed/REASON`` (so far),
+    and ``policy/…`` as the controller's ``tell`` returned it. The points are the same in every session, however often one was killed.
     """
 
-    def __init__(self, folder: Path, state: RunState) -> None:
-        from tensorboardX.event_file_writer import EventsWriter  # brings torch
-
+    def __init__(self, state: RunState) -> None:
         self._state = state
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-        self._writer = EventsWriter(str(folder / "events"))
-        self._told = self._updates = self._failed = self._repeated = 0
+        self._told = self._updates = self._repeated = 0
+        self._failed: Counter[str] = Counter()
         self._incumbent = -math.inf
         self._recent: deque[float] = deque(maxlen=WINDOW)
-        self.catch_up()
 
-    def catch_up(self) -> None:
-        """Write what the state has and the file has not."""
+    def fresh(self) -> list[Point]:
+        """What the state has and was not asked for before."""
         updates = dict(self._state.updates[self._updates :])
         self._updates = len(self._state.updates)
-        for number in self._state.told[self._told :]:
+        numbers = self._state.told[self._told :]
+        points = []
+        for number in numbers:
             self._told += 1
             trial = self._state.trials[number]
-            if not trial.searched:
-                if trial.reward is not None and trial.card is None:
-                    self._write({f"ladder/rung-{trial.rung}": trial.reward}, trial.ended or 0.0)
-                continue
-            self._failed += trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed)
-            self._repeated += trial.repeats is not None
-            scalars = {"children/failed": float(self._failed), "children/repeated": float(self._repeated)}
-            if trial.reward is not None:
-                self._recent.append(trial.reward)
-                self._incumbent = max(self._incumbent, trial.reward)
-                mean = sum(self._recent) / len(self._recent)
-                scalars |= {"reward/child": trial.reward, "reward/incumbent": self._incumbent, "reward/mean": mean}
+            scalars = self._of_search(trial) if trial.searched else _of_ladder(trial)
             scalars |= {f"policy/{name}": value for name, value in updates.get(number, {}).items()}
-            self._write(scalars, trial.ended or 0.0)
-        self._writer.flush()
+            if scalars:
+                points.append(Point(self._told, trial.ended or 0.0, scalars))
+        return points
 
-    def _write(self, scalars: dict[str, float], time: float) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
+    def _of_search(self, trial: Trial) -> dict[str, float]:
+        if trial.evaluation is not None and isinstance(trial.evaluation.outcome, Failed):
+            self._failed[trial.evaluation.outcome.reason] += 1
+        self._repeated += trial.repeats is not None
+        scalars = {"children/failed": float(self._failed.total()), "children/repeated": float(self._repeated)}
+        scalars |= {f"failed/{reason}": float(count) for reason, count in self._failed.items()}
+        if trial.reward is not None:
+            self._recent.append(trial.reward)
+            self._incumbent = max(self._incumbent, trial.reward)
+            mean = sum(self._recent) / len(self._recent)
+            scalars |= {"reward/child": trial.reward, "reward/incumbent": self._incumbent, "reward/mean": mean}
+        return scalars
 
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._writer.write_event(Event(wall_time=time, step=self._told, summary=Summary(value=values)))
 
-    def close(self) -> None:
-        """Release the file."""
-        self._writer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+def _of_ladder(trial: Trial) -> dict[str, float]:
+    return {f"ladder/rung-{trial.rung}": trial.reward} if trial.reward is not None and trial.card is None else {}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nas.data.settings import DataSettings, Preparation
+from nas.loggers.logger import DEFAULT_LOGGERS, LoggerNames
 from nas.networks.description import read_skeleton
 from nas.settings.base import Settings
 from nas.training.recipe import Recipe
@@ -31,6 +32,7 @@ class TrainConfig(Settings):
     streaming: Literal["auto", "always"] = Field("auto", description="always reads a folder's images anew every epoch, also small ones")
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between two checkpoints")
     checkpoint_steps: int | None = Field(None, ge=1, description="steps between two checkpoints in the middle of an epoch; null makes none")
+    log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
 
 
 def preparation(config: TrainConfig) -> Preparation:

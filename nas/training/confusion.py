@@ -1,13 +1,21 @@
 """A confusion matrix in a file: a picture with names that can be read, or comma-separated numbers."""
 
-import warnings
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas.errors import ConfigError
 from nas.tools.files import write_atomically
+from nas.tools.pictures import FONT, Palette, drawing, headline, save, shortened, text_width
 from nas.training.measured import Answers, as_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
 SUFFIXES = (".png", ".csv")
 NUMBERED = 30
@@ -48,33 +56,46 @@ def _draw(answers: Answers, path: Path) -> None:
 
     shown = np.unique(np.concatenate([answers.labels, answers.predicted]))
     counts = answers.confusion()[np.ix_(shown, shown)]
-    names = [_short(answers.names[i]) for i in shown]
+    names = [shortened(answers.names[i], LONGEST) for i in shown]
     count = len(shown)
     cell = 0.42 if count <= NUMBERED else 0.16 if count <= NAMED else 12 / count  # inches; the letters of a name need 0.14
-    side, margin = max(1.8, cell * count), 0.5 + 0.085 * max(map(len, names)) * (count <= NAMED)
-    figure = Figure(figsize=(side + margin + 1.2, side + margin + 0.6), layout="constrained")
-    axes = figure.subplots()
+    letters = FONT if count <= NUMBERED else 7
+    margin = 0.45 + (max(text_width(name, letters) for name in names) if count <= NAMED else 0.35)
+    side = max(1.8, cell * count)
+    width, height = max(margin + side + 1.0, 4.2), margin + side + 0.85
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the row", shrink=min(1.0, 3.5 / side), format="{x:.0%}")
-    axes.set(xlabel="taken for", ylabel="is")
-    if count <= NAMED:
-        # A name is shown as it is: without parse_math, "$" would begin a formula.
-        letters = 9 if count <= NUMBERED else 7
-        axes.set_xticks(range(count), names, rotation=90, fontsize=letters, parse_math=False)
-        axes.set_yticks(range(count), names, fontsize=letters, parse_math=False)
-    if count <= NUMBERED:
-        for (row, column), number in np.ndenumerate(counts):
-            if number:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(number), ha="center", va="center", fontsize=8 if number < 1000 else 6, color=colour)
-    scratch = path.with_name(f".{path.name}.part")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(scratch, dpi=120, format="png")
-    scratch.replace(path)
+    with drawing() as colours:
+        figure = Figure(figsize=(width, height))
+        right = np.trace(answers.confusion()) / max(1, len(answers.labels))
+        headline(figure, "What was taken for what", f"{len(answers.labels):,} images, {right:.2%} right; shades: share of the row")
+        axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
+        image = axes.imshow(shares, cmap=_shades(colours), vmin=0, vmax=1)
+        bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.12 / width, min(side, 3.0) / height))
+        figure.colorbar(image, cax=bar, format="{x:.0%}").outline.set_visible(False)  # type: ignore[operator]
+        axes.set(xlabel="taken for", ylabel="is")
+        _dress(axes, names if count <= NAMED else None, letters, colours)
+        if count <= NUMBERED:
+            for (row, column), number in np.ndenumerate(counts):
+                if number:
+                    colour = colours.paper if shares[row, column] > 0.5 else colours.ink
+                    axes.text(column, row, str(number), ha="center", va="center", fontsize=8 if number < 1000 else 6, color=colour)
+    save(figure, path)
 
 
-def _short(name: str) -> str:
-    """The name's beginning and end: names that begin alike often end in a number."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}…{name[-8:]}"
+def _shades(colours: Palette) -> Colormap:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("shares", [colours.paper, colours.series[0]])
+
+
+def _dress(axes: Axes, names: Sequence[str] | None, letters: float, colours: Palette) -> None:
+    """Names and hairs between the cells, where there are not too many of them."""
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    if names is None:
+        return
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=letters)
+    axes.set_yticks(range(len(names)), names, fontsize=letters)
+    for place in np.arange(0.5, len(names) - 1):
+        axes.axhline(place, color=colours.grid, linewidth=0.5)
+        axes.axvline(place, color=colours.grid, linewidth=0.5)

@@ -129,6 +129,10 @@ class TrainFolder:
         """All epochs so far, one line each."""
         write_atomically(self.metrics_file, "".join(json.dumps(record) + "\n" for record in records))
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What ``write_metrics`` wrote. Raises OSError and ValueError."""
+        return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
     def result(self) -> dict[str, Any] | None:
         """How the last session in the folder ended; None where none has. Raises RunError where it is damaged."""
         if not self.result_file.is_file():
@@ -217,7 +221,7 @@ def config_yaml(config: TrainConfig) -> str:
     return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
 
 
-EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps")
+EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps", "log")
 """Settings that say where a training and its images are and not what it computes: they may differ when it is resumed."""
 
 

@@ -14,6 +14,8 @@ from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
 from nas.data.registry import DATASETS
 from nas.errors import ConfigError, RunError, UserError
+from nas.loggers import sending
+from nas.loggers.logger import Logged
 from nas.networks.architecture import Architecture
 from nas.networks.card import Loading, write_card
 from nas.networks.description import NetworkDescription
@@ -27,6 +29,7 @@ from nas.training.config import TrainConfig, preparation, skeleton_of, trained_s
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
 from nas.training.numerics import own_threads
 from nas.training.scoring import Scores
+from nas.training.telemetry import epoch_points, test_point
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
@@ -49,6 +52,7 @@ class Watcher:
     """Who is told what while a training goes on; every call comes after the folder has it.
 
     ``stop`` is asked after every step of the optimiser: True makes the training write a checkpoint and end as INTERRUPTED.
+    ``on_warning`` takes a line for a person, from any thread.
     """
 
     on_start: Callable[[Trainer, PreparedData], None] = lambda trainer, data: None
@@ -56,6 +60,7 @@ class Watcher:
     on_step: Callable[[Position, int], None] = lambda position, steps: None
     on_epoch: Callable[[EpochRecord, bool], None] = lambda record, is_best: None
     stop: Callable[[], bool] = lambda: False
+    on_warning: Callable[[str], None] = lambda message: None
 
 
 @dataclass(frozen=True)
@@ -229,16 +234,16 @@ class _Session:
             trainer.load(tensors, state, place.checkpoint_file)
         self._log(f"session: epoch {trainer.position.epoch}, step {trainer.position.step} of {trainer.steps_an_epoch}")
         self.watcher.on_start(trainer, self.data)
-        detail = ""
-        try:
-            hooks = Hooks(stop=self.watcher.stop, on_step=self.watcher.on_step, on_epoch=self.watcher.on_epoch)
-            ending = trainer.run(self._keep, hooks, self.config.checkpoint_steps)
-        except DivergedError as problem:
-            ending, detail = Ending.DIVERGED, str(problem)
-        test = self._finish() if ending is Ending.FINISHED else None
+        about = Logged(place.path, "training", self.config.model_dump(mode="json"), "epoch")
+        with sending.opened(self.config.log if self.workers.rank == 0 else (), about, self._warn) as loggers:
+            loggers.log(epoch_points(trainer.position.history))
+            ending, detail = self._train(loggers)
+            test = self._finish() if ending is Ending.FINISHED else None
+            if test is not None:
+                loggers.log([test_point(test, self.config.recipe.epochs)])
         result = self._result(ending, test, detail)
         if self.workers.rank == 0:
-            self._draw()
+            self._draw(result)
             if test is not None:
                 self._write_card(test)
             write_atomically(place.result_file, json.dumps(_result_document(result), indent=2) + "\n")
@@ -246,6 +251,19 @@ class _Session:
                 self._log(f"steps: {trainer.replays}")
             self._log(f"session ended: {ending.value} {detail}".rstrip())
         return result
+
+    def _train(self, loggers: sending.Loggers) -> tuple[Ending, str]:
+        """Train what is left; how that ended, and why where it went wrong."""
+
+        def on_epoch(record: EpochRecord, is_best: bool) -> None:
+            loggers.log(epoch_points([record]))
+            self.watcher.on_epoch(record, is_best)
+
+        try:
+            hooks = Hooks(stop=self.watcher.stop, on_step=self.watcher.on_step, on_epoch=on_epoch)
+            return self.trainer.run(self._keep, hooks, self.config.checkpoint_steps), ""
+        except DivergedError as problem:
+            return Ending.DIVERGED, str(problem)
 
     def _keep(self, is_best: bool) -> None:
         """Called after every epoch, and in the middle of one before stopping: first the weights, then the checkpoint that counts them."""
@@ -259,7 +277,7 @@ class _Session:
         if due:
             write_checkpoint(self.place.checkpoint_file, trainer.tensors(), trainer.state())
         if time.monotonic() - self._drawn > CURVES_EVERY:
-            self._draw()
+            self._draw(self._result(Ending.INTERRUPTED, None, ""))
 
     def _finish(self) -> Scores:
         """Read the test set with the best epoch's weights."""
@@ -317,12 +335,16 @@ class _Session:
             history=tuple(position.history),
         )
 
-    def _draw(self) -> None:
-        from nas.training.curves import draw_curves
+    def _draw(self, result: TrainResult) -> None:
+        from nas.training.curves import curves_of, draw_curves
 
-        if self.trainer.position.history:
-            draw_curves(self.trainer.position.history, self.place.curves_file)
+        if result.history:
+            draw_curves(curves_of(self.place, _result_document(result)), self.place.curves_file)
         self._drawn = time.monotonic()
+
+    def _warn(self, message: str) -> None:
+        self.watcher.on_warning(message)
+        self._log(message)
 
     def _log(self, message: str) -> None:
         if self.workers.rank == 0:
@@ -358,14 +380,13 @@ def _result_document(result: TrainResult) -> dict[str, object]:
 def read_result(place: TrainFolder, document: dict[str, object]) -> TrainResult:
     """The result that a training wrote into its folder, with its epochs. Raises RunError where it is damaged."""
     try:
-        records = [json.loads(line) for line in place.metrics_file.read_text(encoding="utf-8").splitlines()]
         test = document["test"]
         keys = ("epochs", "best_epoch", "validation_top1", "parameters", "macs", "seconds", "cpu_seconds", "detail")
         return TrainResult(
             folder=place,
             ending=Ending(document["ending"]),
             test=Scores(**test) if isinstance(test, dict) else None,
-            history=tuple(EpochRecord(**record) for record in records),
+            history=tuple(EpochRecord(**record) for record in place.metrics()),
             classes=int(document.get("classes", 0)),  # type: ignore[call-overload]  # older results do not say
             **{key: document[key] for key in keys},  # type: ignore[arg-type]
         )

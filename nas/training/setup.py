@@ -11,6 +11,7 @@ from nas.data.prepared import training_side
 from nas.data.registry import DATASETS
 from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
+from nas.loggers.logger import check_installed
 from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
@@ -116,7 +117,9 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig, tuple[Choice, ..
         **_given(request.settings),
         "image_size": fitted.image_size,
     }
-    return genotype, validated(TrainConfig, document), fitted.choices + choices
+    config = validated(TrainConfig, document)
+    check_installed(config.log)
+    return genotype, config, fitted.choices + choices
 
 
 def fit_request(request: Request) -> Fitted:

@@ -27,7 +27,7 @@ from nas.training.graphs import LEAST_REPLAYS, CudaRecorder, Recorder, ReplayedS
 from nas.training.numerics import autocast, flushed_denormals, resolve_precision
 from nas.training.optimisation import WeightAverage, make_mixup, make_optimizer, make_schedule, set_norm_momentum
 from nas.training.recipe import Recipe
-from nas.training.scoring import Scores, score_sums
+from nas.training.scoring import Mirrored, Scores, score_sums
 from nas.training.turns import TURN
 from search_spaces.networks.network import Network
 
@@ -150,7 +150,10 @@ class _WithAuxiliary(nn.Module):
 
 
 class Trainer:
-    """One training: the network is on the device of the data and is changed."""
+    """One training: the network is on the device of the data and is changed.
+
+    ``mirrored``: score images as they are and mirrored, by the mean of both, where the data set's images may be.
+    """
 
     def __init__(
         self,
@@ -166,12 +169,14 @@ class Trainer:
         resident: Resident | None = None,
         compiled: bool = False,
         recorder: Recorder | None = None,
+        mirrored: bool = False,
     ) -> None:
         self.resident = resident or Resident(device)
         self.workers = workers or Workers()
         self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
         self.loader_workers, self.micro_batch = loader_workers, micro_batch
+        self.mirrored = mirrored and data.mirrors
         self.share = plan_share(recipe, len(data.train), self.workers.world, micro_batch, self.workers.rank)
         self.steps_an_epoch = len(data.train) // self.share.batch_size
         self.steps = self.steps_an_epoch * recipe.epochs
@@ -436,9 +441,10 @@ class Trainer:
         """Score the network on a part of the data, all workers together; ``on_batch`` is called before every batch."""
         network = self.scored_network
         self.workers.share_buffers(network)
+        seen = Mirrored(network) if self.mirrored else network
         batches = scoring_batches(self.data, part, self.resident, self.loader_workers, self.workers.rank, self.workers.world)
         with flushed_denormals(self.device):
-            sums = score_sums(network, _announced(batches, on_batch), self.precision)
+            sums = score_sums(seen, _announced(batches, on_batch), self.precision)
         names = list(sums)
         sums = dict(zip(names, self.workers.add([sums[name] for name in names]), strict=True))
         count = max(1.0, sums["images"])

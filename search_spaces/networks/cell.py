@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.canonical import live_nodes
+from search_spaces.canonical import live_nodes, read_inputs
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Edge, Node
 from search_spaces.networks import fast
@@ -180,12 +180,6 @@ class Cell(nn.Module):
             states[int(key)] = State(node(states, factors))
         results = [states[s].through(cast(Operation, self.match[str(s)])) if str(s) in self.match else states[s].raw for s in self.outputs]
         return State(torch.cat(results, 1) if len(results) > 1 else results[0])
-
-
-def read_inputs(genotype: CellGenotype) -> frozenset[int]:
-    """The input states that the cell's output depends on."""
-    sources = {edge.source for state in live_nodes(genotype) for edge in genotype.nodes[state - genotype.inputs].edges}
-    return frozenset(state for state in sources.union(genotype.outputs) if state < genotype.inputs)
 
 
 def cell_pieces(

@@ -6,10 +6,11 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from search_spaces.canonical import read_inputs
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import CellGenotype, Genotype
 from search_spaces.networks import fast
-from search_spaces.networks.cell import Cell, State, StateShape, read_inputs
+from search_spaces.networks.cell import Cell, State, StateShape
 from search_spaces.networks.drop_path import scheduled_keep
 from search_spaces.networks.network import FeatureInfo, Network
 from search_spaces.networks.operations import Convolution, FreshReLU, Layers

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces import vocabulary
+from search_spaces.canonical import read_inputs
 from search_spaces.errors import UserError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, validate
 from search_spaces.networks.build import build_network
-from search_spaces.networks.cell import CellPieces, Piece, State, cell_pieces, read_inputs
+from search_spaces.networks.cell import CellPieces, Piece, State, cell_pieces
 from search_spaces.networks.cell_network import AuxiliaryHead, Wiring, build_stem, genotype_of, sides, wire
 from search_spaces.networks.cost import Cost, count_macs, count_parameters
 from search_spaces.networks.nasbench201_network import CONVENTIONS, ResidualBlock, check_genotype

@@ -77,6 +77,7 @@ def test_the_guides_examples_run_and_say_nothing(
         "trained",
         "compared",
         "cells.svg",
+        "curves.svg",
         "mine.safetensors",
         "sheet.png",
         "mine.safetensors.README.md",  # the card of the exported network

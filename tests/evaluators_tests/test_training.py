@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.children import finish
 from torch import nn
 
 from controllers.controller import Completed, Failed
-from nas.data.batches import Resident
+from nas.data.batches import Resident, scoring_batches
 from nas.data.dataset import ArrayPart, Dataset
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.pixels import channel_statistics
@@ -22,6 +23,7 @@ from nas.evaluators.settings import child_training
 from nas.training.numerics import flushed_denormals, resolve_precision
 from nas.training.optimisation import make_schedule, parameter_groups
 from nas.training.recipe import OptimizerSettings, Recipe, ScheduleSettings, TrainingSettings
+from nas.training.scoring import Mirrored, score
 from search_spaces.networks.network import Network
 
 
@@ -289,6 +291,18 @@ def test_the_time_limit_is_kept_within_a_batch(digits):
     _, evaluation = run(network, digits, epochs=100, time_limit=0.2)
     assert isinstance(evaluation.outcome, Failed) and evaluation.outcome.reason == "time_limit"
     assert len(network.batches) <= 5, "a batch takes 0.05 s at least"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_child_scored_by_mirror_images_too_gets_the_mean_of_both_where_the_data_allow_it(digits, allowed):
+    data = replace(digits, mirrors=allowed)
+    plain = tiny()
+    _, alone = run(plain, data)
+    _, both = finish(train_child(tiny(), data, recipe(2), 0, mirrored=True))
+    network = Mirrored(plain) if allowed else plain
+    expected = score(network, scoring_batches(data, data.validation, Resident(torch.device("cpu"))))
+    assert isinstance(both.outcome, Completed) and both.outcome.reward == pytest.approx(expected.top1, abs=1e-9)
+    assert (both.outcome == alone.outcome) is not allowed
 
 
 def test_waiting_at_a_report_does_not_use_up_the_time(digits):

@@ -15,9 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from nas.errors import UserError
-from nas.networks.drawing.draw import _Panel, draw_genotype, draw_skeleton, genotype_figure, network_parts, skeleton_figure, to_dot
+from nas.networks.drawing.cells import _Panel, genotype_figure
+from nas.networks.drawing.dot import to_dot
+from nas.networks.drawing.draw import draw_genotype, draw_skeleton, genotype_svg, skeleton_svg
 from nas.networks.drawing.layered import lay_out, state_layers
-from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
+from nas.networks.drawing.networks import Skip, network_parts, skeleton_figure
+from nas.tools.pictures import DARK, LIGHT
+from search_spaces.genotype import STATE_NAMES, CellGenotype, Edge, Genotype, Node, Provenance
 from search_spaces.nasnet import NASNET
 from search_spaces.reference import load_reference, reference_names
 from search_spaces.skeletons import load_skeleton
@@ -146,11 +150,11 @@ def assert_labels_apart(figure, texts):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_labels_fit_their_boxes(name):
     figure, texts = rendered(name)
-    for panel, axes in zip(panels(name), figure.axes, strict=True):
+    for panel, axes in zip(panels(name), figure.axes, strict=False):  # the last axes are the legend's
         widths = {text.get_text(): extent.width / figure.dpi for text, extent in texts if text.axes is axes}
         for state, labels in panel.labels.items():
             for label, width in zip(labels, panel.widths[state], strict=True):
-                assert widths[label] < width - 0.05
+                assert max(widths[line] for line in label.split("\n")) < width - 0.05
 
 
 def test_a_published_cell_has_few_crossings():
@@ -175,6 +179,68 @@ def test_layers_follow_the_edges_and_are_not_crowded():
             for state, node in enumerate(cell.nodes, cell.inputs):
                 assert all(layers[edge.source] < layers[state] for edge in node.edges)
             assert all(list(layers.values()).count(level) <= 6 for level in layers.values())
+
+
+def test_what_reaches_no_output_is_faded_and_the_legend_says_so():
+    read, unread = (Edge(0, "identity"), Edge(0, "conv_1x1")), (Edge(1, "identity"), Edge(2, "identity"))
+    cell = CellGenotype((Node(read, "add"), Node(unread, "add")), (2,))
+    texts = {text.get_text(): text.get_color() for text, _ in extents(genotype_figure(Genotype(cell)))}
+    assert "reaches no output" in texts and "stride 2" not in texts
+    assert texts["1 · current"] == LIGHT.faded != texts["0 · previous"]
+
+
+def test_the_legend_says_what_occurs():
+    texts = [text.get_text() for text, _ in extents(genotype_figure(load_reference("nasnet-a")))]
+    assert {"convolution", "pooling", "identity", "/2", "stride 2"} <= set(texts)
+    assert not {"block", "reaches no output"} & set(texts)
+
+
+def test_reward_and_size_stand_under_the_title():
+    found = replace(load_reference("nasnet-a"), provenance=Provenance("mine", 7, 0.61234, "ppo"))
+    texts = [text.get_text() for text, _ in extents(genotype_figure(found, note="1.2M parameters"))]
+    assert "61.23% validation accuracy, trial 7 of mine by ppo · 1.2M parameters" in texts
+
+
+# ------------------------------------------------------------------------------------------------ SVG
+
+_SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_edge_and_node_has_a_title(name):
+    root = ElementTree.fromstring(genotype_svg(SAMPLES[name]))
+    titles = [title.text for group in root.iter(f"{_SVG}g") if group.get("class") == "nas-edge" for title in group.findall(f"{_SVG}title")]
+    nodes = [title.text for group in root.iter(f"{_SVG}g") if group.get("class") == "nas-node" for title in group.findall(f"{_SVG}title")]
+    for _, cell in SAMPLES[name].cells():
+        for state, node in enumerate(cell.nodes, cell.inputs):
+            assert any(text.startswith(f"node {state} = ") and text.endswith(node.combine) for text in nodes)
+            for edge in node.edges:
+                source = STATE_NAMES[-cell.inputs :][edge.source] if edge.source < cell.inputs else f"node {edge.source}"
+                assert any(text.startswith(f"{source} → ") and text.endswith(f" → node {state}") for text in titles)
+        assert sum(text.startswith("hidden state") for text in nodes) >= cell.inputs
+
+
+def test_text_is_text_and_no_picture_disturbs_another_on_a_page():
+    root = ElementTree.fromstring(genotype_svg(load_reference("nasnet-a")))
+    texts = [text.text for text in root.iter(f"{_SVG}text")]
+    assert {"NASNet-A", "sep conv 5×5", "normal cell", "stride 2"} <= set(texts)
+    assert not [group for group in root.iter(f"{_SVG}g") if group.get("id")]
+
+
+@pytest.mark.parametrize("draw", [lambda theme: genotype_svg(wild(3, 12), theme=theme), lambda theme: nasnet_large(theme)])
+def test_every_colour_of_a_picture_follows_the_theme(draw):
+    """An SVG that follows its reader's theme has a rule for each of its colours; a dark one has only dark ones."""
+    for theme, palette in (("auto", LIGHT), ("dark", DARK)):
+        root = ElementTree.fromstring(draw(theme))
+        used = {colour for element in root.iter() for colour in re.findall(r"(?:fill|stroke): (#\w{6})", element.get("style", ""))}
+        assert used <= set(palette.colours()) and len(used) > 5
+        rules = root.find(f"{_SVG}style").text
+        assert all((f'"fill: {colour}"' in rules) == (theme == "auto") for colour in used)
+    assert len(set(LIGHT.colours())) == len(LIGHT.colours()) == len(DARK.colours())
+
+
+def nasnet_large(theme="light"):
+    return skeleton_svg(load_reference("nasnet-a"), load_skeleton("nasnet-large"), classes=1000, image_size=331, theme=theme)
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -211,6 +277,16 @@ def test_png_shows_something(tmp_path):
 def test_what_cannot_be_written_is_refused(tmp_path, name, message):
     with pytest.raises(UserError, match=message):
         draw_genotype(load_reference("nasnet-a"), tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name,theme,message",
+    [("cell.png", "auto", "only an .svg file follows"), ("cell.svg", "pink", "light, dark, auto, but got 'pink'")],
+)
+def test_a_theme_that_cannot_be_had_is_refused(tmp_path, name, theme, message):
+    with pytest.raises(UserError, match=message):
+        draw_genotype(load_reference("nasnet-a"), tmp_path / name, theme=theme)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_long_title_fits():
@@ -263,6 +339,30 @@ def test_parts_of_nasnet_a_have_the_published_shapes():
         ("reduction cell /2", "512 × 8 × 8", ""),
         ("normal cell  × 6", "768 × 8 × 8", ""),
     ]
+
+
+def test_skip_inputs_of_networks():
+    """NASNet-A for ImageNet: a cell after a reduction reads what that read as previous; CIFAR's reads what it read as current."""
+    parts = network_parts(load_reference("nasnet-a"), load_skeleton("nasnet-large"), classes=1000, channels=3, image_size=331)
+    assert [part.skip for part in parts] == [
+        *(None, None, None),  # image, stem, and the first cell, before which there is one state only
+        *(Skip(2, inside=False), Skip(2, inside=False)),
+        *(Skip(1, inside=True), Skip(2, inside=True)),
+        *(Skip(1, inside=True), Skip(2, inside=True)),
+        None,
+    ]
+    skeleton = replace(load_skeleton("nasnet-cifar"), auxiliary=False)
+    parts = network_parts(load_reference("nasnet-a"), skeleton, classes=10, channels=3, image_size=32)
+    assert [part.skip for part in parts[3:-1]] == [Skip(1, True), Skip(2, False), Skip(1, True), Skip(2, False)]
+    root = ElementTree.fromstring(nasnet_large())
+    titles = [title.text for title in root.iter(f"{_SVG}title")]
+    assert "skip input of reduction cell /2: from inside normal cell  × 6" in titles
+
+
+def test_a_cell_that_reads_current_alone_has_no_skip_input():
+    cell = CellGenotype((Node((Edge(1, "conv_3x3"), Edge(1, "identity")), "add"),), (2,))
+    parts = network_parts(Genotype(cell, cell), load_skeleton("nasnet-cifar"), classes=10, channels=3, image_size=32)
+    assert [part.skip for part in parts] == [None] * len(parts)
 
 
 def test_parts_of_a_nasbench201_network():

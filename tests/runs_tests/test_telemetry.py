@@ -1,38 +1,24 @@
 """Telemetry: what TensorBoard shows is what the ledger has, nothing doubled or lost by a kill; `nas show` says the last update."""
 
 import signal
-import struct
 from pathlib import Path
 
 import pytest
 from support.commands import nas
+from support.event_files import scalars
 from support.processes import launch, wait_until
-from tensorboardX.proto.event_pb2 import Event
 
 from controllers.controller import Completed, Failed, Proposal
 from nas.cli.views.run import policy_line
 from nas.evaluators.evaluator import Evaluation
+from nas.loggers.logger import Point
 from nas.runs import records
 from nas.runs.ledger import Ledger, read_records
 from nas.runs.state import RunState, replay
-from nas.runs.telemetry import EventFile
+from nas.runs.telemetry import Telemetry
 
 SETTINGS = ["--preset", "laptop", "--runner", "local", "--set", "evaluator=synthetic", "--set", "synthetic.seconds=0.05"]
 SETTINGS += ["--set", "controller.options={hidden: 8, screen: false}"]
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of every tag in a folder's event files, which are TFRecords: length, its check sum, data, their check sum."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        raw, place = path.read_bytes(), 0
-        while place < len(raw):
-            (length,) = struct.unpack_from("<Q", raw, place)
-            event = Event.FromString(raw[place + 12 : place + 12 + length])
-            place += length + 16
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, value.simple_value))
-    return found
 
 
 def add(ledger: Ledger, trial: int, outcome: Completed | Failed, telemetry: dict[str, float] | None = None) -> None:
@@ -45,25 +31,22 @@ def add(ledger: Ledger, trial: int, outcome: Completed | Failed, telemetry: dict
 def test_every_outcome_and_update_is_one_point(tmp_path: Path):
     with Ledger(tmp_path / "ledger.jsonl") as ledger:
         ledger.append(records.opened(1.0, 9))
-        with EventFile(tmp_path, ledger.state) as events:
-            add(ledger, 0, Completed(0.5))
-            events.catch_up()
-            events.catch_up()
-            add(ledger, 1, Failed("diverged"))
-            add(ledger, 2, Completed(0.25), {"entropy": 1.5})
-            events.catch_up()
-        expected = {
-            "reward/child": [(1, 0.5), (3, 0.25)],
-            "reward/incumbent": [(1, 0.5), (3, 0.5)],
-            "reward/mean": [(1, 0.5), (3, 0.375)],
-            "children/failed": [(1, 0.0), (2, 1.0), (3, 1.0)],
-            "children/repeated": [(1, 0.0), (2, 0.0), (3, 0.0)],
-            "policy/entropy": [(3, 1.5)],
-        }
-        assert scalars(tmp_path) == expected
-        with EventFile(tmp_path, ledger.state):  # a later session writes it all again, in place of the file before
-            assert scalars(tmp_path) == expected
-        assert len(list(tmp_path.glob("events.*"))) == 1
+        telemetry = Telemetry(ledger.state)
+        add(ledger, 0, Completed(0.5))
+        points = [*telemetry.fresh(), *telemetry.fresh()]
+        add(ledger, 1, Failed("diverged"))
+        add(ledger, 2, Completed(0.25), {"entropy": 1.5})
+        points += telemetry.fresh()
+        assert points == [
+            Point(1, 6.0, {"reward/child": 0.5, "reward/incumbent": 0.5, "reward/mean": 0.5} | counts(0)),
+            Point(2, 7.0, counts(1)),
+            Point(3, 8.0, {"reward/child": 0.25, "reward/incumbent": 0.5, "reward/mean": 0.375, "policy/entropy": 1.5} | counts(1)),
+        ]
+        assert Telemetry(ledger.state).fresh() == points  # a later session has them all again
+
+
+def counts(failed: int) -> dict[str, float]:
+    return {"children/failed": float(failed), "children/repeated": 0.0} | ({"failed/diverged": float(failed)} if failed else {})
 
 
 def test_after_a_kill_and_resume_the_event_file_has_what_the_ledger_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nas.networks.drawing.draw import network_parts
+from nas.networks.drawing.networks import network_parts
 from search_spaces.errors import GenotypeError, SkeletonError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.nasnet import NASNET

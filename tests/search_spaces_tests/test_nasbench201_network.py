@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from support.paths import SHARED_DATA
 
-from nas.networks.drawing.draw import network_parts
+from nas.networks.drawing.networks import network_parts
 from search_spaces.errors import GenotypeError, SkeletonError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
 from search_spaces.networks.build import build_network

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import STOPPING, console, errors, escape, say_lines, say_next, say_next_of_dry_run
+from nas.cli.options import STOPPING, console, errors, escape, say, say_lines, say_next, say_next_of_dry_run
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group
 from nas.tools.interrupts import Stopper
@@ -49,7 +49,7 @@ def announce_and_train(
 def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainResult:
     stopper = Stopper(console.print, STOPPING)
     with stopper, TrainProgress(console, config) as progress:
-        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked)
+        watcher = Watcher(progress.on_start, progress.on_files, progress.on_step, progress.on_epoch, stopper.asked, say)
         return carry_out(genotype, config, folder, watcher)
 
 
