@@ -1,9 +1,10 @@
 """The size of everybody in a comparison: solved for MACs or parameters, which are counted, or for a latency, measured once and kept."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from nas.errors import ConfigError
 from nas.networks.architecture import Architecture
@@ -16,7 +17,7 @@ from search_spaces.canonical import canonical_key
 from search_spaces.skeletons import has_size
 from search_spaces.strict_yaml import load_document
 
-SIZES = "sizes.json"
+SIZES = "sizes.yaml"
 """What a comparison at equal latency has measured, in its folder."""
 
 
@@ -47,7 +48,8 @@ def size_of(label: str, whole: Architecture, target: Target, cells: int | None, 
         return Scaled(architecture, target, cost.parameters, cost.macs, known["latency"])
     scaled = _measured(whole, target, depth, place)
     skeleton = skeleton_document(scaled.architecture.skeleton, whole.skeleton_name)
-    write_atomically(file, json.dumps({**kept, label: {"asked": asked, "skeleton": skeleton, "latency": scaled.latency}}, indent=2) + "\n")
+    entry = {"asked": asked, "skeleton": skeleton, "latency": scaled.latency}
+    write_atomically(file, yaml.safe_dump({**kept, label: entry}, sort_keys=False))
     return scaled
 
 

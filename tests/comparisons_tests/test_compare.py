@@ -79,7 +79,7 @@ def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch
     assert "another measurement than the one that was matched" in markdown(rows, timed)
     again = sized(1.5)  # another day, a slower machine: the sizes are those that the trainings began with
     assert [(row.label, row.network, row.off, row.test) for row in again] == [(row.label, row.network, row.off, row.test) for row in rows]
-    (tmp_path / "sizes.json").write_text('{"nasnet-a": 3}')
+    (tmp_path / "sizes.yaml").write_text("nasnet-a: 3")
     assert all("must have the sizes of networks by name" in row.reason for row in sized(1.0))
 
 
