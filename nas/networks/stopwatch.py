@@ -157,9 +157,10 @@ def _growth(narrow: "Piece", wide: "Piece", side: int, conventions: Conventions)
 def match_latency(architecture: Architecture, target: Target, stopwatch: Stopwatch, *, cells: int | None, tolerance: float) -> Scaled:
     """The network of the width whose measured latency comes closest to the target; its depth is ``cells`` or its own.
 
-    The model says the first width. What is measured there corrects it: the next width is read off the line through the measurements
-    nearest to the target, until one is within half the tolerance (measured again, it is still within the whole), a width comes up
-    twice, or ``ROUNDS`` are measured. A network that the model expects to be off by ``SCREEN`` is not measured: its latency is the model's.
+    The model says the first width. What is measured there corrects it: the next width is the model's, times the median of how far off it
+    was for this cell; for networks without pieces it is read off the line through the measurements nearest to the target. That goes on
+    until one is within half the tolerance (measured again, it is still within the whole), a width comes up twice, or ``ROUNDS`` are
+    measured. A network that the model expects to be off by ``SCREEN`` is not measured: its latency is the model's.
 
     Raises:
         ConfigError: the skeleton has one size.
@@ -178,17 +179,18 @@ def match_latency(architecture: Architecture, target: Target, stopwatch: Stopwat
     def model(width: float) -> float:
         return stopwatch.sum_of_pieces(at(width))
 
-    factor = stopwatch.factor(architecture)
+    factor, of_pieces = stopwatch.factor(architecture), isinstance(architecture.skeleton, OF_PIECES)
     width = solve_width(family, model, target.value / factor, family.width)
     found: dict[float, float] = {}
-    if isinstance(architecture.skeleton, OF_PIECES) and not 1 / SCREEN <= factor * model(width) / target.value <= SCREEN:
+    if of_pieces and not 1 / SCREEN <= factor * model(width) / target.value <= SCREEN:
         found[width] = factor * model(width)
     while width not in found and len(found) < ROUNDS:
         found[width] = stopwatch.seconds(at(width))
         if abs(found[width] / target.value - 1) <= tolerance / 2:
             break
         points = [(model(width), seconds) for width, seconds in found.items()]
-        width = solve_width(family, model, _aim(points, target.value), width)
+        aim = target.value / statistics.median(seconds / sum_ for sum_, seconds in points) if of_pieces else _aim(points, target.value)
+        width = solve_width(family, model, aim, width)
     best = min(found, key=lambda width: (abs(found[width] - target.value), width))
     cost = at(best).cost()
     return Scaled(at(best), target, cost.parameters, cost.macs, found[best])
