@@ -5,8 +5,8 @@
 
 Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
 
-1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, ``--minutes`` (or ``--budget``) each, the
-   same ladder.
+1. *search*: three seeds of the default controller and three of random search by the preset ``cpu``, the same ladder, ``--minutes`` (or
+   ``--budget``) each.
 2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, ``--trainings``
    seeds.
 3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.

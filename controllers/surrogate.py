@@ -89,6 +89,7 @@ class Encoder:
         kinds = list(dict.fromkeys(decision.choices for decision in decisions))
         starts = np.concatenate([[0], np.cumsum([len(kind) for kind in kinds])])
         self.width, self.count_width = sum(sizes), int(starts[-1])
+        self.furthest = 2 * sum(sum(decision.choices == kind for decision in decisions) ** 2 for kind in kinds)  # of squared distances
         self.offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self.fold = np.zeros((self.width, self.count_width), dtype=np.float32)  # one-hot -> counts
         for decision, offset in zip(decisions, self.offsets, strict=True):
@@ -139,14 +140,27 @@ class Encoder:
     def kernel(self, one: Rows, other: Rows, hyper: Hyperparameters) -> Floats:
         """The kernel between two sets of encoded sequences."""
         apart = self.features_apart(one, other) if hyper.features else None
-        return _mix(*self.distances(one, other), apart, hyper)
+        return self.mix(*self.distances(one, other), apart, hyper)
 
-    def distances(self, one: Rows, other: Rows) -> tuple[Floats, Floats]:
-        """Per decision: how many differ, and the squared distance of the counts."""
+    def distances(self, one: Rows, other: Rows) -> tuple[Integers, Integers]:
+        """How many decisions differ, and the squared distance of the counts: whole numbers, exact in single precision."""
         decisions, end = len(self.offsets), self.width + self.count_width
         differing = decisions - one[:, : self.width] @ other[:, : self.width].T
         squared = _squared(one[:, self.width : end], other[:, self.width : end])
-        return differing.astype(np.float64) / decisions, squared.astype(np.float64) / decisions
+        return differing.astype(np.int64), squared.astype(np.int64)
+
+    def mix(self, differing: Integers, squared: Integers, apart: Rows | None, hyper: Hyperparameters) -> Floats:
+        """The kernel from distances. There are few different whole numbers: their exponentials are looked up."""
+        decisions = len(self.offsets)
+        alike = 0.5 * np.exp(-(np.arange(decisions + 1) / decisions) / hyper.reach)
+        counted = 0.5 * np.exp(-(np.arange(self.furthest + 1) / decisions) / (2 * hyper.spread**2))
+        mixed: Floats = alike.take(differing, mode="clip")
+        mixed += counted.take(squared, mode="clip")
+        if apart is None or not hyper.features:
+            return mixed
+        mixed *= 1 - hyper.features
+        mixed += np.float32(hyper.features) * np.exp(apart * np.float32(-0.5 / hyper.length**2))  # in single precision: twice as fast
+        return mixed
 
     def features_apart(self, one: Rows, other: Rows) -> Rows:
         """The mean over the features of their squared distance."""
@@ -167,15 +181,6 @@ def _standard(rows: Floats) -> tuple[Floats, Floats]:
 def _squared(a: Rows, b: Rows) -> Rows:
     distances: Rows = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * (a @ b.T)
     return distances
-
-
-def _mix(differing: Floats, squared: Floats, apart: Rows | None, hyper: Hyperparameters) -> Floats:
-    mixed: Floats = 0.5 * np.exp(-differing / hyper.reach) + 0.5 * np.exp(-squared / (2 * hyper.spread**2))
-    if apart is None or not hyper.features:
-        return mixed
-    mixed *= 1 - hyper.features
-    mixed += np.float32(hyper.features) * np.exp(apart * np.float32(-0.5 / hyper.length**2))  # in single precision: twice as fast
-    return mixed
 
 
 class Point(NamedTuple):
@@ -372,11 +377,11 @@ class Surrogate:
         self.chosen_at = len(rows)
 
     def _solved(
-        self, distances: tuple[Floats, Floats, Rows | None], rungs: Integers, targets: Floats, choice: int, relation: int
+        self, distances: tuple[Integers, Integers, Rows | None], rungs: Integers, targets: Floats, choice: int, relation: int
     ) -> tuple[Floats, Floats]:
         """The Cholesky factor and the weights with these hyper-parameters."""
         hyper = GRID[choice]
-        kernel = _mix(*distances, hyper)
+        kernel = self.encoder.mix(*distances, hyper)
         if rungs.any():
             kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
         factor = np.linalg.cholesky(kernel + hyper.noise * np.eye(len(rungs))).astype(np.float64, copy=False)

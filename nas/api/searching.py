@@ -234,8 +234,8 @@ def resume(
     if isinstance(evaluator, str):
         raise ConfigError(f"a run keeps the evaluator that it began with; only an object can be given again, but got {evaluator!r}")
     folder, mirror = find_or_fetch(str(run.path if isinstance(run, Run) else run), into)
-    places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync or mirror}
-    places["log"] = logger_names(log)
+    places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir)}
+    places |= {"runner.sync": sync or mirror, "log": logger_names(log)}
     scorer = None if evaluator is None else as_evaluator(evaluator)
     config = folder.config()
     thinker = None if controller is None else as_controller(controller, config, folder.space(config))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import ConfigError
-from nas.loggers.logger import check_installed
+from nas.loggers.registry import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
 from nas.runs.genotypes import data_of, matched_of, resolve_genotype
 from nas.tools.hardware import auto_preset, detect

@@ -22,13 +22,12 @@ def finalists(
     from nas.evaluators.settings import RungSettings
     from nas.runs import folder as run_folder
     from nas.runs.config import finalists_rung
-    from nas.runs.finalists import add_rung
+    from nas.runs.finalists import add_rung, with_rung
     from nas.runs.plan import rung_words
     from nas.settings.reading import validated
 
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
     rung, folder = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run)
-    config = folder.config()
-    raised = config if rung in config.ladder[-1:] else config.model_copy(update={"ladder": [*config.ladder, rung]})
+    raised = with_rung(folder.config(), folder.state(), rung)
     say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
     conclude(add_rung(folder, rung, SearchProgress(console).watcher()))

@@ -121,7 +121,7 @@ def resume(
     """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
     from nas.api.wishes import absolute, logger_names
 
-    places = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
+    places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
     places["log"] = logger_names(log)
     _resume(run, None, places, into)
 

@@ -184,7 +184,8 @@ def _synthetic_problem(space: SearchSpace, noise: float, objectives: int, terms:
         return noisy_reward(space.decode(actions), objective, child, noise if terms.noisy else 0.0)
 
     again = partial(reward, look="again")
-    return Problem(space, reward, again, report, None, None, reward, best_reward=math.inf, best_report=1.0)
+    best_reward = math.inf if terms.noisy and noise else 1.0
+    return Problem(space, reward, again, report, None, None, reward, best_reward, best_report=1.0)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Plan:
     place: str = "cpu"
 
     def training_folder(self, entry: "_Entry", seed: int) -> Path:
-        """Of a member's training with the comparison's so-manieth seed."""
+        """Of a member's training with one of the seeds."""
         return self.folder / f"{entry.member.label}-seed{self.base.seed + seed}"
 
     def config(self, entry: "_Entry", seed: int) -> TrainConfig:
@@ -306,9 +306,9 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
     return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes, plan.place)
 
 
-def read_front(folder: Path) -> Front:
+def read_front(folder: str | Path) -> Front:
     """The chart of the comparison in a folder. Raises RunError where its compare.json is damaged."""
-    file = folder / TABLE
+    file = Path(folder) / TABLE
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         if document["schema"] != SCHEMA:

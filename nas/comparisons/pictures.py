@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +187,7 @@ def anytime_figure(lines: Sequence[Line], optimum: float, title: str = "", theme
         note = f"report of the best by reward, mean of {min(line.runs for line in lines)} runs; bands: 95 % interval of the mean"
         top = headline(figure, title or "controllers", note)
         axes = figure.add_axes((0.68 / width, 0.5 / height, (7.2 - 0.75) / width, 1 - (top + 0.62) / height))
-        drawn = []
+        drawn: list[Any] = []
         for i, (line, name) in enumerate(zip(lines, names, strict=True)):
             drawn.append(_draw_anytime_line(axes, line, name, i, colours))
         _limit_anytime(axes, lines, optimum)

@@ -27,7 +27,7 @@ class RunRecord(Settings):
     changes: list[list[float]] = Field(min_length=1)
     told: list[float | None] = Field(default_factory=list)
     trained: int = Field(ge=1)
-    distinct: int = Field(ge=1)
+    distinct: int = Field(ge=0)
     simulated_seconds: float | None = Field(ge=0)
     controller_seconds: float = Field(ge=0)
 

@@ -1,17 +1,12 @@
-"""What a logger is: opened for a run, told its points in their order, closed. And the table of all of them. Imports no client."""
+"""What a logger is: opened for a run, told its points in their order, closed. Imports no client."""
 
-import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import AfterValidator
-
-from nas.errors import ConfigError
 from nas.tools.files import write_atomically
-from search_spaces.plugins import Registry, instance_of
 
 NAMES_FILE = "loggers.json"
 """File of a folder in which a logger keeps under which name the folder is known where it logs to."""
@@ -76,69 +71,6 @@ class Logger(Protocol):
     def close(self) -> None:
         """Nothing more comes in this session."""
         ...
-
-
-@dataclass(frozen=True)
-class LoggerRow:
-    """A logger in the table: what opens it, the library that it needs, and the extra of this package that brings that."""
-
-    open: Callable[[Logged], Logger]
-    library: str
-    extra: str = ""
-
-
-def _event_file(about: Logged) -> Logger:
-    from nas.loggers.event_file import EventFile
-
-    return EventFile(about)
-
-
-def _wandb(about: Logged) -> Logger:
-    from nas.loggers.wandb_run import WandbRun
-
-    return WandbRun(about)
-
-
-def _mlflow(about: Logged) -> Logger:
-    from nas.loggers.mlflow_run import MlflowRun
-
-    return MlflowRun(about)
-
-
-LOGGERS: Registry[LoggerRow] = Registry(
-    "logger",
-    "nas.loggers",
-    {
-        "tensorboard": LoggerRow(_event_file, "tensorboardX"),
-        "wandb": LoggerRow(_wandb, "wandb", "wandb"),
-        "mlflow": LoggerRow(_mlflow, "mlflow", "mlflow"),
-    },
-    instance_of(LoggerRow),
-    ConfigError,
-    "or none",
-)
-"""Loggers by name. Each works by the library's own client, which it configures as everybody does: by the library's variables."""
-
-
-def _known(names: list[str]) -> list[str]:
-    for name in names:
-        LOGGERS.check(name)
-    return names
-
-
-LoggerNames = Annotated[list[str], AfterValidator(_known)]
-"""A setting that names loggers. Nothing is imported when it is read."""
-DEFAULT_LOGGERS = ("tensorboard",)
-"""An event file in the folder, which needs no service."""
-
-
-def check_installed(names: Iterable[str]) -> None:
-    """Raise ConfigError where the library of a logger is not installed, before anything is trained."""
-    for name in names:
-        row = LOGGERS[name]
-        if importlib.util.find_spec(row.library) is None:
-            how = f": pip install 'nas-engine[{row.extra}]'" if row.extra else ""
-            raise ConfigError(f"--log {name} needs the package {row.library}, which is not installed{how}; or leave {name} out of --log")
 
 
 def _flat(prefix: str, value: object) -> Iterable[tuple[str, Any]]:

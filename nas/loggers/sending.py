@@ -6,7 +6,8 @@ from contextlib import closing, contextmanager
 from itertools import chain
 from queue import Empty, SimpleQueue
 
-from nas.loggers.logger import LOGGERS, Logged, LoggerRow, Point
+from nas.loggers.logger import Logged, Point
+from nas.loggers.registry import LOGGERS, LoggerRow
 
 OPEN_SECONDS = 30.0
 """How long a session waits for its loggers to be opened: what they say to a person is then said before the work begins."""

@@ -11,9 +11,9 @@ from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
-from nas.loggers.logger import DEFAULT_LOGGERS, LoggerNames, check_installed
+from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames, check_installed
 from nas.networks.matching import check_place, chosen_place, read_limits, read_match, read_objective
-from nas.settings.base import Settings
+from nas.settings.base import Float, Settings
 from nas.settings.reading import (
     Document,
     Overrides,
@@ -29,6 +29,8 @@ from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, trust
 from search_spaces.reference import reference_names
 
+LOOKS = 0.02
+"""Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
 GIVEN = "given"
 """In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
 
@@ -68,6 +70,12 @@ class SearchConfig(EvaluationConfig):
     )
     warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
     log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
+    looks: Float = Field(0.0, ge=0, le=1, description="in the end, who is believed best is trained again: at most this share of the budget")
+
+    @property
+    def second_looks(self) -> int:
+        """How many cells may be looked at a second time, beside the budget (see ``nas.runs.ladder``)."""
+        return int(self.looks * self.budget + 1e-9)
 
     @property
     def measures(self) -> bool:
@@ -116,7 +124,7 @@ def fitted_config(
     said = {**parse_assignments(assignments), **given}
     whole = {"preset": preset, **named_document(PRESETS, preset)}
     others = _other_images(whole, said)
-    document = _without_what_goes(whole, said, others)
+    document = _with_looks(_without_what_goes(whole, said, others), said)
     config = _checked(apply_overrides(document, said))
     if config.match is not None and said.get("fidelity.filters") is not None:
         raise ConfigError(
@@ -143,6 +151,12 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     if said.get("fidelity.filters") is not None:
         left.add("match")
     return {name: value for name, value in document.items() if name not in left}
+
+
+def _with_looks(document: Document, said: Overrides) -> Document:
+    """Second looks where nobody says anything of a ladder: an empty one is none, and none of those."""
+    named = {name.split(".")[0] for name in (*document, *said)}
+    return document if named & {"ladder", "finalists", "looks"} else {**document, "looks": LOOKS}
 
 
 def _pinned(config: SearchConfig) -> SearchConfig:

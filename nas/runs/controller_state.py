@@ -59,7 +59,7 @@ def restore(run: RunFolder, controller: Deduplicated, state: RunState, told: Cal
     for place, number in enumerate(state.told):
         trial = state.trials[number]
         assert trial.evaluation is not None
-        if trial.card is not None:
+        if trial.card is not None or trial.second_look:
             continue
         if trial.searched:
             controller.remember(trial.proposal, trial.key or controller.key(trial.proposal), trial.evaluation.outcome)

@@ -12,6 +12,7 @@ from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
+from nas.runs.state import RunState
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
@@ -31,9 +32,18 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
             f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with `nas resume {folder.path}`, or let "
             f"`nas search --budget {state.spent} --resume {folder.path}` end it here"
         )
-    if rung not in config.ladder[-1:]:
-        folder.write_config(config.model_copy(update={"ladder": [*config.ladder, rung]}))
+    folder.write_config(with_rung(config, state, rung))
     return engine.resume(folder, None, watcher)
+
+
+def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
+    """The configuration with one more rung, unless that is the last already, though it may have grown with the budget."""
+    if config.ladder:
+        last, said = config.ladder[-1], state.ladder.said
+        begun = last.model_copy(update={"children": said[-1][0]}) if len(said) == len(config.ladder) and last.children else last
+        if rung in (last, begun):
+            return config
+    return config.model_copy(update={"ladder": [*config.ladder, rung]})
 
 
 def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
@@ -48,9 +58,9 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
     from nas.training.session import train_network
 
     config, state = folder.config(), folder.state()
-    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state):
-        return False
     space = folder.space(config)
+    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state, space):
+        return False
     known = best_known(space, state)
     if known.standings.top < len(config.ladder):
         return False

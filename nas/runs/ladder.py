@@ -4,6 +4,11 @@ Rung 0 is the search. The best cells go up, are trained there from the beginning
 and the best of them go further. Nobody waits for a rung to be full (Li et al. 2020, arXiv 1810.05934): how many may have gone up grows
 with the share of the rung below that has ended, so the places of the dearest rungs are not taken by whoever was there first. All
 follows from the ledger's records in their order: after a kill the same is decided again.
+
+Without a ladder one lucky or false reward would crown whoever has it. So in the end such a search looks a second time at who is
+believed best (the same training, another seed), and at the next, until who is believed best has been looked at twice: one training, unless
+that finds a reward false. It is done on rung 0, where to beliefs it is a repeated training. A rung of the same fidelity would
+have a mean of its own, which one cell says nothing of, and the rung of a later ``nas finalists`` would have nobody else to choose from.
 """
 
 import math
@@ -55,8 +60,10 @@ class Ladder:
 
     rungs: list[RungSettings] = field(default_factory=list)
     """Rung 1 first."""
+    said: list[tuple[int | None, int]] = field(default_factory=list)
+    """How many children every rung was to have when there first was one, and the search's budget then."""
     climbers: dict[int, dict[int, Stand]] = field(default_factory=dict)
-    """Of every rung from 1, by the trial whose cells they are, in the order of going up."""
+    """Of every rung from 1, by the trial whose cells they are, in the order of going up; of rung 0 who has been looked at a second time."""
     cards: dict[int, dict[str, Stand]] = field(default_factory=dict)
     """Control cards of every rung from 0."""
     finished: list[int] = field(default_factory=list)
@@ -79,7 +86,7 @@ class Ladder:
         return self.rungs[rung - 1].seeds if rung else 1
 
     def at(self, rung: int) -> dict[int, Stand]:
-        """Who has gone up to a rung."""
+        """Who has gone up to a rung; to rung 0, who has been looked at a second time."""
         return self.climbers.get(rung, {})
 
     def done(self, rung: int) -> list[int]:
@@ -99,9 +106,20 @@ class Ladder:
 
     def trained(self) -> int:
         """Trainings that have ended at all rungs above the search's own, control cards aside."""
-        return sum(stand.ended for stands in self.climbers.values() for stand in stands.values())
+        return sum(stand.ended for rung, stands in self.climbers.items() if rung for stand in stands.values())
 
-    def next(self, spent: int, budget: int, over: bool, cards: Collection[str], best: Best) -> Task | None:
+    def grown(self, rungs: Sequence[RungSettings], budget: int) -> list[RungSettings]:
+        """The rungs of a search that is to have so many children, more than before: what is said in children is a share of them, too.
+
+        Else the places at a rung, once taken, would be closed to whatever better cells the further children are.
+        """
+        found = list(rungs)
+        for place, (rung, (children, first)) in enumerate(zip(rungs, self.said, strict=False)):
+            if rung.children is not None and children is not None:
+                found[place] = rung.model_copy(update={"children": max(rung.children, math.ceil(children * budget / first))})
+        return found
+
+    def next(self, spent: int, budget: int, over: bool, cards: Collection[str], best: Best, looks: int = 0) -> Task | None:
         """What is to be trained beside the search's own children, the highest rung first; None where that is theirs.
 
         Args:
@@ -110,13 +128,14 @@ class Ladder:
             over: whether the search has no more children to train, and none in training.
             cards: names of the control cards.
             best: chooses.
+            looks: how many cells may be looked at a second time.
         """
         for rung in range(len(self.rungs), -1, -1):
             if task := self._seed_due(rung) or self._card_due(rung, cards):
                 return task
             if rung and len(self.at(rung)) < self.admitted(rung, spent, budget, over) and (waiting := self._waiting(rung)):
                 return Task(rung, 0, best(rung, waiting))
-        return None
+        return self._look_due(looks, best) if over else None
 
     def admitted(self, rung: int, spent: int, budget: int, over: bool) -> int:
         """How many may have gone up to a rung by now: as large a share of its places as has ended of the rung below."""
@@ -154,6 +173,14 @@ class Ladder:
             return False
         return len(self.at(rung)) >= self.admitted(rung, spent, budget, over) or not self._waiting(rung)
 
+    def _look_due(self, looks: int, best: Best) -> Task | None:
+        """One look after the other: each says whom the next is at."""
+        looked = self.at(0)
+        if len(looked) >= looks or not self.finished or any(not stand.ended for stand in looked.values()):
+            return None
+        first = best(0, [number for number in self.finished if not self.out(number)] or self.finished)
+        return None if first in looked else Task(0, 0, first)
+
     def _seed_due(self, rung: int) -> Task | None:
         if rung == 0:
             return None
@@ -169,7 +196,9 @@ class Ladder:
         return next((Task(rung, asked, card=name) for name, asked in due if asked < self.seeds(rung)), None)
 
 
-def left_over(ladder: Ladder, rungs: Sequence[RungSettings], spent: int, budget: int, cards: Collection[str]) -> bool:
-    """Whether anything is left to be trained above the search's own children, once those are all trained; changes the ladder."""
+def left_over(
+    ladder: Ladder, rungs: Sequence[RungSettings], spent: int, budget: int, cards: Collection[str], best: Best, looks: int = 0
+) -> bool:
+    """Whether anything is left to be trained beside the search's own children, once those are all trained; changes the ladder."""
     ladder.rungs = list(rungs)
-    return ladder.next(spent, budget, True, cards, lambda rung, waiting: min(waiting)) is not None
+    return ladder.next(spent, budget, True, cards, best, looks) is not None

@@ -1,7 +1,7 @@
 """The search loop: ask → ledger → runner → ledger → tell. It decides on budget, repeats, retries and stopping; it does no training."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -63,11 +63,12 @@ QUIET = Watcher()
 
 @dataclass(frozen=True)
 class SearchLimits:
-    """When to stop, and when to give a child up."""
+    """When to stop, and when to give a child up; ``looks`` is how many cells may be looked at a second time."""
 
     budget: int
     max_attempts: int = 3
     failures_in_a_row: int = 20
+    looks: int = 0
 
     def may_retry(self, reason: str, setbacks: int) -> bool:
         """Whether a child is tried again after that many attempts that ended for this reason, the last one counted.
@@ -155,16 +156,11 @@ class AskTell:
         """The next training above the search's own children, or of a control card."""
         state = self.state
         over = not self._pending and (state.spent >= self.limits.budget or self._repeats >= MAX_REPEATS_IN_A_ROW)
-        task = state.ladder.next(state.spent, self.limits.budget, over, self.beside.cards, self._best)
+        task = state.ladder.next(state.spent, self.limits.budget, over, self.beside.cards, self.knowledge.best, self.limits.looks)
         if task is None:
             return None
         self.ledger.append(self._record(task))
         return state.trials[len(state.trials) - 1]
-
-    def _best(self, rung: int, waiting: Collection[int]) -> int:
-        """Of the trials whose cells may go up to a rung, the one that is believed to be best there."""
-        believed = self.knowledge.believed(rung)
-        return max(waiting, key=lambda number: (believed[number].mean if number in believed else 0.0, -number))
 
     def _record(self, task: Task) -> records.Record:
         number = len(self.state.trials)
@@ -256,7 +252,7 @@ class AskTell:
         """Record how a child ended, and let the controller learn from it."""
         self.ledger.append(records.finished(trial.number, evaluation, time.time(), repeats))
         self._pending.discard(trial.number)
-        telemetry = None if trial.card is not None else self._teach(trial, evaluation)
+        telemetry = None if trial.card is not None or trial.second_look else self._teach(trial, evaluation)
         if telemetry is not None:
             self.ledger.append(records.updated(trial.number, telemetry))
             self._keep()

@@ -48,6 +48,9 @@ def describe_plan(
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
     lines += [f"rung {rung}: {rung_words(rung, config)}" for rung in range(1, len(config.ladder) + 1)]
+    if looks := config.second_looks:
+        again = "who is believed best is trained again, with another seed, until that is one looked at twice"
+        lines.append(f"looks:  in the end {again} (at most {looks}, outside the budget)")
     if config.cards:
         beside = "outside the budget, seen by nobody who decides"
         lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
@@ -205,8 +208,9 @@ class Expected:
 
     @property
     def fixed(self) -> float:
-        """Seconds that do not grow with the search: its start, control cards, and the last children, whose end leaves workers idle."""
-        return START_SECONDS[self.config.runner.kind] + self.cards / self.workers + 0.5 * self.child * (self.workers > 1)
+        """Seconds that do not grow with the search: start, control cards, second look, and the last children, which leave workers idle."""
+        last = 0.5 * self.child * (self.workers > 1) + self.child * (self.config.second_looks > 0)
+        return START_SECONDS[self.config.runner.kind] + self.cards / self.workers + last
 
     @property
     def seconds(self) -> float:

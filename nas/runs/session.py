@@ -16,7 +16,8 @@ from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunEr
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import prepare_data, prepare_shared
 from nas.loggers import sending
-from nas.loggers.logger import Logged, check_installed
+from nas.loggers.logger import Logged
+from nas.loggers.registry import check_installed
 from nas.networks.matching import read_objective
 from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
@@ -125,8 +126,10 @@ def resume(
     config, state = _extended(folder, budget, places or {})
     check_parts(config, parts)
     check_installed(config.log)
+    for line in _grown(folder.config(), config):
+        watcher.on_warning(line)
     space = folder.space(config)
-    due = anything_left(config, state)
+    due = anything_left(config, state, space)
     data = prepare_data(config, folder.images_file) if due else None
     if due:
         _check_table(_for_workers(folder, config))
@@ -141,7 +144,7 @@ def asking(folder: RunFolder, budget: int | None = None, controller: Controller 
         UserError: the run folder cannot be used, another process has it, or the budget is below what is spent.
     """
     config, _ = _extended(folder, budget, {})
-    config = config.model_copy(update={"ladder": [], "cards": []})  # a person's own loop has one fidelity
+    config = config.model_copy(update={"ladder": [], "cards": [], "looks": 0.0})  # a person's own loop has one fidelity
     parts = Parts(controller=controller)
     check_controller(config, controller)
     if config.evaluator != GIVEN:
@@ -195,14 +198,24 @@ def _extended(folder: RunFolder, budget: int | None, places: Mapping[str, object
         return config, state
     if budget < state.spent:
         raise ConfigError(f"budget must be at least the {state.spent} children trained already, but got {budget}")
-    return config.model_copy(update={"budget": budget}), state
+    ladder = state.ladder.grown(config.ladder, budget) if budget > config.budget else config.ladder
+    return config.model_copy(update={"budget": budget, "ladder": ladder}), state
 
 
-def anything_left(config: SearchConfig, state: RunState) -> bool:
-    """Whether a run has anything left to train: children of the search, on its ladder, or control cards. Changes the state."""
+def _grown(before: SearchConfig, config: SearchConfig) -> list[str]:
+    """What a person is told of rungs that have more places with a larger budget."""
+    from nas.runs.plan import rung_words
+
+    pairs = enumerate(zip(before.ladder, config.ladder, strict=True), start=1)
+    return [f"rung {rung} grows with the budget: {rung_words(rung, config)}" for rung, (old, new) in pairs if old != new]
+
+
+def anything_left(config: SearchConfig, state: RunState, space: SearchSpace) -> bool:
+    """Whether a run has anything left to train: its children, second looks, what is on its ladder, control cards. Changes the state."""
     if state.pending or state.spent < config.budget:
         return True
-    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards)
+    best = Knowledge(space, state).best
+    return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards, best, config.second_looks)
 
 
 def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:
@@ -247,7 +260,7 @@ def _opened(
         state = ledger.state
         if found := stage_records(folder.path, state):
             ledger.append(*found)
-        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config)
+        fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config, space)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
         sizing = sizing_of(config, space, Decisions(state.decided, lambda cell, what: ledger.append(records.decided(cell, what))))
@@ -268,7 +281,7 @@ def _session(
 ) -> SearchResult:
     with _opened(folder, config, space, data, watcher, parts) as run:
         state = run.ledger.state
-        if not anything_left(config, state):
+        if not anything_left(config, state, space):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
             ending = Ending.FINISHED
         else:
@@ -294,7 +307,7 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     from nas.runs import controller_state as snapshot
 
     config, state = run.config, run.ledger.state
-    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row)
+    limits = SearchLimits(config.budget, config.runner.max_attempts, config.runner.failures_in_a_row, config.second_looks)
     checkpoints = Checkpoints(run.folder.checkpoint_folder)
     about = Logged(run.folder.path, "search", config.model_dump(mode="json"), "outcomes")
     with sending.opened(config.log, about, _warner(run.folder, watcher)) as loggers:
@@ -308,9 +321,9 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
     run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT))
 
 
-def _check_same_table(state: RunState, config: SearchConfig) -> str | None:
+def _check_same_table(state: RunState, config: SearchConfig, space: SearchSpace) -> str | None:
     """The checksum of the table looked up in; the run's own where nothing is left to do. Raises DataError for another one."""
-    if config.table is None or not anything_left(config, state):
+    if config.table is None or not anything_left(config, state, space):
         return state.data
     from nas.evaluators.table import checksum
 

@@ -1,7 +1,7 @@
 """The order of a run's trials by what is believed of them over all rungs, and how its control cards did. No torch, no ray."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from statistics import fmean, linear_regression, median, stdev
@@ -42,6 +42,11 @@ class Knowledge:
             known = len(self._observations), {self._trials[actions]: belief for actions, belief in found.items()}
             self._believed[rung] = known
         return known[1]
+
+    def best(self, rung: int, among: Collection[int]) -> int:
+        """Of some trials the one whose cells are believed to be best at a rung."""
+        believed = self.believed(rung)
+        return max(among, key=lambda number: (believed[number].mean if number in believed else 0.0, -number))
 
     def _believe(self, rung: int) -> "dict[Actions, Belief]":
         """Of all cells; where there are very many, of a part of them, and of the others by their rewards alone."""
@@ -87,7 +92,7 @@ def _part(observations: "Sequence[Observation]") -> "list[Observation]":
 class Standing:
     """One cell: its trial in the search, what is believed of it at the top rung, and its rewards at the highest rung it reached.
 
-    ``proxy`` is its reward in the search itself, ``rewards`` are those of ``rung``, one for each seed that worked.
+    ``proxy`` is its reward in the search itself, ``rewards`` are those of ``rung``, one for each seed that worked, second looks too.
     """
 
     trial: int
@@ -142,7 +147,8 @@ class Standings:
         """How the trial of that rank (from 1) came to it, in words."""
         one = self.ranked[rank - 1]
         where = f"trained at rung {one.rung}" if one.rung else "trained by the search alone"
-        return f"believed {words(one.belief)} at rung {self.top}, {where}" if self.top else f"believed {words(one.belief)}"
+        looked = ", looked at twice" if len(one.rewards) > 1 else ""
+        return f"believed {words(one.belief)} at rung {self.top}, {where}" if self.top else f"believed {words(one.belief)}{looked}"
 
 
 def words(belief: "Belief", digits: int = 4) -> str:
@@ -158,7 +164,8 @@ def standings_of(space: SearchSpace, state: RunState, knowledge: Knowledge | Non
     ranked = []
     for trial in sorted(believed, key=lambda number: (ladder.out(number), -believed[number].mean, number)):
         proxy, rung = state.trials[trial].reward or 0.0, reached.get(trial, 0)
-        rewards = tuple(ladder.at(rung)[trial].rewards) if rung else (proxy,)
+        there = ladder.at(rung).get(trial)
+        rewards = (*(() if rung else (proxy,)), *(there.rewards if there is not None else ()))
         ranked.append(Standing(trial, believed[trial], rung, rewards, proxy))
     cards = (
         CardStanding(name, rung, tuple(stand.rewards))

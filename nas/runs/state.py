@@ -108,6 +108,7 @@ def _apply_opened(state: RunState, record: Record) -> None:
         state.yardsticks = [Yardstick(_count(found["images"]), _finite(found["chance"])) for found in yardsticks]
     if "ladder" in record:
         state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
+        state.ladder.said += [(rung.children, state.budget) for rung in state.ladder.rungs[len(state.ladder.said) :]]
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
@@ -138,7 +139,7 @@ def _place(state: RunState, trial: Trial, record: Record) -> None:
     if "card" in record:
         trial.card = str(record["card"])
         state.cards[trial.card] = from_document(record["genotype"])
-    elif trial.rung:
+    elif trial.rung or "of" in record:
         trial.origin = _count(record["of"])
         if trial.origin >= len(state.trials) or trial.origin in state.pending or trial.rung > len(state.ladder.rungs):
             raise ValueError(f"trial {trial.number} trains the cells of trial {trial.origin} at rung {trial.rung}: one is not there")

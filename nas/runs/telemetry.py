@@ -57,4 +57,5 @@ class Telemetry:
 
 
 def _of_ladder(trial: Trial) -> dict[str, float]:
-    return {f"ladder/rung-{trial.rung}": trial.reward} if trial.reward is not None and trial.card is None else {}
+    name = "children/second_look" if trial.second_look else f"ladder/rung-{trial.rung}"
+    return {name: trial.reward} if trial.reward is not None and trial.card is None else {}

@@ -36,7 +36,7 @@ class Trial:
     started: float | None = None
     ended: float | None = None
     origin: int | None = None
-    """The trial whose cells are trained here at a higher rung."""
+    """The trial whose cells are trained here at a higher rung, or looked at a second time."""
     replicate: int = 0
     """Which training of these cells at this rung it is, from 0: each has a seed of its own."""
     card: str | None = None
@@ -53,8 +53,13 @@ class Trial:
 
     @property
     def searched(self) -> bool:
-        """Whether it is one of the search's own children: on rung 0, and no control card."""
-        return self.rung == 0 and self.card is None
+        """Whether it is one of the search's own children: on rung 0, no control card, and no second look."""
+        return self.rung == 0 and self.card is None and self.origin is None
+
+    @property
+    def second_look(self) -> bool:
+        """Whether it trains the cells of one of the search's own children once more, as that was trained, with another seed."""
+        return self.rung == 0 and self.origin is not None
 
     @property
     def number(self) -> int:

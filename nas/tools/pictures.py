@@ -6,13 +6,14 @@ Matplotlib is loaded when a picture is drawn.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from xml.etree import ElementTree
 
 from nas.tools.files import write_atomically
@@ -104,7 +105,7 @@ def palette(theme: Theme) -> Palette:
     return DARK if theme == "dark" else LIGHT
 
 
-def _settings(colours: Palette) -> dict[str, object]:
+def _settings(colours: Palette) -> dict[Any, Any]:
     """Matplotlib's. Names are shown as they are: with ``parse_math``, "$" would begin a formula."""
     from cycler import cycler
 
@@ -145,7 +146,7 @@ def _settings(colours: Palette) -> dict[str, object]:
 # ------------------------------------------------------------------------------------------------ files
 
 
-def check_picture(path: str | Path, theme: Theme = "light") -> Path:
+def check_picture(path: str | os.PathLike[str], theme: Theme = "light") -> Path:
     """The file that a picture is to be written to. Raises DrawError for an ending that no picture has, or a theme that it cannot have."""
     path = Path(path)
     suffix = path.suffix.lower()
@@ -263,7 +264,7 @@ def headline(figure: Figure, title: str, note: str = "", left: float = 0.3) -> f
         if not text:
             continue
         fitting = min(size, size * (width - 2 * left) / max(0.1, text_width(text, size, weight == "bold")))
-        extra = {} if colour is None else {"color": colour}
+        extra: dict[str, Any] = {} if colour is None else {"color": colour}
         figure.text(left / width, 1 - y / height, text, ha="left", va="center", fontsize=fitting, weight=weight, parse_math=False, **extra)
         y += 0.25
     return y
@@ -348,4 +349,4 @@ def _places(x: float, y: float, size: tuple[float, float], pixel: float) -> Iter
 def _cost(box: Bbox, taken: Sequence[Bbox], inside: Bbox) -> int:
     """How much is wrong with a place: what it covers, and whether it sticks out."""
     out = box.x0 < inside.x0 or box.x1 > inside.x1 or box.y0 < inside.y0 or box.y1 > inside.y1
-    return sum(box.overlaps(other) for other in taken) + 2 * out
+    return sum(bool(box.overlaps(other)) for other in taken) + 2 * int(out)

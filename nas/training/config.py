@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nas.data.settings import DataSettings, Preparation
-from nas.loggers.logger import DEFAULT_LOGGERS, LoggerNames
+from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames
 from nas.networks.description import read_skeleton
 from nas.settings.base import Settings
 from nas.training.recipe import Recipe

@@ -71,7 +71,7 @@ def _draw(answers: Answers, path: Path) -> None:
         axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
         image = axes.imshow(shares, cmap=_shades(colours), vmin=0, vmax=1)
         bar = figure.add_axes(((margin + side + 0.2) / width, margin / height, 0.12 / width, min(side, 3.0) / height))
-        figure.colorbar(image, cax=bar, format="{x:.0%}").outline.set_visible(False)  # type: ignore[operator]
+        figure.colorbar(image, cax=bar, format="{x:.0%}").outline.set_visible(False)
         axes.set(xlabel="taken for", ylabel="is")
         _dress(axes, names if count <= NAMED else None, letters, colours)
         if count <= NUMBERED:

@@ -54,6 +54,7 @@ def draw_curves(curves: Curves, path: str | Path, theme: Theme = "light") -> Non
 def curves_figure(curves: Curves, theme: Theme = "light") -> Figure:
     """Loss over the learning rate at the left, validation accuracy at the right, where the best epoch and the test are marked."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with drawing(theme) as colours:
         figure = Figure(figsize=(9.6, 4.1))
@@ -72,7 +73,7 @@ def curves_figure(curves: Curves, theme: Theme = "light") -> Figure:
         _draw_accuracies(accuracies, curves, colours, mark)
         for axes in (losses, rates, accuracies):
             axes.set_xlim(min(epochs) if len(epochs) > 1 else 0, max(*epochs, 1) + (0.02 * len(epochs) if len(epochs) > 1 else 1))
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         losses.tick_params(labelbottom=False)
         figure.align_ylabels([losses, rates])
     return figure

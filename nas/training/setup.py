@@ -11,7 +11,7 @@ from nas.data.prepared import training_side
 from nas.data.registry import DATASETS
 from nas.data.settings import LARGE_SIDE, DataSettings
 from nas.errors import UserError
-from nas.loggers.logger import check_installed
+from nas.loggers.registry import check_installed
 from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated

@@ -128,6 +128,14 @@ def test_results_are_kept_and_give_the_same_table_again(tables: Path, tmp_path: 
     assert [result.arm.label for result in again.results()] == [f"{n}, {w} in flight" for n in ("blind", "climber") for w in (1, 4)]
 
 
+def test_runs_of_which_nothing_survived_are_kept_too(tables: Path, tmp_path: Path):
+    (one,) = comparisons(suite(budget=3, seeds=8, failures=0.9), "mine.yaml")
+    run_missing(load(one, tmp_path), tables, 1, BenchWatcher())
+    runs = [run for record in load(one, tmp_path).records for run in record.runs]
+    nothing = [run for run in runs if set(run.told) == {None}]
+    assert nothing and all((run.distinct, run.changes) == (0, [[1, 0.0, 0.0]]) for run in nothing) and len(runs) == 16
+
+
 def test_an_interrupted_comparison_goes_on_with_the_controllers_that_are_missing(tables: Path, tmp_path: Path):
     (one,) = comparisons(suite(), "mine.yaml")
 

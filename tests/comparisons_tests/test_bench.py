@@ -229,3 +229,7 @@ def test_regret_by_report_and_by_reward_at_every_checkpoint():
     (result,) = compare([Arm("r", "random")], on_synthetic(NASNET, 0.02), Terms(5, noisy=True), range(2))
     heads, (row,) = summary_rows([result], (5,))
     assert "/" not in row[heads.index("regret at 5")]  # the best noisy reward is not known
+    (result,) = compare([Arm("r", "random")], on_synthetic(NASNET, 0.02), Terms(5), range(2))
+    heads, (row,) = summary_rows([result], (5,))
+    report, reward = row[heads.index("regret at 5")].split(" / ")
+    assert report == reward, "without noise the reward is the report, and its best is known"

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.loggers import sending
-from nas.loggers.logger import LOGGERS, Logged, LoggerRow, Point
+from nas.loggers.logger import Logged, Point
+from nas.loggers.registry import LOGGERS, LoggerRow
 from nas.runs import session as engine
 from nas.runs.config import config_from_document
 from nas.runs.folder import RunFolder

@@ -149,6 +149,8 @@ def summary(state: RunState) -> str:
         parts.append(f"tried again: {counts}")
     if trained := state.ladder.trained():
         parts.append(f"{trained} trainings on the ladder")
+    if looked := len(state.ladder.at(0)):
+        parts.append(f"{looked} of the best looked at twice")
     if state.cards:
         parts.append(f"{len(state.cards)} control cards")
     if state.redrawn:

@@ -13,11 +13,11 @@ from nas.networks.drawing.marks import (
     Box,
     Key,
     draw_legend,
-    draw_path,
     label,
     legend_rows,
     operation_kind,
     operation_label,
+    stroke,
     text_height,
 )
 from nas.tools.pictures import FONT, Palette, Theme, drawing, headline, text_width
@@ -207,7 +207,7 @@ class _Panel:
             name = f"{state_words(self.cell, line.upper[0])} → output"
         else:
             name = self._trunk_words(line.upper)
-        draw_path(axes, curve, self._colour(line.lower[0], colours, is_live), name, arrives=arrives)
+        stroke(axes, curve, self._colour(line.lower[0], colours, is_live), name, arrives=arrives)
 
     def _draw_trunk(self, axes: Axes, place: tuple[int, int], colours: Palette, is_live: bool) -> None:
         """The way of a line past the boxes of a layer."""
@@ -215,7 +215,7 @@ class _Panel:
 
         x, level = self.layout.x[place], place[1]
         way = Curve([(x, self.bottoms[level]), (x, self.tops[level])])
-        draw_path(axes, way, self._colour(place[0], colours, is_live), self._trunk_words(place), arrives=False)
+        stroke(axes, way, self._colour(place[0], colours, is_live), self._trunk_words(place), arrives=False)
 
     def _edge_words(self, state: int, port: int) -> str:
         edge = self.cell.nodes[state - self.cell.inputs].edges[port]

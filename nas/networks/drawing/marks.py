@@ -73,7 +73,7 @@ class Box:
         )
 
 
-def draw_path(axes: Axes, path: Path, colour: str, name: str, *, arrives: bool, dashed: bool = False) -> None:
+def stroke(axes: Axes, path: Path, colour: str, name: str, *, arrives: bool, dashed: bool = False) -> None:
     """Draw a line, with a head where it arrives; a broad unseen one over it catches the pointer."""
     from matplotlib.patches import FancyArrowPatch, PathPatch
     from matplotlib.path import Path as Curve

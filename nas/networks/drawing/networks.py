@@ -14,9 +14,9 @@ from nas.networks.drawing.marks import (
     Box,
     Key,
     draw_legend,
-    draw_path,
     legend_rows,
     operation_label,
+    stroke,
     text_height,
 )
 from nas.networks.scaling import short_number
@@ -147,7 +147,7 @@ class _Column:
             y += height + GAP
         for lower, upper, height, part in zip(bottoms, bottoms[1:], self.heights, self.parts, strict=False):
             name = f"{part.text.splitlines()[0]} → {part.shape}"
-            draw_path(axes, Curve([(centre, lower + height), (centre, upper)]), colours.ink, name, arrives=True)
+            stroke(axes, Curve([(centre, lower + height), (centre, upper)]), colours.ink, name, arrives=True)
         for i, part in enumerate(self.parts):
             if part.skip is not None:
                 self._draw_skip(axes, i, part.skip, left, bottoms, colours)
@@ -187,7 +187,7 @@ class _Column:
         end = (edge + (CARD * min(2, self.parts[part].times - 1) if right else 0.0), bottoms[part] + 0.3 * self.heights[part])
         below = self.parts[source].text.splitlines()[0]
         name = f"skip input of {self.parts[part].text.splitlines()[0]}: from {'inside ' if skip.inside else ''}{below}"
-        draw_path(axes, _around(start, out, end), colours.series[0], name, arrives=True, dashed=True)
+        stroke(axes, _around(start, out, end), colours.series[0], name, arrives=True, dashed=True)
 
 
 def _around(start: tuple[float, float], x: float, end: tuple[float, float]) -> Any:  # noqa: ANN401 - matplotlib's path
@@ -203,7 +203,7 @@ def _draw_branch(axes: Axes, x: float, y: float, text: str, colours: Palette) ->
     from matplotlib.path import Path as Curve
 
     width = text_width(text) + 4 * PAD
-    draw_path(axes, Curve([(x, y), (x + 0.35, y)]), colours.ink, text, arrives=True)
+    stroke(axes, Curve([(x, y), (x + 0.35, y)]), colours.ink, text, arrives=True)
     Box(x + 0.35, y - 0.17, width, 0.34, text).draw(axes, colours.fills["end"], colours.outline, rounding=0.1)
     axes.text(x + 0.35 + width / 2, y, text, ha="center", va="center_baseline", zorder=4)
 
