@@ -32,7 +32,7 @@ FACTOR_OF = 16
 ROUNDS = 5
 """Widths of a network that are measured at most, to find the one of a latency."""
 SCREEN = 3.0
-"""A network that misses its latency by this factor, by the model, is not measured: the model is far better than that."""
+"""A network that misses its latency by this factor, by the model, is not measured."""
 OF_PIECES = NASNetSkeleton | NASBench201Skeleton
 """Skeletons whose networks the model knows by their pieces."""
 SECONDS_PER_MAC = 1e-9
