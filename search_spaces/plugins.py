@@ -30,6 +30,12 @@ class PluginError(UserError):
     """A plug-in cannot be used. Correct its name or its package; or say that you trust it, as the message shows."""
 
 
+def guess(name: str, choices: Iterable[str]) -> str:
+    """For messages about an unknown name: `` (did you mean 'other'?)`` where one of the choices is near; else nothing."""
+    near = difflib.get_close_matches(name, list(choices), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def is_code(name: str) -> bool:
     """Whether a name is ``module:attr``: code to import."""
     module, colon, attribute = name.partition(":")
@@ -82,8 +88,7 @@ def import_code(name: str) -> object:
         sys.path.pop()
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            near = difflib.get_close_matches(attribute, dir(found), n=1)
-            raise PluginError(f"{name}: module {module_name!r} has no {attributes!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise PluginError(f"{name}: module {module_name!r} has no {attributes!r}{guess(attribute, dir(found))}")
         found = getattr(found, attribute)
     return found
 
@@ -98,6 +103,11 @@ def _installed(group: str) -> Mapping[str, tuple["EntryPoint", ...]]:
         if point not in found.get(point.name, ()):  # a folder that stands twice in sys.path
             found[point.name] = (*found.get(point.name, ()), point)
     return found
+
+
+def installed_names(group: str) -> list[str]:
+    """What installed packages offer of a group, by name. Imports none of it."""
+    return sorted(_installed(group))
 
 
 def forget_installed() -> None:
@@ -192,9 +202,8 @@ class Registry(Mapping[str, T], Generic[T]):
             raise PluginError(f"{self.kind} {name!r} ({self.origin(name)}): {problem}") from None
 
     def _unknown(self, name: str) -> UserError:
-        near = difflib.get_close_matches(name, list(self), n=1)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
-        return self._error(f"unknown {self.kind} {name!r}{guess}; choose one of {', '.join(self)}{f', {self._hint}' if self._hint else ''}")
+        others = f", {self._hint}" if self._hint else ""
+        return self._error(f"unknown {self.kind} {name!r}{guess(name, self)}; choose one of {', '.join(self)}{others}")
 
 
 def instance_of(kind: type[T]) -> Callable[[object], T]:

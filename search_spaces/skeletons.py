@@ -1,6 +1,5 @@
 """Skeletons: the macro network around a genotype (stem, stages, widths, heads) as frozen data. No torch; anyone may import it."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -8,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from search_spaces.errors import SkeletonError
 from search_spaces.genotype import CellGenotype, Genotype
-from search_spaces.plugins import Registry, instance_of, is_code
+from search_spaces.plugins import Registry, guess, instance_of, is_code
 from search_spaces.residual_skeletons import RESIDUAL_SKELETONS, ResidualSkeleton, literature_name, require
 
 # ---------------------------------------------------------------------------------------------------- cell networks
@@ -440,9 +439,7 @@ def load_skeleton(name: str) -> Any:  # noqa: ANN401 - any family's skeleton
     """
     if name in SKELETONS:
         return SKELETONS[name]
-    near = difflib.get_close_matches(name, list(SKELETONS), n=1)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    raise SkeletonError(f"unknown skeleton {name!r}{guess}; choose one of {', '.join(SKELETONS)}")
+    raise SkeletonError(f"unknown skeleton {name!r}{guess(name, SKELETONS)}; choose one of {', '.join(SKELETONS)}")
 
 
 def kind_of(skeleton: object) -> str:

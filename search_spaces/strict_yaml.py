@@ -61,9 +61,11 @@ def load_text(path: str | Path, error: type[UserError]) -> str:
     path = Path(path)
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise error(f"{path}: a document must be at most {MAX_BYTES:,} bytes, but it has {size:,}")
-        return path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # a device, such as /dev/zero, has no size and no end
+        if len(content) > MAX_BYTES:
+            raise error(f"{path}: a document must be at most {MAX_BYTES:,} bytes, but it has {max(size, len(content)):,}")
+        return content.decode("utf-8")
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from None
     except UnicodeDecodeError as problem:

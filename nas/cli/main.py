@@ -1,40 +1,73 @@
 """The ``nas`` command: its sub-commands and its exit codes. Heavy packages are imported inside the commands, so that help is instant."""
 
-import errno
-import io
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from nas.cli.architecture import cost, draw
 from nas.cli.bench import bench
 from nas.cli.compare import compare
+from nas.cli.config import config
 from nas.cli.data import data
+from nas.cli.doctor import doctor
 from nas.cli.evaluate import evaluate
 from nas.cli.export import export
 from nas.cli.finalists import finalists
-from nas.cli.options import errors, escape
+from nas.cli.options import errors, say
 from nas.cli.predict import predict
+from nas.cli.reproduce import reproduce
+from nas.cli.runs import runs
 from nas.cli.search import resume, search
+from nas.cli.shell.command import Command, Group
+from nas.cli.shell.completion import swiftly
+from nas.cli.shell.faults import any_terminal, guarded
 from nas.cli.show import list_, show
 from nas.cli.train import train
 from nas.cli.transfer import transfer
+from nas.cli.views.doing import shown_stage
 from nas.cli.views.transfer_progress import bar
-from nas.errors import UserError
+from nas.cli.watch import watch
+from nas.tools.environment import COMMAND
+from nas.tools.stages import STAGES
 from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
     name="nas",
+    cls=Group,
     help="Neural architecture search: a controller proposes cells, children are trained, the best are handed over.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # its module of help costs more than everything else, and takes brackets in a text for styles
+    context_settings={"max_content_width": 120, "help_option_names": ["--help", "-h"]},
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
-    app.command()(command)
-app.command(name="list")(list_)
+COMMANDS = (
+    search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce, config,
+    doctor,
+)  # fmt: skip
+for command in COMMANDS:
+    app.command(cls=Command)(command)
+app.command(name="list", cls=Command)(list_)
+app.add_typer(runs)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import nas
+
+        say(f"nas {nas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is, and stop.")
+    ] = False,
+) -> None:
+    """Neural architecture search: a controller proposes cells, children are trained, the best are handed over."""
 
 
 class _Notes(logging.Handler):
@@ -47,32 +80,23 @@ class _Notes(logging.Handler):
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0 when all went well; 1 for a training that diverged; 2 for bad input, a full disk, and a search that gave up; 3 for
-    a search of whose children fewer than half survived, and images of which some cannot be read; 130 when interrupted.
+    Exit codes: 0 when all went well; 1 for a training that diverged; 2 for bad input, a fault of the operating system, and a search
+    that gave up; 3 for a search of whose children fewer than half survived, and images of which some cannot be read; 130 when
+    interrupted; 141 when whoever read the output has gone.
     """
     # Before numpy is imported: more threads slow the small matrices of the surrogate, most of all while children train.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the console cannot show
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    any_terminal()
+    if "_NAS_COMPLETE" in os.environ:
+        swiftly()
     SHOWN.set(bar)
+    STAGES.set(shown_stage)
+    COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
-    chosen.addHandler(_Notes(logging.INFO))
+    if not chosen.handlers:
+        chosen.addHandler(_Notes(logging.INFO))
     chosen.setLevel(logging.INFO)
-    try:
-        app()
-    except UserError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        place = f" {error.filename}" if error.filename else ""
-        errors.print(f"[bold red]error:[/] cannot write{escape(place)}: {error.strerror}; nothing recorded is lost", highlight=False)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("interrupted")
-        sys.exit(130)
+    sys.exit(guarded(lambda: app(prog_name="nas")))
 
 
 if __name__ == "__main__":

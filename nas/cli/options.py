@@ -1,20 +1,37 @@
 """What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
+import errno
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from search_spaces.plugins import as_written
 
-console = Console()
-errors = Console(stderr=True)
+
+class Screen(Console):
+    """A console that prints texts as they are, in tables too: brackets and colons in a name are no styles and no emoji.
+
+    A closed pipe is left to whoever ends the command: rich itself would end it, with the code of a divergence.
+    """
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
+
+
+console = Screen()
+errors = Screen(stderr=True)
 
 SourceArgument = Annotated[
     str,
@@ -82,6 +99,8 @@ FormatOption = Annotated[
     str | None, typer.Option("--format", "-f", help="table, csv or json; default by the ending of --output, else a table.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs; docs/search.md has the fields.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run's folder at the end, and only what went wrong before.")]
 TableFileOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default prints it.")]
 
 # where children are trained
@@ -90,6 +109,16 @@ AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: au
 SyncOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Mirror the run folder there as it grows: s3://…, gs://…, file:///… (fsspec).")
 ]
+
+
+@contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """Around a command that prints nothing for a person, where that is asked for; errors and warnings have a stream of their own."""
+    before, console.quiet = console.quiet, silent
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 STOPPING = "stopping after this step, writing a checkpoint"
@@ -101,6 +130,13 @@ def escape(text: str) -> str:
     from rich.markup import escape as escape_markup
 
     return escape_markup(text)
+
+
+def say_marked(word: str, style: str, text: str, where: Console = console) -> None:
+    """Print a text after a word in a style, such as ``note:``; the text as it is."""
+    from rich.text import Text
+
+    where.print(Text.assemble((word, style), " ", text), soft_wrap=True)
 
 
 def say_lines(lines: Iterable[str]) -> None:

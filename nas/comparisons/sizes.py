@@ -48,6 +48,8 @@ def size_of(label: str, whole: Architecture, target: Target, cells: int | None, 
         return Scaled(architecture, target, cost.parameters, cost.macs, known["latency"])
     scaled = _measured(whole, target, depth, place)
     skeleton = skeleton_document(scaled.architecture.skeleton, whole.skeleton_name)
+    if not folder.is_dir():
+        return scaled  # whoever only asks what would be done makes no folder
     entry = {"asked": asked, "skeleton": skeleton, "latency": scaled.latency}
     write_atomically(file, yaml.safe_dump({**kept, label: entry}, sort_keys=False))
     return scaled

@@ -5,6 +5,7 @@ So a training can begin again at any step, on any number of workers and loader p
 
 import logging
 import random
+import signal
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -202,9 +203,17 @@ def open_or_neighbour(files: ImageFiles, index: int, channels: int) -> tuple[Ima
     raise DataError(f"{files.root}: {MOST_SUBSTITUTES} files in a row cannot be read any more, the first {files.names[index]}")
 
 
+def _leave_ctrl_c(worker: int) -> None:
+    """A terminal sends Ctrl-C to readers too: they go on, so that the step in hand can be finished, and end with the training."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _load(data: PreparedData, part: Part, transform: Any, wanted: list[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:  # noqa: ANN401
     if not wanted:
         return iter(())
     images = _Images(part, transform, data.channels)
-    loader: DataLoader[Any] = DataLoader(images, batch_sampler=wanted, num_workers=workers, pin_memory=torch.cuda.is_available())
+    pinned = torch.cuda.is_available()
+    loader: DataLoader[Any] = DataLoader(
+        images, batch_sampler=wanted, num_workers=workers, pin_memory=pinned, worker_init_fn=_leave_ctrl_c if workers else None
+    )
     return ((batch, labels.long()) for batch, labels in loader)

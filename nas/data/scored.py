@@ -12,6 +12,7 @@ from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.data.split import split
 from nas.errors import ConfigError, DataError
+from search_spaces.plugins import guess
 
 PARTS = ("test", "validation", "train", "all")
 NAMED = 20
@@ -86,7 +87,7 @@ def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, 
 
 def _asked_for(dataset: Dataset, settings: DataSettings, wanted: str, known: Learned) -> Chosen:
     if wanted not in PARTS:
-        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {wanted!r}")
+        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {wanted!r}{guess(wanted, PARTS)}")
     parts = None if wanted == "all" else split(dataset, settings)
     part = _whole(dataset) if parts is None else getattr(parts, wanted)
     said = "all images" if parts is None else f"the {wanted} part"

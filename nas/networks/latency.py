@@ -16,6 +16,7 @@ from nas.networks.onnx_session import INPUT, OUTPUT, open_session, quiet_exporte
 from search_spaces.errors import UserError
 from search_spaces.networks.cost import evaluation_mode
 from search_spaces.networks.folding import fold
+from search_spaces.plugins import guess
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -97,7 +98,7 @@ def measure_latency(
     """
     place = _device(device)
     if dtype not in DTYPES:
-        raise LatencyError(f"the dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}")
+        raise LatencyError(f"the dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}{guess(dtype, DTYPES)}")
     if batch_size < 1 or runs < 1 or warmup < 0:
         raise LatencyError(
             f"at least one image, one run and no fewer than 0 for warm-up are needed, but got {batch_size}, {runs}, {warmup}"

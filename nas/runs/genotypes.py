@@ -1,6 +1,5 @@
 """Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
-import difflib
 import logging
 from pathlib import Path
 
@@ -9,9 +8,11 @@ from nas.errors import GenotypeError, RunError
 from nas.runs import folder as run_folder
 from nas.runs.sizing import Sizing
 from nas.runs.standings import best_known
+from nas.tools.words import quoted
 from nas.training.setup import Matched
 from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
+from search_spaces.plugins import guess
 from search_spaces.reference import load_reference, reference_names
 from search_spaces.strict_yaml import load_text
 
@@ -47,9 +48,8 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     try:
         folder = run_folder.find(name)
     except RunError as error:
-        near = difflib.get_close_matches(name, reference_names(), n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        message = f"{name!r} is no run, genotype file or reference genotype{hint}; `nas list genotypes` shows the reference genotypes"
+        near = guess(name, reference_names())
+        message = f"{name!r} is no run, genotype file or reference genotype{near}; `nas list genotypes` shows the reference genotypes"
         raise GenotypeError(f"{message}; {error}") from None
     state = folder.state()
     config = folder.config()
@@ -57,7 +57,7 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     known = best_known(space, state)
     ranked = known.trials
     if not ranked:
-        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {folder.path}` goes on")
+        raise RunError(f"{folder.path}: no child of this run has been trained to the end yet; `nas resume {quoted(folder.path)}` goes on")
     if rank > len(ranked):
         raise RunError(f"{folder.path}: --rank must be at most {len(ranked)} (completed trials of this run), but got {rank}")
     trial, believed = known.head(rank)[-1]

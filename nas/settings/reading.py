@@ -1,7 +1,6 @@
 """Puts a configuration together: defaults, then a preset or a file, then ``--set`` and flags; with one clear message for a wrong value."""
 
 import copy
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
@@ -11,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from nas.errors import ConfigError
-from search_spaces.plugins import Registry, as_written, is_code
+from search_spaces.plugins import Registry, as_written, guess, is_code
 from search_spaces.strict_yaml import load_document, parse_document
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -95,6 +94,14 @@ def apply_overrides(document: Mapping[str, Any], overrides: Overrides) -> dict[s
     return changed
 
 
+def flat(document: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Settings by their dotted names: ``{"fidelity": {"epochs": 3}}`` → ``{"fidelity.epochs": 3}``."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= flat(value, f"{group}{name}.") if isinstance(value, Mapping) else {f"{group}{name}": value}
+    return found
+
+
 def validated(model: type[_Model], document: object) -> _Model:
     """The settings of a document.
 
@@ -122,9 +129,7 @@ def _explain(problem: Any, root: type[BaseModel]) -> str:  # noqa: ANN401 - pyda
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         valid = _settings_at(problem["loc"][:-1], root)
-        near = difflib.get_close_matches(str(problem["loc"][-1]), valid, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"unknown setting {name!r}{hint} Valid settings here: {', '.join(valid)}"
+        return f"unknown setting {name!r}{guess(str(problem['loc'][-1]), valid)}; valid settings here: {', '.join(valid)}"
     message = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if not name or problem["type"] == "value_error":  # a rule between settings says itself what it got
         return f"{name}: {message}" if name else message

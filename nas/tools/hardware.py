@@ -1,11 +1,9 @@
-"""What this machine has, asked without torch where possible: picks the ``auto`` preset and records the environment of a run."""
+"""What this machine has, asked without torch where possible: picks the ``auto`` preset and goes on record with a run."""
 
 import os
-import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib import metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +18,12 @@ class Hardware:
         """One line for a person."""
         gpus = f"{len(self.gpus)} × {self.gpus[0]}" if self.gpus else "no GPU"
         return f"{self.cores} CPU cores, {self.memory_gib:.0f} GiB, {gpus}"
+
+
+def wanted_threads() -> int:
+    """CPU threads of a training where nobody says more: OMP_NUM_THREADS, as everywhere, else one for each core of this process."""
+    cores, said = detect().cores, os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(int(said), cores) if said.isdecimal() and int(said) > 0 else cores
 
 
 def detect() -> Hardware:
@@ -50,14 +54,3 @@ def auto_preset(hardware: Hardware) -> tuple[str, str]:
     if hardware.gpus:
         return "gpu", f"{hardware.describe()}: children train on the GPU"
     return "cpu", f"{hardware.describe()}: small children, one per core"
-
-
-def environment() -> dict[str, object]:
-    """Versions and hardware, for the record of a run."""
-    packages = {}
-    for name in ("nas-engine", "torch", "ray", "numpy", "networkx", "pyyaml"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = "not installed"
-    return {"python": platform.python_version(), "platform": platform.platform(), "hardware": detect().describe(), "packages": packages}

@@ -14,19 +14,23 @@ LOOK_SECONDS = 0.2
 
 
 class Stopper:
-    """While entered: the first signal makes ``asked`` true and says so through ``tell``, a second one interrupts at once.
+    """While entered: the first signal makes ``asked`` true and says so through ``tell``; a second one says so, and interrupts at once.
 
     Outside the main thread nobody can take signals, and none are taken.
     """
 
     def __init__(self, tell: Callable[[str], None], message: str) -> None:
         self._tell, self._message = tell, message
-        self._asked = False
+        self._asked = self._urgent = False
         self._before: dict[int, Any] = {}
 
     def asked(self) -> bool:
         """Whether somebody wants the loop to stop."""
         return self._asked
+
+    def urgent(self) -> bool:
+        """Whether it is SIGTERM that asks, which is followed by a kill: there is no time to finish anything."""
+        return self._urgent
 
     def __enter__(self) -> "Stopper":
         if threading.current_thread() is threading.main_thread():
@@ -39,8 +43,9 @@ class Stopper:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
+            self._tell("\nstopping at once")
             raise KeyboardInterrupt
-        self._asked = True
+        self._asked, self._urgent = True, number == signal.SIGTERM
         self._tell(f"\n{self._message} (Ctrl-C again to stop at once)")
 
 

@@ -1,4 +1,11 @@
-"""Durations and sizes as a person says them."""
+"""Durations and sizes as a person says them, and paths as a shell takes them."""
+
+import shlex
+
+
+def quoted(place: object) -> str:
+    """A path, name or URL in a command that a person may copy."""
+    return shlex.quote(str(place))
 
 
 def duration(seconds: float) -> str:
@@ -23,6 +30,14 @@ def top5_words(share: float, classes: int) -> str:
 def megabytes(count: int) -> str:
     """Bytes as a person says them: ``12 MB``, ``3.4 GB``."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in few letters: ``42 s ago``, ``3 min ago``, ``5 h ago``, ``12 d ago``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
 
 
 def first_line(problem: BaseException) -> str:

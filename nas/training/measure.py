@@ -19,7 +19,7 @@ from nas.networks.weights.described import load_described, load_into
 from nas.networks.weights.files import CHECKPOINT_SUFFIXES, read_metadata, read_weights
 from nas.networks.weights.layouts import describe_weights, recognise
 from nas.settings.reading import validated
-from nas.tools.hardware import detect
+from nas.tools.hardware import wanted_threads
 from nas.training.folder import TrainFolder, find_weights
 from nas.training.measured import Answers, Measured
 from nas.training.numerics import flushed_denormals
@@ -29,6 +29,7 @@ from nas.training.session import choose_device
 from search_spaces.genotype import Genotype
 from search_spaces.networks.folding import fold
 from search_spaces.networks.network import Network
+from search_spaces.plugins import guess
 
 
 def evaluate_weights(
@@ -64,7 +65,7 @@ def evaluate_weights(
         flip: whether every answer is the mean of an image's and its mirror image's.
         folded: whether the network is folded for inference first: the same function within rounding, faster.
         device: auto, cpu, cuda or cuda:N.
-        threads: on a CPU; None takes all cores.
+        threads: on a CPU; None takes OMP_NUM_THREADS, else all cores.
         loader_workers: processes that read images from files.
 
     Raises:
@@ -78,7 +79,7 @@ def evaluate_weights(
     if index_file is not None and part is None:
         part = "test"  # of its own images
     place_device = choose_device(device)
-    count = threads or detect().cores
+    count = threads or wanted_threads()
     torch.set_num_threads(count)
     if genotype is None:
         network, description = load_described(file)
@@ -141,7 +142,7 @@ def _converted(description: NetworkDescription) -> str:
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{flag} must be one of {', '.join(choices)}, but got {value!r}")
+        raise ConfigError(f"{flag} must be one of {', '.join(choices)}, but got {value!r}{guess(value, choices)}")
 
 
 def _data(source: Path, place: TrainFolder | None, data: dict[str, Any] | None) -> tuple[DataSettings, Path | None]:

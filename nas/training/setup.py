@@ -15,7 +15,7 @@ from nas.loggers.registry import check_installed
 from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
-from nas.tools.hardware import detect
+from nas.tools.hardware import detect, wanted_threads
 from nas.training.config import TrainConfig
 from nas.training.fitting import (
     FITTED_RECIPE,
@@ -29,7 +29,7 @@ from nas.training.fitting import (
     fit_validation,
     own_images,
 )
-from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
+from nas.training.folder import SHELF, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import Skeleton, has_size, load_skeleton
@@ -113,7 +113,7 @@ def configure(request: Request) -> tuple[Genotype, TrainConfig, tuple[Choice, ..
         "skeleton": skeleton_document(skeleton, name),
         "data": fitted.data.model_dump(),
         "recipe": fitted.recipe.model_dump(),
-        "threads": detect().cores,
+        "threads": wanted_threads(),
         **_given(request.settings),
         "image_size": fitted.image_size,
     }
@@ -196,8 +196,9 @@ def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
     return amount.side if DATASETS[data.name].shape is not None else training_side(amount.side, recipe.image_size or LARGE_SIDE)
 
 
-def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:
+def default_folder(genotype: Genotype, config: TrainConfig) -> Path:
     """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
+    root = SHELF.new()
     skeleton = config.skeleton
     size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
     data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name

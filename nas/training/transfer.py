@@ -12,7 +12,7 @@ from nas.networks.architecture import Architecture
 from nas.networks.description import read_skeleton, skeleton_document
 from nas.networks.scaling import describe_shape, read_target, scale_to
 from nas.settings.reading import Overrides, validated
-from nas.tools.hardware import detect
+from nas.tools.hardware import detect, wanted_threads
 from nas.training.config import TrainConfig
 from nas.training.fitting import FITTED_RECIPE, MANY, Choice, amount_of
 from nas.training.setup import Matched, Request, assigned_data, configure, data_settings, planned_side
@@ -69,7 +69,7 @@ def configure_transfer(wish: Wish) -> tuple[Genotype, TrainConfig, str, tuple[Ch
     """
     target = read_target(wish.macs, wish.params)
     name = ALIASES.get(wish.skeleton or "", wish.skeleton)
-    threads = wish.settings.get("threads") or max(1, detect().cores // wish.workers)
+    threads = wish.settings.get("threads") or max(1, wanted_threads() // wish.workers)
     few = not wish.imagenet and amount_of(data_settings(None, wish.data, assigned_data(wish.assignments))).train < MANY
     request = Request(
         genotype=wish.genotype,

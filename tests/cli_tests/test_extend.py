@@ -104,7 +104,7 @@ def test_its_space_is_searched_by_its_controller_with_its_table(run: Path) -> No
 
 def test_options_of_its_evaluator_and_controller_are_checked(site: Path, tmp_path: Path) -> None:
     base = ("search", "--preset", "mobile", "--dry-run")
-    with pytest.raises(ValueError, match="unknown setting 'sed'; did you mean 'seed'"):
+    with pytest.raises(ValueError, match=r"unknown setting 'sed' \(did you mean 'seed'"):
         nas(*base, "--set", "evaluator_options.sed=1")
     with pytest.raises(ValueError, match="option 'start' of controller 'climb' must be at least 1, but got 0"):
         nas(*base, "--set", "controller.options={start: 0}")

@@ -157,7 +157,7 @@ def test_members_are_named_apart_and_drawn_the_same_every_time() -> None:
         (["nasnet-a", "darts-v2", "--latency", "8ms", "--macs", "10M"], "--macs and --latency exclude each other"),
         (["nasnet-a", "darts-v2", "--macs", "10m"], "--macs must be a number"),
         (["nasnet-a", "--macs", "10M"], "at least two members"),
-        (["nasnet-a", "darts-v9", "--macs", "10M"], "did you mean darts-v"),
+        (["nasnet-a", "darts-v9", "--macs", "10M"], "did you mean 'darts-v"),
         (["nasnet-a", "--random", "1", "--space", "spiral", "--macs", "10M"], "spiral"),
         (["nasnet-a", "darts-v2", "--macs", "10M", "--recipe", "slow"], "slow"),
     ],

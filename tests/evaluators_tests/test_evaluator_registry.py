@@ -116,7 +116,7 @@ def test_a_run_folder_does_not_import_what_it_names(here: Path, monkeypatch: pyt
 def test_what_does_not_fit_is_one_message(assigned: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_config("laptop", [assigned])
-    with pytest.raises(ConfigError, match="evaluator_options of 'my_scores:SCORER': unknown setting 'woth'; did you mean 'worth'"):
+    with pytest.raises(ConfigError, match="evaluator_options of 'my_scores:SCORER': unknown setting 'woth' \\(did you mean 'worth'"):
         build_config("laptop", ["evaluator=my_scores:SCORER", "evaluator_options.woth=1"])
 
 

@@ -461,7 +461,7 @@ def run(*arguments: str) -> tuple[int, str]:
         (["nasnet-a", "-f", "onnx", "-o", "net.txt"], "--output must end in .onnx"),
         (["nasnet-a", "-f", "python", "-o", "net.py", "--weights", "none.safetensors"], "none.safetensors: cannot be read"),
         (["nasnet-a", "-f", "yaml", "-o", "missing/cell.yaml"], "cannot be written"),
-        (["nasnet-b", "-f", "yaml"], "did you mean nasnet-a?"),
+        (["nasnet-b", "-f", "yaml"], "did you mean 'nasnet-a'?"),
         (["nasnet-a", "-f", "python", "-o", "net.py", "--skeleton", "spiral"], "unknown skeleton 'spiral'"),
         (["nasnet-a", "-f", "python", "--skeleton", "convnext-t"], "residual skeleton needs"),
     ],

@@ -137,6 +137,26 @@ def test_whoever_stops_before_there_is_a_worker_begins_no_child(tmp_path: Path, 
     assert runner.jobs == [] and not result.state.trials
 
 
+def test_whoever_asks_for_an_end_waits_for_the_children_in_training_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneByOne(Scripted):
+        capacity = 2
+
+        def poll(self, timeout: float) -> list[Event]:
+            fresh, self.told = self.jobs[self.told : self.told + 1], self.told + 1
+            return [self.answer(job) for job in fresh]
+
+    ended: list[int] = []
+    runner = OneByOne(lambda job: Ended(job.trial, job.attempt, Evaluation(Completed(0.5))))
+    monkeypatch.setattr("nas.runners.local.LocalRunner", lambda *arguments: runner)
+    watcher = Watcher(on_end=lambda trial: ended.append(trial.number), finish=lambda: bool(ended))
+    result = engine.start(config(5), tmp_path / "run", watcher)
+    assert result.ending is Ending.INTERRUPTED and result.state.closed == "interrupted"
+    assert len(runner.jobs) == len(ended) == result.state.spent == 2 and not result.state.pending
+    assert engine.resume(result.folder, None, Watcher(finish=lambda: True)).state.spent == 2, "asked before anything begins: nothing does"
+    monkeypatch.setattr("nas.runners.local.LocalRunner", lambda *arguments: Scripted(runner.answer))
+    assert engine.resume(result.folder, None).ending is Ending.FINISHED
+
+
 def test_too_little_memory_is_tried_once_more_at_half_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     needs = {0: 2, 1: 4, 2: 1}  # the divisor at which each child fits

@@ -80,7 +80,7 @@ def test_a_name_that_two_packages_offer_is_refused(tmp_path: Path, monkeypatch: 
     [
         ("import no_such_module_at_all\n", "cannot be imported: ModuleNotFoundError"),
         ("1 / 0\n", "cannot be imported: ZeroDivisionError"),
-        ("VALUES = 3\n", "has no 'VALUE'; did you mean 'VALUES'"),
+        ("VALUES = 3\n", r"has no 'VALUE' \(did you mean 'VALUES'"),
         ("VALUE = 'three'\n", "must be an instance of builtins.int, but got 'three'"),
     ],
 )

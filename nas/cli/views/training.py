@@ -6,9 +6,9 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import STOPPING, console, errors, escape, say, say_lines, say_next, say_next_of_dry_run
+from nas.cli.options import STOPPING, console, errors, say, say_lines, say_marked, say_next, say_next_of_dry_run
 from nas.cli.views.training_progress import TrainProgress
-from nas.runners.distributed import Group
+from nas.runners.distributed import Group, check_group
 from nas.tools.interrupts import Stopper
 from nas.training.config import TrainConfig
 from nas.training.fitting import Choice
@@ -27,6 +27,8 @@ def announce_and_train(
         typer.Exit: somebody stopped it (130), or it diverged (1).
         UserError: something cannot be used as asked.
     """
+    if group is not None:
+        check_group(group)
     say_lines(describe_training(genotype, config, folder, choices, timed=dry_run))
     if dry_run:
         say_next_of_dry_run()
@@ -37,7 +39,7 @@ def announce_and_train(
         say_next(("go on where it was stopped", ["nas", "train", "--resume", folder]))
         raise typer.Exit(130)
     if result.ending is Ending.DIVERGED:
-        errors.print(f"[bold red]error:[/] {escape(divergence(result))}", highlight=False, soft_wrap=True)
+        say_marked("error:", "bold red", divergence(result), errors)
         raise typer.Exit(1)
     say_next(
         ("accuracy again, and by class", ["nas", "evaluate", folder]),

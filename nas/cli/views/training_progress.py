@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from nas.cli.views.search_progress import PLAIN_LINE_EVERY
+from nas.cli.views.doing import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
 from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig
@@ -34,7 +34,8 @@ class TrainProgress:
 
     def __enter__(self) -> "TrainProgress":
         if self._console.is_terminal:
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), console=self._console)
+            text = TextColumn("{task.fields[text]}", markup=False)
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), text, console=self._console)
             self._task = self._bar.add_task("preparing", total=None, text="")
             self._bar.start()
         return self

@@ -10,6 +10,8 @@ from rich.cells import cell_len, set_cell_size
 
 from nas.cli.options import console
 from nas.errors import ConfigError
+from nas.tools.files import is_stream
+from search_spaces.plugins import guess
 
 FORMATS = ("table", "csv", "json")
 
@@ -24,18 +26,26 @@ def chosen_format(named: str | None, json: bool, output: Path | None) -> str:
         ending = output.suffix.lower().removeprefix(".") if output is not None else ""
         return ending if ending in FORMATS else "table"
     if named not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {named!r}")
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, but got {named!r}{guess(named, FORMATS)}")
     return named
 
 
 @contextmanager
 def writing(output: Path | None) -> Iterator[TextIO]:
-    """Standard output; or a file that is there when all of it is written, and not before. Raises ConfigError for a file in no folder."""
+    """Standard output; or a file that is there when all of it is written, and not before; or a device or pipe, such as ``>(gzip)``.
+
+    Raises:
+        ConfigError: there is no folder for the file.
+    """
     if output is None:
         yield sys.stdout
         return
     if not output.parent.is_dir() or output.is_dir():
         raise ConfigError(f"--output must name a file in a folder that exists, but got {output}")
+    if is_stream(output):
+        with output.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        return
     scratch = output.with_name(f".{output.name}.part")
     try:
         with scratch.open("w", encoding="utf-8", newline="") as file:

@@ -1,0 +1,217 @@
+"""What a command of ``nas`` does with what is typed: defaults from elsewhere, completion, examples in its help, near names. No torch.
+
+All of it goes by the parser's own table of parameters, so that a new command has it by standing in the table of ``nas.cli.main``.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from nas.cli.options import errors
+from nas.cli.shell import defaults
+from nas.cli.shell.completion import candidates
+from nas.cli.shell.defaults import Default
+from nas.cli.shell.examples import EXAMPLES
+from nas.errors import UserError
+from nas.tools.words import quoted
+from search_spaces.plugins import guess
+
+EXCLUDES: Mapping[str, frozenset[str]] = {
+    "budget": frozenset({"minutes"}),
+    "minutes": frozenset({"budget"}),
+    "macs": frozenset({"params"}),
+    "params": frozenset({"macs"}),
+    "json": frozenset({"format"}),
+    "format": frozenset({"json"}),
+    "suite": frozenset({"table", "objective", "space", "architecture", "reward", "report", "seconds", "epochs", "fidelity", "controller"}),
+}
+"""Options that a typed one displaces where they come from the environment or a file: both together are refused."""
+
+STILL_WITH_RESUME = frozenset({"data-dir", "device", "threads", "loader-workers", "address", "workers", "sync", "dry-run"})
+"""Defaults that hold beside a typed ``--resume``, which goes on with what its folder says of everything else."""
+
+
+class ClosedPipeError(UserError):
+    """Whoever read what a command prints (``| head``) has gone. No OSError: the parser would end that with the code of a divergence."""
+
+    exit_code = 141
+
+
+def flag_of(option: Any) -> str | None:  # noqa: ANN401 - a parameter of typer's
+    """An option's longest flag without dashes; None for an argument."""
+    if option.param_type_name == "argument":
+        return None
+    return str(max(option.opts, key=len)).lstrip("-")
+
+
+def flags_of(command: Any) -> dict[str, Any]:  # noqa: ANN401 - a command of typer's
+    """A command's options by their flags without dashes."""
+    return {flag: option for option in command.params if (flag := flag_of(option)) is not None}
+
+
+def commands_of(context: Any) -> dict[str, "Command"]:  # noqa: ANN401 - a context of typer's
+    """Every command whose options take defaults, by its name."""
+    root = context.find_root().command
+    found = getattr(root, "commands", {root.name: root})
+    return {name: command for name, command in found.items() if isinstance(command, Command)}
+
+
+def table_of(context: Any) -> dict[str, set[str]]:  # noqa: ANN401 - a context of typer's
+    """The flags, without dashes, of every such command."""
+    return {name: set(flags_of(command)) for name, command in commands_of(context).items()}
+
+
+def files_say(context: Any, command: Any) -> dict[str, Default]:  # noqa: ANN401 - of typer's
+    """What the files of defaults say of a command's options, by flag. Raises ConfigError where they name what there is not."""
+    for source in defaults.sources():
+        defaults.check(source, table_of(context))
+    return defaults.of_files(command.name, {flag: option.multiple for flag, option in flags_of(command).items()})
+
+
+class Shown(TyperCommand):
+    """One command, also below another (``nas runs rm``): names are completed, near ones named, and its help ends with examples."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as typer calls it
+        super().__init__(*args, **kwargs)
+        parameters: list[Any] = list(self.params)
+        for parameter in parameters:
+            if parameter._custom_shell_complete is None:
+                parameter._custom_shell_complete = self._complete
+
+    def _complete(self, context: Any, parameter: Any, begun: str) -> list[str]:  # noqa: ANN401 - of typer's
+        """The names that may stand at a parameter and begin so; in a list with commas, at its last place."""
+        before, comma, last = begun.rpartition(",")
+        names = candidates(str(self.name), flag_of(parameter), parameter.metavar or str(parameter.name))
+        found = [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+        in_bash = os.environ.get("_NAS_COMPLETE") == "complete_bash"  # which takes a name as it is given; the others quote it themselves
+        return [quoted(name) for name in found] if in_bash else found
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
+        """Parse what is typed; of an option that there is not, say which one is near."""
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as error:
+            if near := getattr(error, "possibilities", None):
+                error.message, error.possibilities = f"{error.message} (did you mean {sorted(near)[0]}?)", None  # type: ignore[attr-defined]
+            raise
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
+        """Examples."""
+        path = ctx.command_path
+        examples = EXAMPLES.get(path.partition(" ")[2], ())
+        formatter.write("\nExamples:\n" if examples else "")
+        for purpose, words in examples:
+            formatter.write(f"  # {purpose}\n  {path} {words}".rstrip() + "\n")
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
+        """Run the command. What Ctrl-C ends at once says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            errors.print("interrupted: stopped at once; what is recorded is kept")
+            ctx.exit(130)
+
+
+class Command(Shown):
+    """One command right below ``nas``: variables and files may set every option of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as typer calls it
+        super().__init__(*args, **kwargs)
+        for flag, option in flags_of(self).items():
+            option.envvar, option.show_envvar = defaults.variables(str(self.name), flag), False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - a context of typer's
+        """Parse what is typed, with defaults from files below it, and say which of them hold."""
+        said: dict[str, Default] = {}
+        if not (ctx.resilient_parsing or {"-h", "--help"} & {*args}):
+            said = files_say(ctx, self)
+            by_name = flags_of(self)
+            ctx.default_map = {by_name[flag].name: default.value for flag, default in said.items()}
+        try:
+            rest = super().parse_args(ctx, args)
+        except Exception as error:
+            self._say_where_from(error, ctx, said)
+            raise
+        if not ctx.resilient_parsing:
+            self._give_way(ctx)
+            self._tell(ctx, said)
+        return rest
+
+    def _say_where_from(self, error: Any, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - of typer's
+        """To an error of the parser: that the value was not typed, but where it stands."""
+        option: Any = getattr(error, "param", None)
+        source = option is not None and ctx.get_parameter_source(option.name)
+        if source and source.name == "ENVIRONMENT":
+            error.message = f"{error.message.rstrip('.')}. It comes from the environment: {' or '.join(option.envvar)}."
+        if source and source.name == "DEFAULT_MAP":
+            error.message = f"{error.message.rstrip('.')}. It comes from {said[flag_of(option) or ''].origin}."
+
+    def _give_way(self, ctx: Any) -> None:  # noqa: ANN401 - a context of typer's
+        """Take back what comes from the environment or a file and does not go with what is typed."""
+        sources = {flag: ctx.get_parameter_source(option.name) for flag, option in flags_of(self).items()}
+        typed = {flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+        gone = {other for flag in typed for other in EXCLUDES.get(flag, ())}
+        if "resume" in typed:
+            gone |= sources.keys() - STILL_WITH_RESUME
+        for flag in gone & sources.keys() - typed:
+            option = flags_of(self)[flag]
+            ctx.params[option.name] = option.process_value(ctx, option.default)
+            ctx.set_parameter_source(option.name, type(sources[flag]).DEFAULT)
+
+    def _tell(self, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - a context of typer's
+        """Say which defaults of files hold, so that none comes as a surprise; on the error stream."""
+        options = flags_of(self)
+        held = [flag for flag in said if ctx.get_parameter_source(options[flag].name).name == "DEFAULT_MAP"]
+        if held:
+            words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
+            files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
+            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim", soft_wrap=True)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
+        """Examples, and how options are set without being typed."""
+        super().format_epilog(ctx, formatter)
+        variable = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
+        if flags_of(self):
+            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml; see `nas config {self.name}`.\n")
+
+
+class Group(TyperGroup):
+    """Several commands."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
+        """List every command with what it does, in full."""
+        rows = [(name, self.commands[name].get_short_help_str(300)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the parser calls it
+        """Parse what is typed before the command's name; ``--help`` prints here already."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError as error:
+            raise ClosedPipeError("nobody reads what is printed") from error
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
+        """Parse and run the command that is typed. A closed pipe becomes an end that the caller of the parser can tell apart."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ClosedPipeError("nobody reads what is printed") from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - of typer's
+        """Find the command that is typed, or name the one that is near."""
+        self.suggest_commands = False
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and args and args[0] not in self.commands:
+                near = guess(args[0], self.commands)
+                error.message = f"{error.message.rstrip('.')}{near}; `{ctx.command_path} --help` lists the commands"
+            raise
+
+
+def _short(value: object) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

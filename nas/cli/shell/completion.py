@@ -1,0 +1,155 @@
+"""The names that a shell completes: by an option's flag or an argument's metavar, so that a new command needs no line here. No torch.
+
+A shell waits for each Tab, so nothing that loads numpy or pydantic is imported: a test holds the short lists here to the registries.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+from search_spaces.plugins import installed_names
+
+DATASETS = ("cifar10", "cifar100", "digits", "synthetic")
+EVALUATORS = ("train", "synthetic", "table")
+_TEXTS = ("yaml", "json", "dot", "svg", "safetensors", "timm-weights", "torchvision-weights", "facebook-weights")
+EXPORTS = (*_TEXTS, "torch-export", "onnx", "timm", "python", "hf")
+LISTS = ("runs", "spaces", "genotypes", "skeletons", "presets", "recipes", "controllers", "evaluators", "operations", "datasets", "exports")
+
+Names = Callable[[], Iterable[str]]
+
+
+def presets() -> Iterable[str]:
+    """The presets, and ``auto``."""
+    return ["auto", *_packaged("presets"), *installed_names("nas.presets")]
+
+
+def recipes() -> Iterable[str]:
+    """The recipes of trainings."""
+    return [*_packaged("recipes"), *installed_names("nas.recipes")]
+
+
+def data_sets() -> Iterable[str]:
+    """The data sets that have a name."""
+    return [*DATASETS, *installed_names("nas.datasets")]
+
+
+def evaluators() -> Iterable[str]:
+    """What scores children."""
+    return [*EVALUATORS, *installed_names("nas.evaluators")]
+
+
+def exports() -> Iterable[str]:
+    """The formats of ``nas export``."""
+    return [*EXPORTS, *installed_names("nas.exports")]
+
+
+def _packaged(folder: str) -> list[str]:
+    return sorted(path.stem for path in Path(__file__).parents[2].joinpath(folder).glob("*.yaml"))
+
+
+def spaces() -> Iterable[str]:
+    """The search spaces."""
+    from search_spaces.registry import SPACES
+
+    return SPACES
+
+
+def genotypes() -> Iterable[str]:
+    """The reference genotypes."""
+    from search_spaces.reference import reference_names
+
+    return reference_names()
+
+
+def skeletons() -> Iterable[str]:
+    """The skeletons."""
+    from search_spaces.skeletons import SKELETONS
+
+    return SKELETONS
+
+
+def controllers() -> Iterable[str]:
+    """The controllers."""
+    from controllers.registry import CONTROLLERS
+
+    return CONTROLLERS
+
+
+def runs() -> Iterable[str]:
+    """``last``, and the runs under ``runs/``, newest first."""
+    root = Path(os.environ.get("NAS_RUNS") or "runs")
+    return ["last", *sorted((path.parent.name for path in root.glob("*/ledger.jsonl")), reverse=True)]
+
+
+def trainings() -> Iterable[str]:
+    """``last``, and the folders of trainings under ``trained/``."""
+    return ["last", *sorted(str(path.parent) for path in Path("trained").glob("*/config.yaml"))]
+
+
+def _known(*names: str) -> Names:
+    return lambda: names
+
+
+def _together(*kinds: Names) -> Names:
+    return lambda: chain.from_iterable(kind() for kind in kinds)
+
+
+OPTIONS: Mapping[str, Names] = {
+    "space": spaces,
+    "preset": presets,
+    "recipe": recipes,
+    "controller": controllers,
+    "evaluator": evaluators,
+    "skeleton": skeletons,
+    "genotype": genotypes,
+    "cards": genotypes,
+    "warm-start": genotypes,
+    "data": data_sets,
+    "to": _together(_known("imagenet"), data_sets),
+    "resume": runs,
+    "runner": _known("ray", "local"),
+    "device": _known("auto", "cpu", "cuda"),
+    "precision": _known("auto", "float32", "bfloat16", "float16"),
+    "dtype": _known("float32", "bfloat16", "float16"),
+    "which": _known("best", "last"),
+    "part": _known("test", "validation", "train", "all"),
+    "format": _known("table", "csv", "json"),
+    "objective": _known("accuracy,macs", "accuracy,params"),
+    "export format": exports,
+    "bench objective": _known("synthetic"),
+}
+"""By flag; with the command's name before it where that flag means something else there."""
+
+ARGUMENTS: Mapping[str, Names] = {
+    "RUN": runs,
+    "GENOTYPE": genotypes,
+    "TRAINED": trainings,
+    "NET": trainings,
+    "NAME": _together(genotypes, skeletons, presets, recipes, spaces),
+    "PATH": data_sets,
+    "WHAT": _known(*LISTS),
+}
+"""By a word of the metavar, such as ``RUN|GENOTYPE``."""
+
+
+def swiftly() -> None:
+    """For a process that only completes: keep typer from loading what it renders help and converts values with, more than half the wait."""
+    from typer import core
+
+    for kind in (core.TyperOption, core.TyperArgument):
+        kind.process_value = lambda self, ctx, value: value  # type: ignore[method-assign]
+    with suppress(ImportError):
+        from typer import _completion_classes
+
+        _completion_classes._sanitize_help_text = lambda text: text
+
+
+def candidates(command: str, flag: str | None, metavar: str) -> Iterable[str]:
+    """The names that may stand at an option (its flag without dashes), or where it is None at an argument of that metavar."""
+    if flag is not None:
+        return OPTIONS.get(f"{command} {flag}", OPTIONS.get(flag, tuple))()
+    words = re.findall(r"[A-Z]+", metavar.upper())
+    return dict.fromkeys(chain.from_iterable(ARGUMENTS[word]() for word in words if word in ARGUMENTS))
