@@ -1,6 +1,5 @@
 """What can be wrapped around any controller: the canonical-cell cache. No torch."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -8,6 +7,7 @@ from typing import Any
 
 from controllers.controller import FAILURE_REASONS, Completed, Controller, Failed, Outcome, Proposal, Stopped, random_for
 from controllers.pending import Pending
+from search_spaces.canonical import digest
 from search_spaces.space import Actions, SearchSpace, sample_actions
 
 MAX_REDRAWS = 64
@@ -122,9 +122,7 @@ class Deduplicated:
         self.trained = trained
 
     def _digest(self, actions: Actions) -> str:
-        """128 bits of the canonical key, which itself may be hundreds of characters long."""
-        key = self.space.canonical(self.space.decode(actions))
-        return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+        return digest(self.space.canonical(self.space.decode(actions)))
 
 
 def _pack(outcome: Outcome) -> list[Any]:

@@ -18,9 +18,10 @@ from controllers.controller import FAILURE_REASONS, Completed, Controller, Faile
 from controllers.deduplicated import Deduplicated
 from controllers.options import ControllerError, OptionValue
 from controllers.registry import make_controller
-from nas.errors import GenotypeError, RunError
+from nas.errors import ConfigError, GenotypeError, RunError
 from nas.evaluators.evaluator import Attempt, Evaluation
 from nas.evaluators.registry import build_evaluator, prepare_data, prepare_shared
+from nas.networks.matching import read_match
 from nas.runners.ray_pool import actor_options
 from nas.runners.ray_start import start_ray
 from nas.runners.runner import Job, run_child
@@ -256,8 +257,10 @@ def child_trainable(config: SearchConfig, checkpoint_every: int = 1) -> Callable
             as if it had not been; 0 keeps none.
 
     Raises:
-        UserError: the data cannot be used, or the resources do not exist.
+        UserError: the data cannot be used, the resources do not exist, or networks are matched to a latency.
     """
+    if config.match is not None and read_match(config.match).measured:
+        raise ConfigError(f"Tune's workers would measure a latency each for itself: match must be macs or params, but is {config.match}")
     shared = prepare_shared(config, prepare_data(config))
     if not ray.is_initialized():
         start_ray(config.runner, detect().cores)

@@ -4,6 +4,8 @@ Two cells get the same key exactly if one becomes the other by swapping a node's
 reordering outputs, or adding nodes that reach no output. Two equal nodes are *not* merged: each has its own weights.
 """
 
+import hashlib
+
 from search_spaces.genotype import CellGenotype, Edge, Genotype
 from search_spaces.vocabulary import OPERATIONS
 
@@ -11,6 +13,11 @@ from search_spaces.vocabulary import OPERATIONS
 def canonical_key(genotype: Genotype) -> str:
     """The key of a genotype, a text of a few hundred characters."""
     return " / ".join(f"{name}:{canonical_cell(cell)}" for name, cell in genotype.cells())
+
+
+def digest(key: str) -> str:
+    """128 bits of a key, which itself may be hundreds of characters long."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
 def canonical_cell(cell: CellGenotype) -> str:

@@ -42,6 +42,7 @@ def search(
     match: str | None = None,
     limit: str | None = None,
     objective: str | None = None,
+    latency_on: str | None = None,
     workers: int | None = None,
     gpus_per_child: float | None = None,
     address: str | None = None,
@@ -81,9 +82,10 @@ def search(
         epochs: that a child is trained for.
         cells: N, normal cells a stage.
         filters: F, filters of the first stage.
-        match: what every network shall cost, ``macs=5M`` or ``params=300k``: the width of each is solved for it.
-        limit: what a network may cost at most, such as ``params<=3M,macs<=8M``: others are drawn again, free of budget.
-        objective: ``accuracy,macs`` or ``accuracy,train_seconds@8``: cheap networks are sought as well as accurate ones.
+        match: what every network shall cost, ``macs=5M``, ``params=300k`` or ``latency=8ms``: the width of each is solved for it.
+        limit: what a network may cost at most, such as ``params<=3M,latency<=8ms``: others are drawn again, free of budget.
+        objective: ``accuracy,macs`` or ``accuracy,latency@8ms``: cheap networks are sought as well as accurate ones.
+        latency_on: where latency is measured: cpu (one thread), cuda, cuda:N, onnx; None: where children are trained, GPU or CPU.
         workers: children trained at once; with ``runner="local"`` in threads, for a GPU.
         gpus_per_child: whole or fractional GPUs for each child.
         address: Ray cluster to join.

@@ -405,6 +405,8 @@ def compare(
     space: str = "nasnet",
     macs: str | None = None,
     params: str | None = None,
+    latency: str | None = None,
+    latency_on: str | None = None,
     cells: int | None = None,
     recipe: str = "fast",
     data: Place | None = None,
@@ -420,7 +422,7 @@ def compare(
     tell: Callable[[str], None] = lambda line: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Comparison:
-    """Train genotypes under one recipe at matched MACs or parameters, and table them; the same call again goes on.
+    """Train genotypes under one recipe at matched MACs, parameters or latency, and table them; the same call again goes on.
 
     Example::
 
@@ -430,9 +432,11 @@ def compare(
         sources: who takes part: runs (their winners), reference genotypes, files, genotypes.
         random: so many cells drawn uniformly from ``space``.
         space: search space of the random cells.
-        macs: everybody's MACs, such as "10M"; this or ``params``; None: what the runs among the sources were matched to.
+        macs: everybody's MACs, such as "10M"; this, ``params`` or ``latency``; all None: what the runs among the sources were matched to.
         params: everybody's parameters, such as "270k".
-        cells: everybody's N, networks of blocks excepted; None: solved for.
+        latency: everybody's latency of one image, such as "8ms": measured, the width solved for it.
+        latency_on: where latency is measured: cpu (one thread), cuda, cuda:N, onnx; None: as in the matched runs, else cpu.
+        cells: everybody's N, networks of blocks excepted; None: solved for, 1 with ``latency``.
         recipe: everybody's recipe: a name, or a YAML file.
         data: cifar10, cifar100, digits, synthetic, or a folder of images; None: cifar10.
         data_dir: folder that holds the named data set.
@@ -453,7 +457,8 @@ def compare(
     from nas.comparisons.networks import run_comparison
 
     if again is not None:
-        terms = {"macs": macs, "params": params, "cells": cells, "data": data, "data_dir": data_dir, "epochs": epochs}
+        size = {"macs": macs, "params": params, "latency": latency, "latency_on": latency_on, "cells": cells}
+        terms = {**size, "data": data, "data_dir": data_dir, "epochs": epochs}
         others = {"sources": list(sources), "random": random, "recipe": recipe != "fast", "seeds": seeds != 1, "settings": settings}
         said = [name for name, value in {**terms, **others, "threads": threads != 1, "device": device != "auto"}.items() if value]
         return _compare_again(Path(again), Path(output), said, workers, tell, stop)
@@ -465,21 +470,24 @@ def compare(
 def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any]) -> "tuple[list[Member], Plan]":
     """Who is compared, and how. ``given`` has the arguments of ``compare`` by their names. Raises UserError."""
     from nas.comparisons.networks import Plan, choose_members
+    from nas.networks.matching import check_place, chosen_place
     from nas.networks.scaling import read_target
+    from nas.tools.hardware import detect
     from nas.training.config import TrainConfig
     from nas.training.setup import Request, fit_request
 
-    target, cells = read_target(given["macs"], given["params"]), given["cells"]
+    target, cells, place = read_target(given["macs"], given["params"], given["latency"]), given["cells"], None
     if target is None:
-        target, depth = _matched_target(sources)
+        target, depth, place = _matched_target(sources)
         cells = depth if cells is None else cells
+    place = chosen_place(check_place(given["latency_on"] or place or "cpu"), given["device"] != "cpu" and bool(detect().gpus))
     members = choose_members(sources, given["random"], given["space"], seed=0)
     images = data_settings(given["data"] or "cifar10", given["data_dir"])
     flags = {"epochs": given["epochs"]}
     fitted = fit_request(Request(data=images, recipe=given["recipe"], recipe_flags=flags, assignments=given["settings"] or ()))
     on = {"threads": given["threads"], "device": given["device"]}
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, **on)
-    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells, given["workers"])
+    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells, given["workers"], place=place)
 
 
 def _compare_again(
@@ -500,16 +508,20 @@ def _compare_again(
     return Comparison(folder, tuple(rows), whole)
 
 
-def _matched_target(sources: Sequence[str | Genotype]) -> "tuple[Target, int]":
-    """The cost that the runs among the sources have matched their networks to, and their N. Raises ConfigError where there is no one."""
+def _matched_target(sources: Sequence[str | Genotype]) -> "tuple[Target, int, str | None]":
+    """The cost that the runs among the sources have matched their networks to, their N, and where a latency was measured.
+
+    Raises:
+        ConfigError: there is no one such cost.
+    """
     from nas.networks.matching import read_match
     from nas.runs.genotypes import matched_of
 
-    found = {(matched.match, matched.cells) for source in sources if (matched := matched_of(source)) is not None}
+    found = {(matched.match, matched.cells, matched.place) for source in sources if (matched := matched_of(source)) is not None}
     if len(found) == 1:
-        match, cells = found.pop()
-        return read_match(match).target, cells
-    rule = "a comparison needs everybody's size: give --macs or --params, such as --macs 10M"
+        match, cells, place = found.pop()
+        return read_match(match).target, cells, place
+    rule = "a comparison needs everybody's size: give --macs, --params or --latency, such as --macs 10M"
     raise ConfigError(rule if not found else f"{rule}; the runs matched different ones: {', '.join(sorted(str(one) for one in found))}")
 
 

@@ -36,6 +36,7 @@ SEARCH_SETTINGS = {
     "match": "match",
     "limit": "limit",
     "objective": "objective",
+    "latency_on": "latency_on",
     "workers": "runner.workers",
     "gpus_per_child": "runner.gpus_per_child",
     "address": "runner.address",

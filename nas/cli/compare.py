@@ -10,6 +10,7 @@ from nas.cli.options import (
     DataDirOption,
     DataOption,
     DryRunOption,
+    LatencyOnOption,
     MacsOption,
     ParamsOption,
     SetOption,
@@ -30,7 +31,11 @@ def compare(
     space: Annotated[str, typer.Option(help="Search space of the random cells.")] = "nasnet",
     macs: MacsOption = None,
     params: ParamsOption = None,
-    cells: Annotated[int | None, typer.Option(min=1, max=50, help="Everybody's N, but for networks of blocks; default solved for.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="TIME", help="Solve for F with such a measured latency of one image: 8ms.")] = None,
+    latency_on: LatencyOnOption = None,
+    cells: Annotated[
+        int | None, typer.Option(min=1, max=50, help="Everybody's N, but for networks of blocks; default solved for, 1 with --latency.")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="Everybody's recipe: a name (`nas list recipes`), or a YAML file.")] = "fast",
     data: DataOption = None,
     data_dir: DataDirOption = None,
@@ -46,7 +51,7 @@ def compare(
         Path | None, typer.Option(metavar="FOLDER", help="Compare who was compared in this folder once more, on its terms.")
     ] = None,
 ) -> None:
-    """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
+    """Train genotypes under one recipe at matched MACs, parameters or latency, and table them; the same command again goes on."""
     given = dict(locals())
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
     del given["dry_run"]

@@ -57,6 +57,9 @@ ChannelsOption = Annotated[int, typer.Option(help="Channels of an image.")]
 SizeOption = Annotated[int | None, typer.Option(help="Side of an image in pixels; default as published.")]
 MacsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many MACs: 564M.")]
 ParamsOption = Annotated[str | None, typer.Option(metavar="NUMBER", help="Solve for N and F with about so many parameters: 5.3M.")]
+LatencyOnOption = Annotated[
+    str | None, typer.Option("--latency-on", metavar="PLACE", help="Where latency is measured: cpu (one thread), cuda, cuda:N or onnx.")
+]
 
 # data
 DataOption = Annotated[str | None, typer.Option(help="cifar10, cifar100, digits, synthetic, or a folder or file of images.")]

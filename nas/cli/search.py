@@ -12,6 +12,7 @@ from nas.cli.options import (
     DataOption,
     DryRunOption,
     JsonLinesOption,
+    LatencyOnOption,
     LogOption,
     QuietOption,
     SeedOption,
@@ -43,14 +44,15 @@ def search(
     cells: Annotated[int | None, typer.Option(help="N, normal cells a stage.")] = None,
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage.")] = None,
     match: Annotated[
-        str | None, typer.Option(metavar="COST", help="What every network shall cost, its width solved for it: macs=5M, params=300k.")
+        str | None, typer.Option(metavar="COST", help="What every network shall cost, its width solved for it: macs=5M, latency=8ms, …")
     ] = None,
     limit: Annotated[
-        str | None, typer.Option(metavar="COSTS", help="Networks that cost more are drawn again, free: 'params<=3M,macs<=8M'.")
+        str | None, typer.Option(metavar="COSTS", help="Networks that cost more are drawn again, free: 'params<=3M,latency<=8ms'.")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(metavar="AIMS", help="Cheap as well as accurate: accuracy,macs; with a target accuracy,macs@5M.")
+        str | None, typer.Option(metavar="AIMS", help="Cheap as well as accurate: accuracy,macs; with a target accuracy,latency@8ms.")
     ] = None,
+    latency_on: LatencyOnOption = None,
     workers: WorkersOption = None,
     gpus_per_child: Annotated[float | None, typer.Option(help="Whole or fractional GPUs for each child.")] = None,
     address: AddressOption = None,

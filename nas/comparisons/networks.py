@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.comparisons.pictures import Front, Point, draw_front
+from nas.comparisons.sizes import latency_ms, size_of
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
-from nas.networks.scaling import Target, scale_to
+from nas.networks.matching import check_place, place_words
+from nas.networks.scaling import Target
+from nas.networks.stopwatch import RUNS
 from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.environment import add_data
@@ -24,7 +27,6 @@ from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
-from search_spaces.skeletons import has_size
 from search_spaces.space import sample_actions
 
 if TYPE_CHECKING:
@@ -72,8 +74,9 @@ class Row:
 class Plan:
     """One comparison: everybody's size, recipe, data and seeds. ``base`` is the training of all but skeleton and seed.
 
-    ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``. ``workers`` train at once;
-    None: as many as there are cores, or GPUs. ``classes`` is 0 until the data have been looked at.
+    ``cells`` is everybody's N, networks of blocks excepted; None leaves it to the rule of ``scale_to``, and is 1 where a latency is
+    matched. ``workers`` train at once; None: as many as there are cores, or GPUs. ``place`` is where latency is measured
+    (``nas.networks.matching.check_place``). ``classes`` is 0 until the data have been looked at.
     """
 
     target: Target
@@ -83,6 +86,7 @@ class Plan:
     cells: int | None = None
     workers: int | None = None
     classes: int = 0
+    place: str = "cpu"
 
     def training_folder(self, entry: "_Entry", seed: int) -> Path:
         """Of a member's training with one of the seeds."""
@@ -198,7 +202,7 @@ def sized_member(member: Member, plan: Plan, data: "PreparedData") -> "Scaled":
     """A member's architecture at everybody's size. Raises UserError."""
     name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
     whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
-    return scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
+    return size_of(member.label, whole, plan.target, plan.cells, plan.place, plan.folder)
 
 
 @dataclass
@@ -216,7 +220,7 @@ def _sized(member: Member, plan: Plan, data: "PreparedData", tell: Callable[[str
     """Solve a member's size, and measure its latency now, while nothing trains beside it."""
     try:
         scaled = sized_member(member, plan, data)
-        latency = _latency(scaled.architecture)
+        latency = latency_ms(scaled.architecture, plan.place)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
         return _Entry(member, None, str(problem))
@@ -262,16 +266,6 @@ def _is_interrupted(outcome: "TrainResult | Exception") -> bool:
     return not isinstance(outcome, Exception) and outcome.ending.value == "interrupted"
 
 
-def _latency(architecture: Architecture) -> float:
-    """Milliseconds for one image, measured here on the CPU with one thread, at the median of 50."""
-    from nas.networks.latency import measure_latency
-    from nas.training.numerics import own_threads
-
-    network = architecture.build()
-    with own_threads(1):
-        return 1000 * measure_latency(network, image_size=architecture.image_size, channels=architecture.channels).median
-
-
 # ---------------------------------------------------------------------------------------------------- the table
 
 
@@ -293,10 +287,11 @@ def _on_front(row: Row, rows: Sequence[Row]) -> bool:
 def markdown(rows: Sequence[Row], plan: Plan) -> str:
     """The comparison as a Markdown table."""
     recipe = plan.base.recipe
+    measured = ", another measurement than the one that was matched" if plan.target.quantity == "latency" else ""
     lines = [
         f"Recipe `{recipe.name}`, {recipe.epochs} epochs, data `{plan.base.data.name}`, seeds: {plan.seeds}, size: about {plan.target}.",
         "Test accuracy of the epoch that was best on the validation part, read once a training; ± is the standard deviation over",
-        "seeds. Latency: one image, one CPU thread, median of 50. `*`: nobody is both more accurate and faster.",
+        f"seeds. Latency: one image, {place_words(plan.place)}, median of {RUNS}{measured}. `*`: nobody is both more accurate and faster.",
         "",
         "| | network | test accuracy % | parameters | MACs | off target | latency ms | CPU s |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -316,7 +311,7 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
 def _terms(plan: Plan) -> dict[str, Any]:
     """On what terms everybody is trained, as plain data."""
     training = plan.base.model_dump(mode="json", exclude={"skeleton"})
-    size = {"target": asdict(plan.target), "cells": plan.cells}
+    size = {"target": asdict(plan.target), "cells": plan.cells, "place": plan.place}
     return {**size, "classes": plan.classes, "seeds": plan.seeds, "training": training}
 
 
@@ -325,8 +320,9 @@ def read_plan(place: CompareFolder, folder: Path, workers: int | None = None) ->
     document = place.document()
     base = validated(TrainConfig, {**document["training"], "skeleton": {}})
     try:
-        return Plan(Target(**document["target"]), base, int(document["seeds"]), folder, document.get("cells"), workers)
-    except (KeyError, TypeError, ValueError) as problem:
+        size, place_of_latency = Target(**document["target"]), check_place(document.get("place", "cpu"))
+        return Plan(size, base, int(document["seeds"]), folder, document.get("cells"), workers, place=place_of_latency)
+    except (KeyError, TypeError, ValueError, ConfigError) as problem:
         raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
 
 
@@ -355,7 +351,7 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
     recipe = plan.base.recipe
     heading = f"{plan.base.data.name}: networks of about {plan.target}"
     note = f"recipe {recipe.name}, {recipe.epochs} epochs"
-    return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes)
+    return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes, plan.place)
 
 
 def read_front(folder: str | Path) -> Front:
@@ -366,16 +362,17 @@ def read_front(folder: str | Path) -> Front:
         training, target = document["training"], Target(**document["target"])
         note = f"recipe {training['recipe']['name']}, {training['recipe']['epochs']} epochs"
         heading = f"{training['data']['name']}: networks of about {target}"
-        return _front(document["rows"], target.quantity, heading, note, int(document.get("classes") or 0))  # older ones do not say
-    except (ValueError, TypeError, KeyError) as problem:
+        classes, where = int(document.get("classes") or 0), check_place(document.get("place", "cpu"))  # older ones do not say
+        return _front(document["rows"], target.quantity, heading, note, classes, where)
+    except (ValueError, TypeError, KeyError, ConfigError) as problem:
         raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
 
 
-def _front(rows: Sequence[Mapping[str, Any]], matched: str, heading: str, note: str, classes: int) -> Front:
+def _front(rows: Sequence[Mapping[str, Any]], matched: str, heading: str, note: str, classes: int, place: str) -> Front:
     free = "parameters" if matched == "macs" else "macs"
     points = [
         Point(row["label"], tuple(row["test"]), math.nan if row["latency_ms"] is None else row["latency_ms"], row[free], row["on_front"])
         for row in rows
         if row["test"]
     ]
-    return Front(points, "parameters" if free == "parameters" else "MACs of one image", heading, note, classes)
+    return Front(points, "parameters" if free == "parameters" else "MACs of one image", heading, note, classes, place_words(place))

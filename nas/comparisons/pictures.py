@@ -61,13 +61,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """What ``draw_front`` draws. ``size`` says what the points' sizes count; ``classes`` is 0 where they are not known."""
+    """What ``draw_front`` draws.
+
+    ``size`` says what the points' sizes count, ``place`` where latency was measured; ``classes`` is 0 where they are not known.
+    """
 
     points: Sequence[Point]
     size: str
     title: str
     note: str = ""
     classes: int = 0
+    place: str = "one CPU thread"
 
 
 def draw_front(front: Front, path: str | Path, theme: Theme = "light") -> None:
@@ -95,7 +99,7 @@ def front_figure(front: Front, theme: Theme = "light") -> Figure:
             1, 2, sharey=True, gridspec_kw={"left": 0.065, "right": 0.985, "bottom": 0.115, "top": 1 - (top + 0.1) / 4.6, "wspace": 0.07}
         )
         known = [point for point in front.points if math.isfinite(point.latency_ms)]
-        left.set(xlabel="latency of one image on one CPU thread, ms", ylabel="test accuracy, %")
+        left.set(xlabel=f"latency of one image on {front.place}, ms", ylabel="test accuracy, %")
         right.set(xlabel=front.size)
         if not front.points:
             left.set_ylim(0, 100)

@@ -1,10 +1,5 @@
 """Writes a network as ONNX with its description inside, and runs such a file with onnxruntime. Needs the extra ``export``."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +10,7 @@ from torch import nn
 from nas.exports.free_sides import free_shapes, traced_images
 from nas.exports.handover import Handover
 from nas.networks.description import METADATA_KEY
+from nas.networks.onnx_session import INPUT, OUTPUT, open_session, quiet_exporter
 
 
 def write_onnx(handover: Handover, network: nn.Module, path: str | Path, step: int | None) -> None:
@@ -27,7 +23,7 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path, step: i
     """
     import onnx
 
-    with _quiet():
+    with quiet_exporter():
         torch.onnx.export(
             network,
             (traced_images(handover, step),),
@@ -35,8 +31,8 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path, step: i
             dynamo=True,
             external_data=False,
             dynamic_shapes=(free_shapes(handover, step),),
-            input_names=["images"],
-            output_names=["logits"],
+            input_names=[INPUT],
+            output_names=[OUTPUT],
             verbose=False,
         )
     model = onnx.load(path)
@@ -48,24 +44,6 @@ def write_onnx(handover: Handover, network: nn.Module, path: str | Path, step: i
 
 def onnx_logits(path: Path, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """What onnxruntime computes for images (batch, channels, size, size)."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    result: npt.NDArray[np.float32] = session.run(["logits"], {"images": images})[0]
+    session = open_session(path, torch.get_num_threads())
+    result: npt.NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
     return result
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch's exporter talks on standard output and warns of its own internals; neither is for the user."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.setLevel(before)

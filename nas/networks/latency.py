@@ -1,12 +1,18 @@
 """Measured latency and throughput of a network: the number of operations alone does not say how fast a branched cell runs."""
 
 import statistics
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from nas.networks.onnx_session import INPUT, OUTPUT, open_session, quiet_exporter
 from search_spaces.errors import UserError
 from search_spaces.networks.cost import evaluation_mode
 from search_spaces.networks.folding import fold
@@ -101,22 +107,10 @@ def measure_latency(
     network.to(place, memory_format=memory_format)  # type: ignore[call-overload]
     timed_network = fold(network) if folded else network
     images = torch.randn(batch_size, channels, image_size, image_size, device=place).to(memory_format=memory_format)
-    seconds = []
     with evaluation_mode(timed_network), torch.inference_mode(), torch.autocast(place.type, DTYPES[dtype], enabled=dtype != "float32"):
-        for _ in range(warmup + runs):
-            _synchronise(place)
-            start = time.perf_counter()
-            timed_network(images)
-            _synchronise(place)
-            seconds.append(time.perf_counter() - start)
-    timed = sorted(seconds[warmup:])
-    tenths = statistics.quantiles(timed, n=10, method="inclusive") if runs > 1 else timed * 9
-    return Latency(
-        median=statistics.median(timed),
-        p10=tenths[0],
-        p90=tenths[8],
-        fastest=timed[0],
-        runs=runs,
+        seconds = _timed(lambda: timed_network(images), runs, warmup, place)
+    return _latency(
+        seconds,
         warmup=warmup,
         batch_size=batch_size,
         channels=channels,
@@ -126,6 +120,64 @@ def measure_latency(
         channels_last=channels_last,
         threads=torch.get_num_threads(),
         folded=folded,
+    )
+
+
+def measure_onnx_latency(network: nn.Module, *, image_size: int, channels: int = 3, runs: int = 50, warmup: int = 10) -> Latency:
+    """Time onnxruntime on random images, one after the other, on as many CPU threads as PyTorch has. The network stays as it was.
+
+    Args:
+        network: maps images (1, channels, image_size, image_size) to logits.
+        image_size: side in pixels.
+        channels: of an image.
+        runs: images timed.
+        warmup: images before, not timed.
+
+    Raises:
+        LatencyError: what that takes is not installed.
+    """
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise LatencyError(f"latency on onnx needs {', '.join(missing)}, which is not installed: pip install 'nas-engine[export]'")
+    images = torch.randn(1, channels, image_size, image_size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        with evaluation_mode(network), quiet_exporter():
+            torch.onnx.export(
+                network, (images,), path, dynamo=True, external_data=False, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            )
+        session = open_session(path, torch.get_num_threads())
+        seconds = _timed(lambda: session.run([OUTPUT], {INPUT: images.numpy()}), runs, warmup, torch.device("cpu"))
+    return _latency(
+        seconds,
+        warmup=warmup,
+        batch_size=1,
+        channels=channels,
+        image_size=image_size,
+        device="onnxruntime",
+        dtype="float32",
+        channels_last=False,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _timed(run: Callable[[], object], runs: int, warmup: int, place: torch.device) -> list[float]:
+    """Seconds of every run after those for warm-up."""
+    seconds = []
+    for _ in range(warmup + runs):
+        _synchronise(place)
+        start = time.perf_counter()
+        run()
+        _synchronise(place)
+        seconds.append(time.perf_counter() - start)
+    return seconds[warmup:]
+
+
+def _latency(seconds: list[float], **conditions: Any) -> Latency:  # noqa: ANN401 - fields of Latency
+    """What the seconds of all runs come to."""
+    timed = sorted(seconds)
+    tenths = statistics.quantiles(timed, n=10, method="inclusive") if len(timed) > 1 else timed * 9
+    return Latency(
+        median=statistics.median(timed), p10=tenths[0], p90=tenths[8], fastest=timed[0], runs=len(timed), **conditions
     )
 
 

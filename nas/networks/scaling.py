@@ -23,48 +23,63 @@ WIDEST = 2048
 TRIED = 3
 """Depths that are solved exactly before the closest is taken: more would find a closer cost in an odd shape."""
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+Quantity = Literal["macs", "parameters", "latency"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a network shall cost: multiply-accumulates for one image, or trainable parameters (see ``search_spaces.networks.cost.Cost``)."""
+    """What a network shall cost.
 
-    quantity: Literal["macs", "parameters"]
-    value: int
+    Multiply-accumulates for one image, trainable parameters (see ``search_spaces.networks.cost.Cost``), or the seconds that one image
+    takes, which is measured (``nas.networks.stopwatch``) where the others are counted.
+    """
+
+    quantity: Quantity
+    value: float
 
     def __str__(self) -> str:
+        if self.quantity == "latency":
+            return f"{milliseconds(self.value)} an image"
         return f"{short_number(self.value)} {'MACs' if self.quantity == 'macs' else 'parameters'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A network chosen for a target, with what it costs exactly."""
+    """A network chosen for a target, with what it costs exactly; ``latency`` in seconds where that was the target."""
 
     architecture: Architecture
     target: Target
     parameters: int
     macs: int
+    latency: float = math.nan
 
     @property
     def off(self) -> float:
         """Signed share of the target by which the network's cost differs: 0.01 is one percent above."""
-        return (self.macs if self.target.quantity == "macs" else self.parameters) / self.target.value - 1
+        costs: dict[Quantity, float] = {"macs": self.macs, "parameters": self.parameters, "latency": self.latency}
+        return costs[self.target.quantity] / self.target.value - 1
 
     def __str__(self) -> str:
         """One line: what was chosen, what it costs, how far that is from the target."""
         distance = f"{abs(self.off):.2%} {'above' if self.off > 0 else 'below'}" if self.off else "exactly"
         chosen = f"{self.architecture.name}: {describe_shape(self.architecture)}"
-        return f"{chosen}; {self.parameters:,} parameters, {self.macs:,} MACs, {distance} the {self.target} asked for"
+        measured = "" if math.isnan(self.latency) else f", {milliseconds(self.latency)} an image"
+        return f"{chosen}; {self.parameters:,} parameters, {self.macs:,} MACs{measured}, {distance} the {self.target} asked for"
 
 
-def read_target(macs: str | None, params: str | None) -> Target | None:
-    """The target of the flags ``--macs`` and ``--params``, None where neither is given.
+def read_target(macs: str | None, params: str | None, latency: str | None = None) -> Target | None:
+    """The target of the flags ``--macs``, ``--params`` and ``--latency``, None where none is given.
 
     Raises:
-        ConfigError: both are given, or one is no number with an optional k, M or G.
+        ConfigError: two are given, or one is no number with an optional k, M or G, no time.
     """
-    if macs is not None and params is not None:
-        raise ConfigError(f"--macs and --params exclude each other, but got {macs} and {params}")
+    given = {name: value for name, value in {"--macs": macs, "--params": params, "--latency": latency}.items() if value is not None}
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other, but got {' and '.join(given.values())}")
+    if latency is not None:
+        return Target("latency", parse_time(latency, "--latency"))
     if macs is not None:
         return Target("macs", parse_number(macs, "--macs"))
     return None if params is None else Target("parameters", parse_number(params, "--params"))
@@ -79,12 +94,26 @@ def parse_number(text: str, flag: str) -> int:
     return value
 
 
-def short_number(value: int) -> str:
+def parse_time(text: str, flag: str) -> float:
+    """Seconds of ``8ms``, ``0.008s`` or ``800us``: above 0 and at most 1000 s. Raises ConfigError."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s)", text)
+    value = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0 < value <= 1000:
+        raise ConfigError(f"{flag} must be a time with its unit (s, ms or us), such as 8ms or 0.008s, but got {text!r}")
+    return value
+
+
+def milliseconds(seconds: float) -> str:
+    """A latency as ``8 ms``, with four digits at most."""
+    return f"{1000 * seconds:.4g} ms"
+
+
+def short_number(value: float) -> str:
     """``563638816`` as ``563.6M``: four digits, with the unit that ``parse_number`` reads."""
     for unit in ("G", "M", "k"):
         if value >= _UNITS[unit]:
             return f"{value / _UNITS[unit]:.4g}{unit}"
-    return str(value)
+    return f"{value:g}"
 
 
 def describe_shape(architecture: Architecture) -> str:
@@ -137,11 +166,13 @@ def scale_to(
     return scaled
 
 
-Count = Callable[[int, float], int]
-"""The exact cost at a depth and a width."""
+Count = Callable[[int, float], float]
+"""The cost at a depth and a width."""
 
 
 def _counter(architecture: Architecture, family: Plane, target: Target) -> Count:
+    assert target.quantity != "latency"  # nothing counts it
+
     @cache
     def count(depth: int, width: float) -> int:
         cost = replace(architecture, skeleton=family.make(depth, width)).cost()
@@ -153,7 +184,7 @@ def _counter(architecture: Architecture, family: Plane, target: Target) -> Count
 # ---------------------------------------------------------------------------------------------------- solving
 
 
-def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -> tuple[int, float]:
+def _solve(family: Plane, count: Count, target: float, depths: list[int] | None) -> tuple[int, float]:
     """Depth and width by the rule of ``scale_to``; ``depths`` are those allowed."""
     allowed = depths or list(range(1, max(DEEPEST, family.depth) + 1))
     if family.depth in allowed and _near(count(family.depth, family.width), target):
@@ -161,7 +192,7 @@ def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -
     if depths is not None and len(depths) == 1:
         depth = depths[0]
         start = family.width * math.sqrt(target / count(depth, family.width))  # cost is about quadratic in width
-        return depth, _width(family, partial(count, depth), target, min(max(start, family.lowest), WIDEST))
+        return depth, solve_width(family, partial(count, depth), target, min(max(start, family.lowest), WIDEST))
     width_of = _width_guess(family, count, target)
     guesses = {depth: width_of(depth) for depth in allowed}
 
@@ -170,18 +201,18 @@ def _solve(family: Plane, count: Count, target: int, depths: list[int] | None) -
 
     tried: list[tuple[int, float]] = []
     for depth in sorted(allowed, key=distortion)[:TRIED]:
-        width = _width(family, partial(count, depth), target, guesses[depth])
+        width = solve_width(family, partial(count, depth), target, guesses[depth])
         if _near(count(depth, width), target):
             return depth, width
         tried.append((depth, width))
     return min(tried, key=lambda pair: (abs(count(*pair) - target), count(*pair)))
 
 
-def _near(cost: int, target: int) -> bool:
+def _near(cost: float, target: float) -> bool:
     return abs(cost / target - 1) <= TOLERANCE
 
 
-def _width(family: Plane, cost: Callable[[float], int], target: int, guess: float) -> float:
+def solve_width(family: Plane, cost: Callable[[float], float], target: float, guess: float) -> float:
     """The whole width of the closest cost, or where that is not near enough the fraction."""
     whole = _closest(cost, target, guess, family.lowest, WIDEST, family.step)
     if family.fraction is None or _near(cost(whole), target):
@@ -190,7 +221,7 @@ def _width(family: Plane, cost: Callable[[float], int], target: int, guess: floa
     return _closest(cost, target, guess, lowest, highest, family.fraction)
 
 
-def _width_guess(family: Plane, count: Count, target: int) -> Callable[[int], float]:
+def _width_guess(family: Plane, count: Count, target: float) -> Callable[[int], float]:
     """The width, unrounded, at which the polynomial ``Σ c_ij · depth^i · width^j`` (i ≤ 1, j ≤ 2) has the target's value."""
     start = family.width * (target / count(family.depth, family.width)) ** (1 / 3)
     middle = _on_grid(start, family, max(2 * family.lowest, 2 * family.step))
@@ -212,7 +243,7 @@ def _on_grid(width: float, family: Plane, lowest: int) -> int:
     return min(max(round(width / family.step) * family.step, lowest), WIDEST // 2)
 
 
-def _closest(cost: Callable[[float], int], target: int, guess: float, lowest: float, highest: float, step: float) -> float:
+def _closest(cost: Callable[[float], float], target: float, guess: float, lowest: float, highest: float, step: float) -> float:
     """The value on the grid whose cost is closest to the target (the smaller of two equally close); the cost grows with the value.
 
     Ever longer strides from the guess bracket the target, then the bracket is halved: some ten counts, wherever the guess lies.
@@ -220,7 +251,7 @@ def _closest(cost: Callable[[float], int], target: int, guess: float, lowest: fl
     last = math.floor((highest - lowest) / step)
     below = min(max(math.floor((guess - lowest) / step), 0), last)
 
-    def at(place: int) -> int:
+    def at(place: int) -> float:
         return cost(lowest + place * step)
 
     stride = 1

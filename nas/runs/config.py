@@ -12,7 +12,7 @@ from nas.evaluators.fitting import fit_children, images_used
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
 from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames, check_installed
-from nas.networks.matching import read_limits, read_match, read_objective
+from nas.networks.matching import check_place, chosen_place, read_limits, read_match, read_objective
 from nas.settings.base import Float, Settings
 from nas.settings.reading import (
     Document,
@@ -59,9 +59,12 @@ class SearchConfig(EvaluationConfig):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
-    match: str | None = Field(None, description="macs=5M or params=300k: every network gets the width at which it costs that")
-    limit: str | None = Field(None, description="params<=3M,macs<=8M: networks that cost more are not trained, but drawn again, free")
-    objective: str | None = Field(None, description="accuracy,macs or accuracy,macs@5M: told is accuracy · (cost / target)^-0.07")
+    match: str | None = Field(None, description="macs=5M, params=300k or latency=8ms: every network gets the width at which it costs that")
+    limit: str | None = Field(None, description="params<=3M,latency<=8ms: networks that cost more are not trained, but drawn again, free")
+    objective: str | None = Field(None, description="accuracy,macs or accuracy,latency@8ms: told is accuracy · (cost / target)^-0.07")
+    latency_on: str = Field(
+        "auto", description="where latency is measured: cpu (one thread), cuda, cuda:N, onnx; auto: where children are trained, GPU or CPU"
+    )
     cards: list[str] = Field(
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
@@ -73,6 +76,11 @@ class SearchConfig(EvaluationConfig):
     def second_looks(self) -> int:
         """How many cells may be looked at a second time, beside the budget (see ``nas.runs.ladder``)."""
         return int(self.looks * self.budget + 1e-9)
+
+    @property
+    def measures(self) -> bool:
+        """Whether the latency of a child is measured before it is trained."""
+        return any("latency" in (rule or "") for rule in (self.match, self.limit, self.objective))
 
     @model_validator(mode="before")
     @classmethod
@@ -152,10 +160,20 @@ def _with_looks(document: Document, said: Overrides) -> Document:
 
 
 def _pinned(config: SearchConfig) -> SearchConfig:
-    """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart."""
+    """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart.
+
+    Where latency counts, also with the place that it is measured on: a run goes on with the one that it began with.
+    """
+    if config.measures:
+        config = config.model_copy(update={"latency_on": latency_place(config)})
     if config.match is None or read_match(config.match).side is not None:
         return config
     return config.model_copy(update={"match": f"{config.match.strip()}@{target_rung(config)[1]}"})
+
+
+def latency_place(config: SearchConfig) -> str:
+    """Where a search measures latency."""
+    return chosen_place(config.latency_on, config.runner.gpus_per_child != 0 and bool(detect().gpus))
 
 
 def target_rung(config: SearchConfig) -> tuple[SearchConfig, int]:
@@ -215,6 +233,7 @@ def config_from_document(found: object) -> SearchConfig:
         read_limits(config.limit)
     if config.objective is not None:
         read_objective(config.objective)
+    check_place(config.latency_on)
     if config.halving is not None and not config.rungs():
         raise ConfigError(
             f"halving.first must be below fidelity.epochs ({config.fidelity.epochs}): children are compared before their last epoch, "

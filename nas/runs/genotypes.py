@@ -79,7 +79,7 @@ def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:
     if size is None or size.filters is None:
         return None
     sizing = Sizing(config, space)
-    return Matched(config.match, sizing.depth, size.filters, sizing.side)
+    return Matched(config.match, sizing.depth, size.filters, sizing.side, sizing.place)
 
 
 def data_of(name: str | Genotype) -> DataSettings | None:

@@ -157,6 +157,11 @@ def kept(told: int, state: bytes) -> Record:
     return {"event": "kept", "told": told, "state": base64.b85encode(state).decode()}
 
 
+def decided(cell: str, what: Size | str) -> Record:
+    """The size of a cell, or why it may not be trained, where that took a measurement: it is made once, and a resume goes by it."""
+    return {"event": "decided", "cell": cell} | ({"refused": what} if isinstance(what, str) else {"size": _size_document(what)})
+
+
 def closed(reason: str, time: float) -> Record:
     """The driver stopped in order: ``finished``, ``interrupted`` or ``failing``."""
     return {"event": "closed", "reason": reason, "time": round(time, 3)}

@@ -33,7 +33,7 @@ from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, 
 from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.objective import Scalarised
 from nas.runs.old_stage import stage_records
-from nas.runs.sizing import Sizing, reach, sizing_of
+from nas.runs.sizing import Decisions, Sizing, reach, sizing_of
 from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.telemetry import Telemetry
@@ -307,7 +307,7 @@ def _opened(
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config, space)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
-        sizing = sizing_of(config, space)
+        sizing = sizing_of(config, space, Decisions(state.decided, lambda cell, what: ledger.append(records.decided(cell, what))))
         controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
         with doing("bringing the controller to where the ledger is") if state.told else nullcontext():

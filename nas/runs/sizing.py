@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,12 +10,14 @@ from controllers.controller import random_for
 from nas.errors import ConfigError
 from nas.evaluators.settings import Fidelity
 from nas.networks.architecture import Architecture, searched_skeleton
-from nas.networks.matching import TOLERANCE, match_width, read_limits, read_match, read_objective
-from nas.networks.scaling import short_number
-from nas.runs.config import SearchConfig, target_rung
+from nas.networks.matching import match_width, place_words, read_limits, read_match, read_objective
+from nas.networks.scaling import milliseconds, short_number
+from nas.networks.stopwatch import SCREEN, Stopwatch, stopwatch_at
+from nas.runs.config import SearchConfig, latency_place, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
 from nas.training.fitting import amount_of
+from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
 from search_spaces.registry import load_space
 from search_spaces.space import Actions, SearchSpace, sample_actions
@@ -23,20 +26,48 @@ TRIED = 64
 """Cells drawn to see whether any can be trained: 64 misses mean that fewer than one of twenty can, with 95 % confidence."""
 SHOWN = 16
 """Cells drawn to show what the rules do."""
+SHOWN_MEASURED = 4
+"""The same where each of them takes seconds to measure."""
+
+Decision = Size | str
+"""The size of a child, or why it may not be trained."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided before of cells, by their key, and how a new decision is kept: where latency is measured, none is made twice."""
+
+    known: Mapping[str, Decision]
+    keep: Callable[[str, Decision], None]
+
+    @classmethod
+    def passing(cls) -> "Decisions":
+        """Kept as long as this object: of no run."""
+        known: dict[str, Decision] = {}
+        return cls(known, known.__setitem__)
+
+
+def network_key(genotype: Genotype) -> str:
+    """What genotypes have in common whose networks cost the same: a space's own key may say no more than that they are worth the same."""
+    return digest(f"{genotype.skeleton} {canonical_key(genotype)}")
 
 
 class Sizing:
     """The rules of a search by which its children are sized. Their *target network* is the one at the side of the highest rung.
 
     A child is its target network on fewer pixels and images: the same N and F at every rung. What is said of a cell is a function of
-    its actions alone, so a resumed search decides as it did before.
+    its actions alone, so a resumed search decides as it did before. A measured latency is no such function: there what was decided is kept,
+    in the run's ledger before anybody goes by it.
 
     Raises:
         DataError: the images, whose shape decides on costs, cannot be found.
     """
 
-    def __init__(self, config: SearchConfig, space: SearchSpace) -> None:
+    def __init__(self, config: SearchConfig, space: SearchSpace, decisions: Decisions | None = None) -> None:
         self._config, self._space = config, space
+        self._decisions = decisions or Decisions.passing()
+        self.place = latency_place(config) if config.measures else None
+        """Where latency is measured; None where it is not."""
         self.match = None if config.match is None else read_match(config.match)
         self.limits = () if config.limit is None else read_limits(config.limit)
         amount = amount_of(config.data)
@@ -58,7 +89,7 @@ class Sizing:
 
     def nearest(self, genotype: Genotype) -> Size:
         """The size of a genotype that a person wants trained whatever the rules say of it: the width nearest to the cost of all."""
-        decided = self._size(genotype, enough=math.inf)
+        decided = self._once(genotype, lambda: self._size(genotype, math.inf), "nearest-")
         assert isinstance(decided, Size)
         return decided
 
@@ -79,29 +110,65 @@ class Sizing:
         skeleton = searched_skeleton(genotype, cells=fidelity.cells, filters=fidelity.filters)
         return Architecture(genotype, skeleton, "searched", self._classes, self._channels, self.side)
 
-    def _decide(self, actions: Actions) -> Size | str:
-        size = self._size(self._space.decode(actions), TOLERANCE)
-        if isinstance(size, str):
-            return size
-        return next((reason for limit in self.limits if (reason := limit.broken(size.costs[limit.quantity]))), size)
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """What measures latency here."""
+        assert self.place is not None
+        return stopwatch_at(self.place)
 
-    def _size(self, genotype: Genotype, enough: float) -> Size | str:
-        architecture, filters = self.target(genotype), None
+    def _decide(self, actions: Actions) -> Decision:
+        genotype = self._space.decode(actions)
+        return self._once(genotype, lambda: self._judged(genotype))
+
+    def _once(self, genotype: Genotype, decide: Callable[[], Decision], kind: str = "") -> Decision:
+        """What is decided of a genotype; what takes a measurement is decided once for all genotypes that are the same network."""
+        if self.place is None:
+            return decide()
+        key = kind + network_key(genotype)
+        if key not in self._decisions.known:
+            from nas.training.numerics import own_threads
+
+            with own_threads(1):
+                decided = decide()
+            self._decisions.keep(key, decided)
+        return self._decisions.known[key]
+
+    def _judged(self, genotype: Genotype) -> Decision:
+        size = self._size(genotype, math.inf if self.match is None else self.match.tolerance)
+        return size if isinstance(size, str) else self._broken(size.costs) or size
+
+    def _broken(self, costs: Mapping[str, float]) -> str | None:
+        """The first limit that a network of these costs breaks; what is not among them breaks none."""
+        broken = (limit.broken(costs[limit.name]) for limit in self.limits if limit.name in costs)
+        return next((reason for reason in broken if reason), None)
+
+    def _size(self, genotype: Genotype, enough: float) -> Decision:
+        """The size of a genotype, or that it has none within ``enough``, a share of the matched cost."""
+        architecture, filters, latency = self.target(genotype), None, math.nan
         if self.match is not None:
-            scaled = match_width(architecture, self.match)
+            scaled = match_width(architecture, self.match, self.stopwatch if self.match.measured else None)
             if abs(scaled.off) > enough:
-                return f"no width within {TOLERANCE:.0%} of {self.match}"
-            architecture, filters = scaled.architecture, width_of(scaled.architecture)
+                return f"no width within {enough:.0%} of {self.match}"
+            architecture, filters, latency = scaled.architecture, width_of(scaled.architecture), scaled.latency
         counted = architecture.cost()
         costs = {"params": float(counted.parameters), "macs": float(counted.macs)}
+        if self.place is not None:
+            costs["latency"] = self._latency(architecture, costs) if math.isnan(latency) else latency
         return Size(filters, costs)
 
+    def _latency(self, architecture: Architecture, costs: Mapping[str, float]) -> float:
+        """Seconds of an image, measured; as the model has it where that, or another cost, breaks a limit beyond doubt."""
+        predicted = self.stopwatch.predicted(architecture)
+        if self._broken({**costs, "latency": predicted / SCREEN}):
+            return predicted
+        return self.stopwatch.seconds(architecture)
 
-def sizing_of(config: SearchConfig, space: SearchSpace | None = None) -> Sizing | None:
+
+def sizing_of(config: SearchConfig, space: SearchSpace | None = None, decisions: Decisions | None = None) -> Sizing | None:
     """The rules of a search that has any."""
     if config.match is None and config.limit is None and config.objective is None:
         return None
-    return Sizing(config, space or load_space(config.space))
+    return Sizing(config, space or load_space(config.space), decisions)
 
 
 @dataclass(frozen=True)
@@ -125,7 +192,7 @@ def reach(sizing: Sizing, space: SearchSpace, seed: int) -> Reach:
             refused[sizing.refusal(actions) or ""] += 1
         else:
             sizes.append(size)
-        if sizes and drawn >= SHOWN:
+        if sizes and drawn >= (SHOWN if sizing.place is None else SHOWN_MEASURED):
             return Reach(drawn, tuple(sizes), refused)
     raise ConfigError(_nothing_left(sizing, space, seed, refused))
 
@@ -133,12 +200,17 @@ def reach(sizing: Sizing, space: SearchSpace, seed: int) -> Reach:
 def _nothing_left(sizing: Sizing, space: SearchSpace, seed: int, refused: Counter[str]) -> str:
     """What to tell a person whose rules let nothing through: why, and what networks do cost."""
     rng = random_for(seed, "reach")
-    own = [sizing.target(space.decode(sample_actions(space, rng))).cost() for _ in range(8)]
+    drawn = [sizing.target(space.decode(sample_actions(space, rng))) for _ in range(8)]
+    own = [architecture.cost() for architecture in drawn]
     macs, params = sorted(cost.macs for cost in own), sorted(cost.parameters for cost in own)
+    latency = ""
+    if sizing.place is not None:
+        seconds = sorted(map(sizing.stopwatch.predicted, drawn))
+        latency = f", and take about {milliseconds(seconds[0])} to {milliseconds(seconds[-1])} an image on {place_words(sizing.place)}"
     return (
         f"match and limit leave nothing to train: of {refused.total()} cells drawn at random are {redrawn_words(refused)}. "
         f"At {sizing.side} pixels and the fidelity's own width cells have {short_number(macs[0])} to {short_number(macs[-1])} MACs "
-        f"and {short_number(params[0])} to {short_number(params[-1])} parameters"
+        f"and {short_number(params[0])} to {short_number(params[-1])} parameters{latency}"
     )
 
 
@@ -152,13 +224,15 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
     if sizing.match is not None:
         widths = sorted(size.filters or 0.0 for size in found.sizes)
         lines.append(
-            f"match:  every network within {TOLERANCE:.0%} of {sizing.match} at {sizing.side}×{sizing.side} pixels, "
+            f"match:  every network within {sizing.match.tolerance:.0%} of {sizing.match} at {sizing.side}×{sizing.side} pixels, "
             f"N={sizing.depth}: F from {widths[0]:g} to {widths[-1]:g} in {len(widths)} random cells"
         )
     if sizing.limits:
         lines.append(f"limit:  {', '.join(map(str, sizing.limits))}")
     if config.objective is not None:
         lines.append(f"told:   {read_objective(config.objective)}; the result is the Pareto front")
+    if sizing.place is not None:
+        lines.append(f"timed:  latency of one image, on {place_words(sizing.place)}, once for every cell, before it is trained")
     if found.refused:
         lines.append(f"redraw: {found.refused.total()} of {found.drawn} random cells are drawn again, free: {redrawn_words(found.refused)}")
     return lines

@@ -13,7 +13,7 @@ from nas.runs.halving import Halving
 from nas.runs.ladder import Ladder
 from nas.runs.noise import Yardstick
 from nas.runs.records import SCHEMA, Record, _count, _finite, _outcome, _size
-from nas.runs.trials import Chosen, Trial, Trials
+from nas.runs.trials import Chosen, Size, Trial, Trials
 from search_spaces.genotype import Genotype, from_document
 
 
@@ -56,6 +56,8 @@ class RunState:
     """Seconds of a training at every rung that the plan expected, where it was recorded."""
     redrawn: Counter[str] = field(default_factory=Counter)
     """How many proposals were drawn again, free of budget, since the search may not train them: by reason."""
+    decided: dict[str, Size | str] = field(default_factory=dict)
+    """The sizes of cells by their key, or why they may not be trained, where that took a measurement (``nas.runs.sizing``)."""
     closed: str | None = None
 
     @property
@@ -232,6 +234,11 @@ def _apply_kept(state: RunState, record: Record) -> None:
     state.kept = told, text
 
 
+def _apply_decided(state: RunState, record: Record) -> None:
+    size = _size(record.get("size"))
+    state.decided[str(record["cell"])] = str(record["refused"]) if size is None else size
+
+
 def _apply_closed(state: RunState, record: Record) -> None:
     state.closed = str(record["reason"])
     _touch(state, _finite(record["time"]))
@@ -246,6 +253,7 @@ _APPLY = {
     "finished": _apply_finished,
     "updated": _apply_updated,
     "kept": _apply_kept,
+    "decided": _apply_decided,
     "closed": _apply_closed,
 }
 

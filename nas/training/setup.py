@@ -48,6 +48,8 @@ class Matched:
     cells: int
     filters: float
     side: int
+    place: str | None = None
+    """Where the latency is measured that was matched."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.stopwatch import CountedStopwatch
 from typer.testing import CliRunner
 
 from nas.cli.main import app
@@ -61,6 +62,32 @@ def test_everybody_may_have_the_same_depth(tmp_path: Path) -> None:
         run_comparison([member], deep, lines.append, lambda: True)
     assert "N=2 cells a stage" in lines[0]
     assert "blocks of widths" in lines[1]
+
+
+def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = replace(plan(tmp_path), target=Target("latency", 0.003))
+    pair, lines = [Member("nasnet-a", load_reference("nasnet-a")), members()[0]], list[str]()
+
+    def sized(slower: float) -> list[Row]:
+        stopwatch = CountedStopwatch(slower)
+        monkeypatch.setattr("nas.comparisons.sizes.stopwatch_at", lambda place: stopwatch)
+        monkeypatch.setattr("nas.comparisons.sizes.Stopwatch", lambda place: stopwatch)
+        return run_comparison(pair, timed, lines.append)[0]
+
+    rows = sized(1.0)
+    assert all(abs(row.off) <= 0.1 and row.test for row in rows) and "N=1 cells a stage" in lines[0]
+    assert "another measurement than the one that was matched" in markdown(rows, timed)
+    again = sized(1.5)  # another day, a slower machine: the sizes are those that the trainings began with
+    assert [(row.label, row.network, row.off, row.test) for row in again] == [(row.label, row.network, row.off, row.test) for row in rows]
+    (tmp_path / "sizes.yaml").write_text("nasnet-a: 3")
+    assert all("must have the sizes of networks by name" in row.reason for row in sized(1.0))
+
+
+def test_a_latency_that_no_width_has_is_a_row_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.comparisons.sizes.stopwatch_at", lambda place: CountedStopwatch())
+    timed = replace(plan(tmp_path), target=Target("latency", 1e-5), cells=6)
+    rows, whole = run_comparison([Member("nasnet-a", load_reference("nasnet-a"))], timed, lambda line: None)
+    assert whole and rows[0].reason.startswith("no width within 10% of 0.01 ms an image on one CPU thread; the closest, N=6 cells")
 
 
 def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) -> None:
@@ -124,7 +151,10 @@ def test_members_are_named_apart_and_drawn_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nasnet-a", "darts-v2"], "give --macs or --params"),
+        (["nasnet-a", "darts-v2"], "give --macs, --params or --latency"),
+        (["nasnet-a", "darts-v2", "--latency", "8"], "--latency must be a time with its unit"),
+        (["nasnet-a", "darts-v2", "--latency", "8ms", "--latency-on", "tpu"], "latency_on must be auto, cpu, cuda, cuda:N or onnx"),
+        (["nasnet-a", "darts-v2", "--latency", "8ms", "--macs", "10M"], "--macs and --latency exclude each other"),
         (["nasnet-a", "darts-v2", "--macs", "10m"], "--macs must be a number"),
         (["nasnet-a", "--macs", "10M"], "at least two members"),
         (["nasnet-a", "darts-v9", "--macs", "10M"], "did you mean 'darts-v"),

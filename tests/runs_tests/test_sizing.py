@@ -109,11 +109,11 @@ def test_limits_alone_leave_the_width_as_it_is(tmp_path: Path) -> None:
     ("settings", "told"),
     [
         ({"match": "macs=5M,params=3M"}, "match must be one cost.*got 'macs=5M,params=3M'"),
-        ({"match": "foo=3"}, "macs=5M or params=300k.*got 'foo=3'"),
+        ({"match": "foo=3"}, "macs=5M, params=300k or latency=8ms, but got 'foo=3'"),
         ({"match": "macs=5X"}, "match: macs must be a number.*got '5X'"),
         ({"limit": "macs<10"}, "limit must be upper limits of.*got 'macs<10'"),
         ({"limit": "params<=3M,foo<=1"}, "got 'foo<=1'"),
-        ({"objective": "accuracy"}, "objective must be accuracy and one of params, macs, train_seconds.*got 'accuracy'"),
+        ({"objective": "accuracy"}, "objective must be accuracy and one of macs, params, latency, train_seconds.*got 'accuracy'"),
         ({"objective": "accuracy,macs@0"}, "objective: macs must be a number.*got '0'"),
         ({"match": "macs=5M", "fidelity.filters": 4}, "match solves for every network's width.*filters 4"),
     ],

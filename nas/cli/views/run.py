@@ -14,6 +14,7 @@ from controllers.controller import Failed, Stopped
 from nas.cli.options import say_marked
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
+from nas.networks.scaling import milliseconds
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
@@ -70,7 +71,8 @@ def _ranked(rank: int, trial: Trial, one: "Standing", found: "Standings", state:
         row["F"] = f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters is not None else "–"
     if not found.top:
         row["params"] = _count(metrics.get("params"))
-    return row | {"MACs": _count(metrics.get("macs"))}
+    row["MACs"] = _count(metrics.get("macs"))
+    return row | ({"latency": _cost("latency", metrics["latency"])} if "latency" in metrics else {})
 
 
 def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, str]:
@@ -250,8 +252,7 @@ def print_front(console: Console, state: RunState, known: "Known", objective: Ob
     for name in ("trial", "accuracy", objective.quantity):
         table.add_column(name, justify="right", no_wrap=True)
     for point in best:
-        cost_words = _count(point.cost) if point.cost >= 1000 else f"{point.cost:.4g}"
-        table.add_row(str(point.trial), shown_accuracy(point.accuracy, state.yardstick), cost_words)
+        table.add_row(str(point.trial), shown_accuracy(point.accuracy, state.yardstick), _cost(objective.quantity, point.cost))
     console.print(table)
     share = hypervolume(best, max(point.cost for point in points))
     console.print(f"hypervolume {share:.3f} (of costs up to the greatest here and accuracies up to 1)", highlight=False)
@@ -272,6 +273,13 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]
     else:
         commands.insert(0, ("train the rest of the budget", ["nas", "resume", folder]))
     return commands
+
+
+def _cost(name: str, value: float | None) -> str:
+    """What a network costs, in the unit of that cost."""
+    if value is None or name in ("params", "macs"):
+        return _count(value)
+    return milliseconds(value) if name == "latency" else f"{value:.4g}"
 
 
 def _count(value: float | None) -> str:
