@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from scipy.stats import ttest_ind
 
-from nas.cli.views.search_progress import SearchProgress
+from nas.cli.views.search_progress import SearchProgress, shown_on
 from nas.runs import session as engine
 from nas.runs.config import build_config
 from nas.runs.folder import RunFolder
@@ -47,7 +47,7 @@ def main() -> None:
             config = build_config(arguments.preset, [*arguments.assignments, *chosen], flags)
             folder = RunFolder(arguments.out / f"{name}-{seed}")
             console.print(f"{controller}, seed {seed}", highlight=False)
-            progress = SearchProgress(console).watcher()
+            progress = SearchProgress(shown_on(console)).watcher()
             result = engine.resume(folder, None, progress) if folder.ledger_file.is_file() else engine.start(config, folder.path, progress)
             if result.ending is not Ending.FINISHED:
                 raise SystemExit(f"{folder.path}: {result.ending.value}")

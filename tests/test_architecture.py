@@ -1,11 +1,11 @@
 """The import arrow nas → controllers → search_spaces, and help that loads neither torch nor ray."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.fresh import run_fresh
 from support.paths import ROOT
 
 PACKAGES = ("search_spaces", "controllers", "nas")
@@ -73,12 +73,6 @@ def test_no_command_imports_another_command() -> None:
     for name in commands:
         others = {f"nas.cli.{other}" for other in commands - {name}}
         assert not imported(ROOT / "nas" / "cli" / f"{name}.py") & others
-
-
-def run_fresh(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_help_loads_neither_torch_nor_ray() -> None:

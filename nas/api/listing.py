@@ -1,7 +1,6 @@
 """``nas.available``: the names that the other functions take. No torch."""
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from nas.errors import ConfigError
 from search_spaces.plugins import guess
@@ -15,7 +14,7 @@ def available(kind: str) -> tuple[str, ...]:
         nas.available("controllers")
 
     Args:
-        kind: spaces, genotypes, skeletons, presets, recipes, controllers, data, formats, or runs (those under runs/).
+        kind: spaces, genotypes, skeletons, presets, recipes, controllers, data, formats, or runs (that are found by name).
 
     Raises:
         ConfigError: there is no such kind.
@@ -46,5 +45,5 @@ def _kinds() -> Mapping[str, Callable[[], Iterable[str]]]:
         "controllers": lambda: CONTROLLERS,
         "data": lambda: (name for name in DATASETS if name != "folder"),
         "formats": lambda: FORMATS,
-        "runs": lambda: (run.path.name for run in folder.all_runs(Path("runs"))),
+        "runs": lambda: (run.path.name for run in folder.known_runs()),
     }

@@ -16,6 +16,7 @@ from nas.errors import ConfigError, UserError
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
 from nas.runs.genotypes import is_genotype, resolve_genotype
+from nas.tools.labels import names_of
 from nas.tools.words import quoted
 from nas.training.folder import TrainFolder, newest_training
 from search_spaces.genotype import Genotype
@@ -23,6 +24,7 @@ from search_spaces.genotype import Genotype
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nas.exports.formats import Format
     from nas.networks.detection import DetectorCost
     from nas.networks.latency import Latency
     from nas.runs.folder import RunFolder
@@ -243,14 +245,15 @@ def draw(
 
 def _figure_of_results(source: "Source | Training | Comparison", title: str) -> "Callable[[Theme], Figure] | None":
     """How the curves of a training or the chart of a comparison are drawn; None where the source is neither."""
-    from nas.comparisons.networks import TABLE, read_front
+    from nas.comparisons.folder import TABLE_FILE
+    from nas.comparisons.networks import read_front
     from nas.comparisons.pictures import front_figure
     from nas.training.curves import curves_figure, curves_of
 
     path = source.path if isinstance(source, Training | Comparison) else Path(source) if _is_path(source) else None
     if path is None or not os.path.isdir(path):  # noqa: PTH112 - which says no to a name that no file can have
         return None
-    if (path / TABLE).is_file():
+    if (path / TABLE_FILE).is_file():
         front = read_front(path)
         return lambda theme: front_figure(replace(front, title=title or front.title), theme)
     place = TrainFolder(path)
@@ -359,22 +362,24 @@ def export(
         UserError: a name or a value breaks a rule, a package is missing, or the network does not fit the format.
     """
     from nas.exports.formats import export_files, export_text, format_named
-    from nas.exports.handover import gather, is_trained
+    from nas.exports.handover import gather
 
     chosen = format_named(format)
     if output is None and not chosen.text:
         raise ConfigError(f"--format {format} writes a file; name it with --output, such as {chosen.example}")
     place = source.path if isinstance(source, Training) else source
+    if chosen.takes == "trials":
+        return _exported_trials(place, format, chosen, output)
     sizes: dict[str, int | str | None] = {"skeleton": skeleton, "cells": cells, "filters": filters, "classes": classes}
     sizes |= {"channels": channels, "image_size": image_size}
     genotype, file, how = None, None if weights is None else Path(weights), _UNTRAINED
-    if weights is None and _is_path(place) and is_trained(Path(place)):
-        file = Path(place)  # weights that say which network they belong to need no other name
+    if weights is None and (trained := _trained_at(place)) is not None:
+        file = trained  # weights that say which network they belong to need no other name
     else:
         genotype = genotype_of(place, rank)
     if file is None and genotype is not None and chosen.takes == "network" and (run := _run_of(place)) is not None:
         given = any(value is not None for value in sizes.values())
-        file = None if given else _trained_of(genotype, rank)
+        file = None if given else _trained_of(run, genotype, rank)
         how = f"weights of {file}, the newest training of this run" if file else f"{_UNTRAINED_RUN} `nas train {quoted(run.path)}`"
         genotype, sizes = (None, sizes) if file else (genotype, _of_the_runs_images(run, sizes))
     handover = gather(genotype, file, {**sizes, "channels": sizes["channels"] or 3})
@@ -388,8 +393,34 @@ def export(
     return Exported(format, tuple(files), found, network)
 
 
+def _exported_trials(source: Source, format: str, chosen: "Format", output: Place | None) -> Exported:
+    from nas.exports.formats import export_files, export_text
+    from nas.exports.trials import TrialTable
+    from nas.runs.trial_table import trial_rows
+
+    run = _run_of(source)
+    if run is None:
+        raise ConfigError(f"--format {format} hands over the trials of a run, but got a genotype: {source}")
+    table = TrialTable(trial_rows(run))
+    if output is None:
+        return Exported(format, text=export_text(table, chosen))
+    files, found = export_files(table, chosen, Path(output))
+    return Exported(format, tuple(files), found, f"trials of {run.path}")
+
+
 _UNTRAINED = "untrained (random weights: name a training, such as trained/NAME, to hand over trained ones)"
 _UNTRAINED_RUN = "untrained (random weights): what a run found is trained by"
+
+
+def _trained_at(source: "Source | Training") -> Path | None:
+    """The weights file or the training's folder of that path or name; None where something else is meant."""
+    from nas.api.things import thing_named
+    from nas.exports.handover import is_trained
+
+    if not _is_path(source) or is_trained(Path(source)):
+        return Path(source) if _is_path(source) else None
+    thing = None if is_genotype(str(source)) else thing_named(str(source))
+    return thing.path if thing is not None and thing.kind == "training" else None
 
 
 def _run_of(source: "Source | Training") -> "RunFolder | None":
@@ -399,10 +430,10 @@ def _run_of(source: "Source | Training") -> "RunFolder | None":
     return None if not _is_path(source) or is_genotype(str(source)) else run_folder.find(str(source))
 
 
-def _trained_of(genotype: Genotype, rank: int) -> Path | None:
+def _trained_of(run: "RunFolder", genotype: Genotype, rank: int) -> Path | None:
     """The folder of the newest training of the run that found the genotype; from rank 2 on, of that very trial."""
     origin = genotype.provenance
-    found = None if origin is None else newest_training(origin.run, None if rank == 1 else origin.trial)
+    found = None if origin is None else newest_training(names_of(run.path), None if rank == 1 else origin.trial)
     return None if found is None else found.path
 
 

@@ -184,13 +184,14 @@ class Run:
         return self.standings
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The trials as a table, one row each, with a column for every metric. Raises ConfigError where pandas is not installed."""
+        """The trials as a table, one row each (``nas.runs.trial_table``). Raises ConfigError where pandas is not installed."""
         try:
             import pandas as pd
         except ImportError:
             raise ConfigError("to_pandas needs pandas, which is not installed: pip install pandas") from None
-        rows = [dict(zip(_COLUMNS, _values(trial), strict=True)) | dict(trial.metrics) for trial in self.trials]
-        return pd.DataFrame(rows, columns=None if rows else list(_COLUMNS))
+        from nas.runs.trial_table import trial_rows
+
+        return pd.DataFrame(trial_rows(self._folder) if self._folder.ledger_file.is_file() else [])
 
     # ------------------------------------------------------------------------------------------------ asking and telling
 
@@ -289,8 +290,8 @@ class Run:
         state, config = self.state, self.config
         best = self.standings.ranked[:1]
         found = f", best {best[0].belief.mean:.4f} (trial {best[0].trial})" if best else ""
-        how = state.closed or ("running or killed" if state.sessions else "not begun")
-        return f"<Run {self.path}: {config.controller.name} on {config.space}, {state.spent} of {config.budget} trained{found}, {how}>"
+        how = f"{state.spent} of {config.budget} trained{found}, {self._folder.condition(state)}"
+        return f"<Run {self.path}: {config.controller.name} on {config.space}, {how}>"
 
     def _repr_html_(self) -> str:
         ranked = self.ranked

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.api.run import Run
 from nas.api.shown import Shown, html_table
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from nas.comparisons.networks import Row
+    from nas.comparisons.networks import Member, Plan, Row
     from nas.networks.scaling import Target
     from nas.runners.distributed import Group
     from nas.training.config import TrainConfig
@@ -79,6 +79,7 @@ def train(
     settings: Assignments | None = None,
     output: Place | None = None,
     resume: Place | None = None,
+    again: Place | None = None,
     watcher: "Watcher | None" = None,
 ) -> Training:
     """Train a network to convergence by a recipe; the same call again, or ``resume``, goes on where it was stopped or killed.
@@ -88,7 +89,7 @@ def train(
         nas.train("nasnet-a", data="digits", cells=1, filters=8, epochs=3).test_top1
 
     Args:
-        source: a run, a reference genotype's name, a genotype file, or a genotype; None where ``resume`` is given.
+        source: a run, a reference genotype's name, a genotype file, or a genotype; None where ``resume`` or ``again`` is given.
         rank: which of a run's genotypes: 1 is the incumbent.
         skeleton: macro network; None: the one that suits the genotype and the images.
         cells: N, cells a stage.
@@ -111,6 +112,7 @@ def train(
         settings: any setting of the recipe by its dotted name, such as ``{"optimizer.learning_rate": 0.05}``; or ``data.…``.
         output: folder of this training; None: one under trained/.
         resume: go on with the training in this folder.
+        again: train what was trained in this folder once more, by its settings, in another one.
         watcher: told what happens, and asked whether to stop (``nas.training.session.Watcher``).
 
     Raises:
@@ -414,6 +416,7 @@ def compare(
     device: str = "auto",
     settings: Assignments | None = None,
     output: Place = "compared",
+    again: Place | None = None,
     tell: Callable[[str], None] = lambda line: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Comparison:
@@ -440,28 +443,60 @@ def compare(
         device: auto, cpu, cuda or cuda:N.
         settings: any setting of the recipe by its dotted name.
         output: folder of the comparison.
+        again: compare who was compared in this folder once more, on its terms; only ``output`` and ``workers`` go with it.
         tell: takes a line for a person now and then.
         stop: asked after every step; True ends the comparison after a checkpoint.
 
     Raises:
         UserError: something cannot be used as asked.
     """
-    from nas.comparisons.networks import Plan, choose_members, run_comparison
+    from nas.comparisons.networks import run_comparison
+
+    if again is not None:
+        terms = {"macs": macs, "params": params, "cells": cells, "data": data, "data_dir": data_dir, "epochs": epochs}
+        others = {"sources": list(sources), "random": random, "recipe": recipe != "fast", "seeds": seeds != 1, "settings": settings}
+        said = [name for name, value in {**terms, **others, "threads": threads != 1, "device": device != "auto"}.items() if value]
+        return _compare_again(Path(again), Path(output), said, workers, tell, stop)
+    members, plan = comparison_wish([named(source) for source in sources], locals())  # the arguments, by their names
+    rows, whole = run_comparison(members, plan, tell, stop)
+    return Comparison(plan.folder, tuple(rows), whole)
+
+
+def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any]) -> "tuple[list[Member], Plan]":
+    """Who is compared, and how. ``given`` has the arguments of ``compare`` by their names. Raises UserError."""
+    from nas.comparisons.networks import Plan, choose_members
     from nas.networks.scaling import read_target
     from nas.training.config import TrainConfig
     from nas.training.setup import Request, fit_request
 
-    target = read_target(macs, params)
+    target, cells = read_target(given["macs"], given["params"]), given["cells"]
     if target is None:
-        target, depth = _matched_target([named(source) for source in sources])
+        target, depth = _matched_target(sources)
         cells = depth if cells is None else cells
-    members = choose_members([named(source) for source in sources], random, space, seed=0)
-    images = data_settings(data or "cifar10", data_dir)
-    wanted = Request(data=images, recipe=recipe, recipe_flags={"epochs": epochs}, assignments=settings or ())
-    fitted = fit_request(wanted)
-    base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, threads=threads, device=device)
-    folder = Path(output)
-    rows, whole = run_comparison(members, Plan(target, base, seeds, folder, cells, workers), tell, stop)
+    members = choose_members(sources, given["random"], given["space"], seed=0)
+    images = data_settings(given["data"] or "cifar10", given["data_dir"])
+    flags = {"epochs": given["epochs"]}
+    fitted = fit_request(Request(data=images, recipe=given["recipe"], recipe_flags=flags, assignments=given["settings"] or ()))
+    on = {"threads": given["threads"], "device": given["device"]}
+    base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, **on)
+    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells, given["workers"])
+
+
+def _compare_again(
+    before: Path, folder: Path, said: Sequence[str], workers: int | None, tell: Callable[[str], None], stop: Callable[[], bool]
+) -> Comparison:
+    from nas.comparisons.folder import CompareFolder
+    from nas.comparisons.networks import Member, read_plan, run_comparison
+
+    if said or folder.resolve() == before.resolve():
+        raise ConfigError(
+            f"--again compares who is in its folder, on its terms: only --output and --workers go with it, but got {', '.join(said)}"
+            if said
+            else f"--again needs another folder than {before}: name it with --output"
+        )
+    place = CompareFolder(before)
+    members = [Member(label, genotype) for label, genotype in place.members().items()]
+    rows, whole = run_comparison(members, read_plan(place, folder, workers), tell, stop)
     return Comparison(folder, tuple(rows), whole)
 
 

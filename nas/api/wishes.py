@@ -149,7 +149,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
     """What is trained, how, in which folder, and what was chosen to suit the images.
 
     Args:
-        source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` names a folder.
+        source: a run, a reference genotype, a genotype file, or a genotype; None where ``resume`` or ``again`` names a folder.
         given: arguments of ``nas.train`` by their names; None: not given.
 
     Raises:
@@ -159,6 +159,8 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
 
     if given.get("resume") is not None:
         return _resumed_training(source, given)
+    if given.get("again") is not None:
+        return _repeated_training(source, given)
     if source is None:
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
     genotype, config, choices = configure(
@@ -188,7 +190,7 @@ _LONGER = (
 
 
 def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
-    from nas.training.folder import TrainFolder
+    from nas.training.folder import find_training
 
     if source is not None:
         raise ConfigError(f"--resume goes on with what is in its folder: no genotype may be given with it, but got {source!r}")
@@ -200,10 +202,28 @@ def _resumed_training(source: str | Genotype | None, given: Mapping[str, Any]) -
             "--resume goes on with the training's own settings: only --device, --threads, --loader-workers, --log and where its images are "
             f"now (--data, --data-dir) may be given with it, but got {flags}{_LONGER if 'epochs' in fixed else ''}"
         )
-    place = TrainFolder(Path(given["resume"]))
+    place = find_training(Path(given["resume"]))
     config = place.config().model_copy(update=changed)
     check_installed(config.log)
     return place.genotype(), _with_images_at(config, given), place.path, ()
+
+
+def _repeated_training(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
+    from nas.training.folder import find_training
+
+    fixed = [f"--{name.replace('_', '-')}" for name in FIXED if given.get(name) is not None and name not in ("settings", "output")]
+    fixed += ["--set"] if given.get("settings") else []
+    if source is not None or fixed:
+        raise ConfigError(
+            "--again trains what is in its folder by its settings: only --output, --device, --threads, --loader-workers and where its "
+            f"images are now (--data, --data-dir) may be given with it, but got {source if source is not None else ', '.join(fixed)}"
+        )
+    place, changed = find_training(Path(given["again"])), {name: given[name] for name in EXECUTION if given.get(name) is not None}
+    config = _with_images_at(place.config().model_copy(update=changed), given)
+    folder = Path(given["output"]) if given.get("output") is not None else place.path.with_name(f"{place.path.absolute().name}-again")
+    if folder.resolve() == place.path.resolve():
+        raise ConfigError(f"--again needs another folder than {place.path}; name it with --output, or go on here with --resume")
+    return place.genotype(), config, folder, ()
 
 
 def _with_images_at(config: "TrainConfig", given: Mapping[str, Any]) -> "TrainConfig":

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import STOPPING, DataDirOption, DataOption, MacsOption, ParamsOption, SetOption, console, say
+from nas.cli.options import (
+    STOPPING,
+    DataDirOption,
+    DataOption,
+    DryRunOption,
+    MacsOption,
+    ParamsOption,
+    SetOption,
+    console,
+    say,
+    say_lines,
+    say_next_of_dry_run,
+)
+from nas.tools.stages import loading_torch
 
 
 def compare(
@@ -28,13 +41,25 @@ def compare(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     assign: SetOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the comparison.")] = Path("compared"),
+    dry_run: DryRunOption = False,
+    again: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare who was compared in this folder once more, on its terms.")
+    ] = None,
 ) -> None:
     """Train genotypes under one recipe at matched MACs or parameters, and table them; the same command again goes on."""
     given = dict(locals())
-    import nas
-    from nas.tools.interrupts import Stopper
-
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
+    del given["dry_run"]
+    with loading_torch():
+        import nas
+        from nas.api.training import comparison_wish
+        from nas.comparisons.plan import describe_comparison
+        from nas.tools.interrupts import Stopper
+
+    if dry_run:
+        say_lines(describe_comparison(*comparison_wish(sources or (), given)))
+        say_next_of_dry_run()
+        return
     with Stopper(console.print, STOPPING) as stopper:
         compared = nas.compare(**given, tell=say, stop=stopper.asked)
     for line in compared.lines():

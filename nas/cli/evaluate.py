@@ -25,6 +25,7 @@ from nas.cli.options import (
     say,
     say_next,
 )
+from nas.tools.stages import doing, loading_torch
 
 
 def evaluate(
@@ -58,15 +59,17 @@ def evaluate(
     """Measure how good trained weights are on images they have not learned from: in all, by class, and the throughput."""
     asked = {"which": which, "part": part, "data": data, "data_dir": data_dir, "genotype": genotype, "skeleton": skeleton, "cells": cells}
     asked |= {"filters": filters, "image_size": image_size, "flip": flip, "folded": folded, "threads": threads}
-    import nas
-    from nas.cli.views.accuracy import report
-    from nas.cli.views.writing import chosen_format, writing
-    from nas.training.confusion import check_confusion_file
+    with loading_torch():
+        import nas
+        from nas.cli.views.accuracy import report
+        from nas.cli.views.writing import chosen_format, writing
+        from nas.training.confusion import check_confusion_file
 
-    form = chosen_format(format_, json, output)
-    if confusion is not None:
-        check_confusion_file(confusion)
-    found = nas.evaluate(source, **asked, device=device or "auto", loader_workers=loader_workers or 0)  # type: ignore[arg-type]
+        form = chosen_format(format_, json, output)
+        if confusion is not None:
+            check_confusion_file(confusion)
+    with doing(f"measuring {source}"):
+        found = nas.evaluate(source, **asked, device=device or "auto", loader_workers=loader_workers or 0)  # type: ignore[arg-type]
     if confusion is not None:
         found.save_confusion(confusion)
     with writing(output) as target:

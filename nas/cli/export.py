@@ -7,8 +7,12 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import CellsOption, ClassesOption, FiltersOption, RankOption, SizeOption, SkeletonOption, say, say_next
+from nas.tools.stages import doing
 
-FORMATS_HELP = "yaml, json, dot, svg; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm, python or hf."
+FORMATS_HELP = (
+    "yaml, json, dot, svg; csv or parquet of a run's trials; safetensors, {timm,torchvision,facebook}-weights; torch-export, onnx, timm, "
+    "python or hf."
+)
 
 
 def export(
@@ -29,12 +33,13 @@ def export(
     channels: Annotated[int | None, typer.Option(help="Of an image; default those of the run's data set, else 3.")] = None,
     image_size: SizeOption = None,
 ) -> None:
-    """Hand over a genotype or a network for use elsewhere; each export is loaded back and compared before it counts."""
+    """Hand over a genotype, a network or a run's trials for use elsewhere; each export is loaded back and compared before it counts."""
     given = dict(locals())
-    import nas
-    from nas.exports.formats import format_named
+    with doing(f"exporting {source}"):
+        import nas
+        from nas.exports.formats import format_named
 
-    done = nas.export(format=given.pop("format_"), **given)
+        done = nas.export(format=given.pop("format_"), **given)
     if output is None:
         sys.stdout.write(done.text)
         return

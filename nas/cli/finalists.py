@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from nas.cli.options import DryRunOption, JsonLinesOption, QuietOption, console, say, say_next_of_dry_run, silenced
+from nas.tools.stages import doing
+
 
 def finalists(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, its name under runs/, or `last`.")],
@@ -14,20 +17,32 @@ def finalists(
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage; default as in the search.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images; default as in the search.")] = None,
     train_examples: Annotated[int | None, typer.Option(help="Training images used at most; default all.")] = None,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same command goes on where it was stopped."""
-    from nas.cli.options import console, say
-    from nas.cli.views.ending import conclude
-    from nas.cli.views.search_progress import SearchProgress
-    from nas.evaluators.settings import RungSettings
-    from nas.runs import folder as run_folder
-    from nas.runs.config import finalists_rung
-    from nas.runs.finalists import add_rung, with_rung
-    from nas.runs.plan import rung_words
-    from nas.settings.reading import validated
-
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
-    rung, folder = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run)
-    raised = with_rung(folder.config(), folder.state(), rung)
-    say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
-    conclude(add_rung(folder, rung, SearchProgress(console).watcher()))
+    with silenced(quiet or json):
+        with doing("reading the run"):
+            from nas.cli.views.ending import conclude
+            from nas.cli.views.search_progress import SearchProgress, shown_on
+            from nas.evaluators.settings import RungSettings
+            from nas.runs import folder as run_folder
+            from nas.runs.checks import check_going_on
+            from nas.runs.config import finalists_rung
+            from nas.runs.finalists import add_rung, with_rung_added
+            from nas.runs.plan import describe_rung_time, rung_words
+            from nas.settings.reading import validated
+            from nas.tools.hardware import detect
+
+            rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
+            raised = with_rung_added(folder, rung)
+        check_going_on(raised, folder, hardware)
+        say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
+        if dry_run:
+            say(describe_rung_time(raised, hardware))
+            say_next_of_dry_run()
+            return
+        shown = shown_on(console, quiet, json)
+        conclude(add_rung(folder, rung, SearchProgress(shown).watcher()), shown)

@@ -18,6 +18,8 @@ from nas.cli.export import export
 from nas.cli.finalists import finalists
 from nas.cli.options import errors, say
 from nas.cli.predict import predict
+from nas.cli.reproduce import reproduce
+from nas.cli.runs import runs
 from nas.cli.search import resume, search
 from nas.cli.shell.command import Command, Group
 from nas.cli.shell.completion import swiftly
@@ -25,7 +27,11 @@ from nas.cli.shell.faults import any_terminal, guarded
 from nas.cli.show import list_, show
 from nas.cli.train import train
 from nas.cli.transfer import transfer
+from nas.cli.views.doing import shown_stage
 from nas.cli.views.transfer_progress import bar
+from nas.cli.watch import watch
+from nas.tools.environment import COMMAND
+from nas.tools.stages import STAGES
 from nas.tools.transfers import SHOWN
 
 app = typer.Typer(
@@ -37,11 +43,14 @@ app = typer.Typer(
     rich_markup_mode=None,  # its module of help costs more than everything else, and takes brackets in a text for styles
     context_settings={"max_content_width": 120, "help_option_names": ["--help", "-h"]},
 )
-for command in (search, resume, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench):
+COMMANDS = (
+    search, resume, watch, show, finalists, train, transfer, evaluate, predict, compare, export, cost, draw, data, bench, reproduce, config,
+    doctor,
+)  # fmt: skip
+for command in COMMANDS:
     app.command(cls=Command)(command)
-app.command(cls=Command)(config)
-app.command(cls=Command)(doctor)
 app.command(name="list", cls=Command)(list_)
+app.add_typer(runs)
 
 
 def _version(asked: bool) -> None:
@@ -81,6 +90,8 @@ def main() -> None:
     if "_NAS_COMPLETE" in os.environ:
         swiftly()
     SHOWN.set(bar)
+    STAGES.set(shown_stage)
+    COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
     if not chosen.handlers:
         chosen.addHandler(_Notes(logging.INFO))

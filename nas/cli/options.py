@@ -4,7 +4,8 @@ import errno
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import wrap
 from typing import Annotated, Any
@@ -99,6 +100,8 @@ FormatOption = Annotated[
     str | None, typer.Option("--format", "-f", help="table, csv or json; default by the ending of --output, else a table.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Short for --format json.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs; docs/search.md has the fields.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the run's folder at the end, and only what went wrong before.")]
 TableFileOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="File to write; default prints it.")]
 
 # where children are trained
@@ -107,6 +110,16 @@ AddressOption = Annotated[str | None, typer.Option(help="Ray cluster to join: au
 SyncOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Mirror the run folder there as it grows: s3://…, gs://…, file:///… (fsspec).")
 ]
+
+
+@contextmanager
+def silenced(silent: bool) -> Iterator[None]:
+    """Around a command that prints nothing for a person, where that is asked for; errors and warnings have a stream of their own."""
+    before, console.quiet = console.quiet, silent
+    try:
+        yield
+    finally:
+        console.quiet = before
 
 
 STOPPING = "stopping after this step, writing a checkpoint"

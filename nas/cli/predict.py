@@ -16,6 +16,7 @@ from nas.cli.options import (
     errors,
     say_next,
 )
+from nas.tools.stages import doing
 
 UNREADABLE = 3
 """Exit code where some images cannot be read and the others are predicted."""
@@ -46,13 +47,14 @@ def predict(
 
     An image that cannot be read has the reason in its row; the exit code is then 3, or 2 where none can be read.
     """
-    from nas.api.predicting import predictor
-    from nas.cli.views.predictions import report
-    from nas.cli.views.writing import chosen_format, writing
-    from nas.data.inputs import named_images
+    with doing(f"loading {network}"):
+        from nas.api.predicting import predictor
+        from nas.cli.views.predictions import report
+        from nas.cli.views.writing import chosen_format, writing
+        from nas.data.inputs import named_images
 
-    form = chosen_format(format_, json, output)
-    looking = predictor(network, which=which, flip=flip, folded=folded, device=device or "auto")
+        form = chosen_format(format_, json, output)
+        looking = predictor(network, which=which, flip=flip, folded=folded, device=device or "auto")
     with writing(output) as target:
         read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
     if output is not None:

@@ -10,7 +10,10 @@ from nas.cli.options import (
     AddressOption,
     DataDirOption,
     DataOption,
+    DryRunOption,
+    JsonLinesOption,
     LogOption,
+    QuietOption,
     SeedOption,
     SyncOption,
     WorkersOption,
@@ -18,8 +21,10 @@ from nas.cli.options import (
     say_lines,
     say_marked,
     say_next_of_dry_run,
+    silenced,
 )
 from nas.errors import ConfigError
+from nas.tools.stages import doing
 
 
 def search(
@@ -62,37 +67,56 @@ def search(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder for this run; default runs/<time>-<space>-<preset>.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with this run, up to the given --budget.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and how long it takes, and stop.")] = False,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """Search for cells: propose, train, learn, and keep everything in a run folder."""
     given = dict(locals())
-    if resume is not None:
-        _check_resume(given)
-        _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir})
-        return
-    from nas.api.wishes import choose_preset, search_wish
-    from nas.runs.plan import describe_plan, expect, expect_within
-    from nas.tools.hardware import detect
+    with silenced(quiet or json):
+        if resume is not None:
+            _check_resume(given)
+            _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir}, quiet=quiet, json=json)
+            return
+        _search(given)
 
-    name, why = choose_preset(preset)
+
+def _search(given: dict[str, Any]) -> None:
+    quiet, json, dry_run = given["quiet"], given["json"], given["dry_run"]
+    with doing("reading the settings"):
+        from nas.api.wishes import choose_preset, search_wish
+        from nas.cli.views.search_progress import SearchProgress, shown_on
+        from nas.runs.checks import check_search
+        from nas.tools.hardware import detect
+
+        name, why = choose_preset(given["preset"])
+        config, choices = search_wish(name, given["assign"] or (), given)
+        hardware = detect()
     if why is not None:
         say_marked(f"preset {name}", "bold", f"({why}); choose another with --preset")
-    config, choices = search_wish(name, assign or (), given)
-    hardware = detect()
+    from nas.runs import session as engine
+    from nas.runs.plan import describe_plan, expect, expect_within
+    from search_spaces.registry import load_space
+
+    engine.beside_of(config, load_space(config.space))  # names first: they cost nothing
+    notes = check_search(config, given["run"], hardware, fetching=not dry_run)
+    minutes = given["minutes"]
     if minutes is None:
         expected = expect(config, hardware, measure=not dry_run)
     else:
         expected = expect_within(config, hardware, minutes, measure=not dry_run)
     config = config if expected is None else expected.config
-    say_lines(describe_plan(config, hardware, choices, expected))
+    lines = [*describe_plan(config, hardware, choices, expected), *notes]
+    say_lines(lines)
+    shown = shown_on(console, quiet, json)
+    shown.plan(lines, None if expected is None else expected.seconds)
     if dry_run:
         say_next_of_dry_run()
         return
     from nas.cli.views.ending import conclude
-    from nas.cli.views.search_progress import SearchProgress
-    from nas.runs import session as engine
 
-    conclude(engine.start(config, run, SearchProgress(console).watcher()))
+    planned = () if expected is None else expected.trainings
+    conclude(engine.start(config, given["run"], SearchProgress(shown).watcher(), expected=planned), shown)
 
 
 def _check_resume(given: dict[str, Any]) -> None:
@@ -116,27 +140,38 @@ def resume(
     data_dir: DataDirOption = None,
     sync: SyncOption = None,
     log: LogOption = None,
+    quiet: QuietOption = False,
+    json: JsonLinesOption = False,
 ) -> None:
     """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
-    from nas.api.wishes import absolute, logger_names
+    with silenced(quiet or json):
+        from nas.api.wishes import absolute, logger_names
 
-    places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir), "runner.sync": sync}
-    places["log"] = logger_names(log)
-    _resume(run, None, places, into)
+        places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir)}
+        places |= {"runner.sync": sync, "log": logger_names(log)}
+        _resume(run, None, places, into, quiet=quiet, json=json)
 
 
 def _resume(
-    name: str, budget: int | None, places: dict[str, Any], into: Path | None = None, moved: Mapping[str, Path | str | None] | None = None
+    name: str,
+    budget: int | None,
+    places: dict[str, Any],
+    into: Path | None = None,
+    moved: Mapping[str, Path | str | None] | None = None,
+    quiet: bool = False,
+    json: bool = False,
 ) -> None:
-    from nas.api.searching import find_or_fetch
-    from nas.api.wishes import data_at
-    from nas.cli.views.ending import conclude
-    from nas.cli.views.search_progress import SearchProgress
-    from nas.runs import session as engine
+    with doing("reading the run"):
+        from nas.api.searching import find_or_fetch
+        from nas.api.wishes import data_at
+        from nas.cli.views.ending import conclude
+        from nas.cli.views.search_progress import SearchProgress, shown_on
+        from nas.runs import session as engine
 
-    folder, mirror = find_or_fetch(name, into)
-    places = places | {"runner.sync": places.get("runner.sync") or mirror}
-    if moved is not None:
-        places["data.root"] = data_at(folder.config().data, moved).root
-    console.print(f"resuming {folder.path}", highlight=False)
-    conclude(engine.resume(folder, budget, SearchProgress(console).watcher(), places))
+        folder, mirror = find_or_fetch(name, into)
+        places = places | {"runner.sync": places.get("runner.sync") or mirror}
+        if moved is not None:
+            places["data.root"] = data_at(folder.config().data, moved).root
+    console.print(f"resuming {folder.path}", highlight=False, markup=False)
+    shown = shown_on(console, quiet, json)
+    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places), shown)

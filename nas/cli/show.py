@@ -5,53 +5,61 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import console
+from nas.cli.options import console, say
+from nas.errors import ConfigError
 
 
 def show(
-    name: Annotated[
-        str,
-        typer.Argument(metavar="RUN|NAME", help="Run folder, `last`, a genotype file, or a name from `nas list`."),
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN|NAME ...",
+            help="Folder or name of a run, a training or a comparison, `last`, a file of a genotype or a space, or a name from `nas list`.",
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Trials in the table.")] = 10,
+    compare: Annotated[bool, typer.Option("--compare", help="Say in what two runs differ: settings, data, versions, results.")] = False,
 ) -> None:
-    """Show a run's ranking and its incumbent, or what a listed name stands for."""
-    from nas.cli.views import run as report
+    """Show a run's ranking and its incumbent, a training, a comparison, or what a listed name stands for; or in what two runs differ."""
+    if len(names) != (2 if compare else 1):
+        raise ConfigError(f"nas show takes one name, and two with --compare, but got {len(names)}")
+    from nas.api.things import find_thing
     from nas.cli.views.listing import describe
-    from nas.runs import folder as run_folder
-    from nas.runs.standings import best_known
-    from search_spaces.genotype import to_yaml
 
-    text = describe(name)
-    if text is not None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if compare:
+        from nas.cli.views.differences import print_differences
+
+        print_differences(console, *map(find_thing, names))
         return
-    folder = run_folder.find(name)
-    config, state = folder.config(), folder.state()
-    space = folder.space(config)
-    report.print_run(console, folder, config, state, space, top)
-    known = best_known(space, state)
-    if known.trials:
-        console.print(f"\nbest known ({known.how(1)}):")
-        trial, believed = known.head(1)[0]
-        best = run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
-        console.print(to_yaml(best), markup=False, highlight=False, soft_wrap=True)
+    text = describe(names[0])
+    if text is not None:
+        say(text)
+        return
+    from nas.cli.views.shown import print_thing
+
+    print_thing(console, find_thing(names[0]), top)
 
 
 def list_(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="runs, spaces, genotypes, skeletons, presets, recipes, controllers, evaluators, operations, datasets or exports; "
-            "default runs, spaces, presets, controllers and evaluators."
+            help="runs (with trainings and comparisons), spaces, genotypes, skeletons, presets, recipes, controllers, evaluators, "
+            "operations, datasets or exports; default runs, spaces, presets, controllers and evaluators."
         ),
     ] = None,
-    root: Annotated[Path, typer.Option(help="Folder whose runs are listed.")] = Path("runs"),
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders whose runs are listed; default runs/ and trained/ here or above, NAS_RUNS, and this folder."),
+    ] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="The same as FOLDERS.")] = None,
 ) -> None:
     """List what there is of a kind, and where it comes from: built in, or from a package that is installed."""
     from nas.cli.views.listing import tables
 
-    for table in tables(root, what):
+    if folders and what != "runs":
+        raise ConfigError(f"folders go with runs, as in `nas list runs {folders[0]}`, but got {what!r}")
+    for table in tables(what, [*(folders or ()), *(root or ())]):
         console.print(table)
     if what is None:
         console.print("`nas list genotypes` and `nas list skeletons` show published cells and networks with their parameters and MACs")

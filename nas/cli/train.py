@@ -28,6 +28,7 @@ from nas.cli.options import (
     ThreadsOption,
     WeightsOption,
 )
+from nas.tools.stages import loading_torch
 
 
 def train(
@@ -56,12 +57,16 @@ def train(
     assign: SetOption = None,
     output: OutputOption = None,
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the training in this folder.")] = None,
+    again: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Train what was trained in this folder once more, by its settings.")
+    ] = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Train a network to convergence by a recipe; the same command again, or --resume, goes on where it was stopped or killed."""
     given = dict(locals())
-    from nas.api.wishes import training_wish
-    from nas.cli.views.training import announce_and_train
+    with loading_torch():
+        from nas.api.wishes import training_wish
+        from nas.cli.views.training import announce_and_train
 
-    genotype, config, folder, choices = training_wish(source, {**given, "settings": assign})
+        genotype, config, folder, choices = training_wish(source, {**given, "settings": assign})
     announce_and_train(genotype, config, folder, choices, dry_run)

@@ -30,6 +30,7 @@ from nas.cli.options import (
     WeightsOption,
     say,
 )
+from nas.tools.stages import loading_torch
 
 
 def transfer(
@@ -68,9 +69,10 @@ def transfer(
 ) -> None:
     """Stack found cells to a size and train them on ImageNet or any data set; the same command again goes on."""
     given = dict(locals())
-    from nas.api.wishes import transfer_wish
-    from nas.cli.views.training import announce_and_train
+    with loading_torch():
+        from nas.api.wishes import transfer_wish
+        from nas.cli.views.training import announce_and_train
 
-    genotype, config, folder, choices, network, group = transfer_wish(source, {**given, "settings": assign})
+        genotype, config, folder, choices, network, group = transfer_wish(source, {**given, "settings": assign})
     say(f"network: {network}")
     announce_and_train(genotype, config, folder, choices, dry_run, group)

@@ -1,6 +1,5 @@
 """Trains many genotypes under one recipe at one size and tables how they do: who is compared, their trainings, the figures."""
 
-import json
 import math
 import random
 import statistics
@@ -9,13 +8,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.comparisons.pictures import Front, Point, draw_front
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
 from nas.networks.scaling import Target, scale_to
 from nas.runs.genotypes import resolve_genotype
-from nas.tools.files import write_atomically
+from nas.settings.reading import validated
+from nas.tools.environment import add_data
+from nas.tools.files import check_room, write_atomically
+from nas.tools.stages import doing
 from nas.tools.words import first_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
@@ -28,11 +31,6 @@ if TYPE_CHECKING:
     from nas.data.prepared import PreparedData
     from nas.networks.scaling import Scaled
     from nas.training.session import TrainResult
-
-UNFINISHED = "unfinished"
-SCHEMA = "nas.compare/1"
-TABLE = "compare.json"
-"""The file of a comparison's folder that says everything."""
 
 
 @dataclass(frozen=True)
@@ -147,29 +145,60 @@ def run_comparison(
     Raises:
         UserError: the data cannot be used, or a folder holds another training.
     """
-    from nas.data.prepared import prepare
+    check_comparison(plan)
+    data, place = images_of(plan), CompareFolder(plan.folder)
+    plan = replace(plan, classes=data.classes)
+    with place.held({member.label: member.genotype for member in members}, _terms(plan)):
+        add_data(place.environment_file, data.fingerprint())
+        return _train_all([_sized(member, plan, data, tell) for member in members], plan, data, tell, stop)
+
+
+def _train_all(
+    found: "Sequence[_Entry]", plan: Plan, data: "PreparedData", tell: Callable[[str], None], stop: Callable[[], bool]
+) -> tuple[list[Row], bool]:
     from nas.runners.side_by_side import Training, train_side_by_side
 
-    data = prepare(plan.base.data, preparation(plan.base))
-    plan = replace(plan, classes=data.classes)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    found = [_sized(member, plan, data, tell) for member in members]
     # seed by seed, so that a comparison cut short compares like with like
     wanted = [(entry, seed) for seed in range(plan.seeds) for entry in found if entry.size is not None]
     places = {plan.training_folder(entry, seed): (entry, seed) for entry, seed in wanted}
     trainings = [Training(entry.member.genotype, plan.config(entry, seed), place) for place, (entry, seed) in places.items()]
-    for training, outcome in train_side_by_side(trainings, plan.workers, data, stop):
-        if isinstance(outcome, RunError):
-            raise outcome
-        entry, seed = places[training.folder]
-        entry.outcomes[seed] = outcome
-        if not isinstance(outcome, Exception) and outcome.test is not None:
-            took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
-            tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
-        write_table([_row(entry, plan) for entry in found], plan)
+    with doing("training") as far:
+        for done, (training, outcome) in enumerate(train_side_by_side(trainings, plan.workers, data, stop), start=1):
+            if isinstance(outcome, RunError):
+                raise outcome
+            entry, seed = places[training.folder]
+            entry.outcomes[seed] = outcome
+            if not isinstance(outcome, Exception) and outcome.test is not None:
+                took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
+                tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
+            far(done, len(trainings))
+            write_table([_row(entry, plan) for entry in found], plan)
     rows = [_row(entry, plan) for entry in found]
     write_table(rows, plan)
     return ranked(rows), all(row.reason != UNFINISHED for row in rows)
+
+
+def check_comparison(plan: Plan) -> None:
+    """Refuse in no time what cannot be compared: no such device, no room, or a place that is no folder. Raises UserError."""
+    from nas.training.session import choose_device
+
+    choose_device(plan.base.device)
+    check_room(plan.folder)
+
+
+def images_of(plan: Plan) -> "PreparedData":
+    """Everybody's images. Raises UserError."""
+    from nas.data.prepared import prepare
+
+    with doing("reading the images") as tell:
+        return prepare(plan.base.data, preparation(plan.base), progress=tell)
+
+
+def sized_member(member: Member, plan: Plan, data: "PreparedData") -> "Scaled":
+    """A member's architecture at everybody's size. Raises UserError."""
+    name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
+    whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
+    return scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
 
 
 @dataclass
@@ -186,9 +215,7 @@ class _Entry:
 def _sized(member: Member, plan: Plan, data: "PreparedData", tell: Callable[[str], None]) -> _Entry:
     """Solve a member's size, and measure its latency now, while nothing trains beside it."""
     try:
-        name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
-        whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
-        scaled = scale_to(whole, plan.target, cells=plan.cells if has_size(skeleton) else None)
+        scaled = sized_member(member, plan, data)
         latency = _latency(scaled.architecture)
     except UserError as problem:
         tell(f"{member.label}: {problem}")
@@ -286,18 +313,39 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _terms(plan: Plan) -> dict[str, Any]:
+    """On what terms everybody is trained, as plain data."""
+    training = plan.base.model_dump(mode="json", exclude={"skeleton"})
+    size = {"target": asdict(plan.target), "cells": plan.cells}
+    return {**size, "classes": plan.classes, "seeds": plan.seeds, "training": training}
+
+
+def read_plan(place: CompareFolder, folder: Path, workers: int | None = None) -> Plan:
+    """The plan of a comparison that was made, for another folder. Raises UserError where it is damaged."""
+    document = place.document()
+    base = validated(TrainConfig, {**document["training"], "skeleton": {}})
+    try:
+        return Plan(Target(**document["target"]), base, int(document["seeds"]), folder, document.get("cells"), workers)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
+def read_rows(place: CompareFolder) -> list[Row]:
+    """The figures of a comparison that was made, best first. Raises RunError where they are damaged."""
+    try:
+        return [
+            Row(**{**row, "test": tuple(row["test"]), "validation": tuple(row["validation"]), "latency_ms": row["latency_ms"] or math.nan})
+            for row in place.document()["rows"]
+        ]
+    except (KeyError, TypeError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
+
+
 def write_table(rows: Sequence[Row], plan: Plan) -> None:
     """Write compare.json, compare.md and compare.png into the comparison's folder."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    document = {
-        "schema": SCHEMA,
-        "target": asdict(plan.target),
-        "classes": plan.classes,
-        "seeds": plan.seeds,
-        "training": plan.base.model_dump(mode="json", exclude={"skeleton"}),
-        "rows": [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)],
-    }
-    write_atomically(plan.folder / TABLE, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    written = [{**asdict(row), "latency_ms": None if math.isnan(row.latency_ms) else row.latency_ms} for row in ranked(rows)]
+    CompareFolder(plan.folder).write(_terms(plan), written)
     write_atomically(plan.folder / "compare.md", markdown(rows, plan))
     draw_front(front_of(ranked(rows), plan), plan.folder / "compare.png")
 
@@ -312,17 +360,15 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
 
 def read_front(folder: str | Path) -> Front:
     """The chart of the comparison in a folder. Raises RunError where its compare.json is damaged."""
-    file = Path(folder) / TABLE
+    place = CompareFolder(Path(folder))
+    document = place.document()
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {document['schema']!r} and not {SCHEMA!r}")
         training, target = document["training"], Target(**document["target"])
         note = f"recipe {training['recipe']['name']}, {training['recipe']['epochs']} epochs"
         heading = f"{training['data']['name']}: networks of about {target}"
         return _front(document["rows"], target.quantity, heading, note, int(document.get("classes") or 0))  # older ones do not say
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as problem:
-        raise RunError(f"{file}: must be as `nas compare` wrote it, but {problem}") from None
+    except (ValueError, TypeError, KeyError) as problem:
+        raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
 
 
 def _front(rows: Sequence[Mapping[str, Any]], matched: str, heading: str, note: str, classes: int) -> Front:

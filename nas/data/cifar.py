@@ -95,21 +95,27 @@ def data_home() -> Path:
     return Path(os.environ.get("NAS_DATA") or Path.home() / ".cache" / "nas" / "data")
 
 
+def bases(root: str | None) -> list[Path]:
+    """The folders that a data set is looked for in; the first is where it is fetched into."""
+    return [Path(root).expanduser()] if root else [data_home()]
+
+
 def load_cifar(spec: CifarSpec, root: str | None, download: bool) -> Dataset:
     """Read the data set from ``root``, else NAS_DATA, else ~/.cache/nas/data, in either official layout; fetch it where it is missing.
 
     Raises:
         DataError: it is missing and cannot be fetched, or its files are incomplete or corrupt.
     """
-    bases = [Path(root).expanduser()] if root else [data_home()]
-    found = find(spec, bases)
+    places = bases(root)
+    found = find(spec, places)
     if found is None:
         if not download:
-            raise DataError(f"{spec.title} was not found in {_listed(bases)}, and downloading is switched off. {ways_out(spec, bases[0])}")
-        fetch_cifar(spec, bases[0])
-        found = find(spec, bases)
+            looked = _listed(places)
+            raise DataError(f"{spec.title} was not found in {looked}, and downloading is switched off. {ways_out(spec, places[0])}")
+        fetch_cifar(spec, places[0])
+        found = find(spec, places)
     if found is None:
-        raise DataError(f"{spec.title}: the archive from {spec.url} holds no {spec.binary_folder} folder. {ways_out(spec, bases[0])}")
+        raise DataError(f"{spec.title}: the archive from {spec.url} holds no {spec.binary_folder} folder. {ways_out(spec, places[0])}")
     folder, read = found
     return read(spec, folder)
 
@@ -122,7 +128,7 @@ def unofficial_files(spec: CifarSpec, root: str | None) -> list[Path]:
     Raises:
         DataError: the set is incomplete.
     """
-    found = find(spec, [Path(root).expanduser()] if root else [data_home()])
+    found = find(spec, bases(root))
     if found is None:
         return []
     folder, read = found

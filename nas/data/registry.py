@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from nas.data.cifar import SPECS, load_cifar
+from nas.data.cifar import SPECS, bases, find, load_cifar
 from nas.data.dataset import Dataset
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.image_index import Progress, load_folder
@@ -39,16 +39,24 @@ Loader = Callable[[DataSettings, Path | None, Progress | None], Dataset]
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A row: how the data set is loaded, what it is, its shape where that is known beforehand, its address on the Hugging Face hub."""
+    """A row: how the data set is loaded, what it is, its shape where that is known beforehand, its address on the Hugging Face hub.
+
+    ``missing`` says whether loading it would fetch it first.
+    """
 
     load: Loader
     text: str
     shape: Shape | None = None
     hub: str = ""
+    missing: Callable[[DataSettings], bool] = lambda settings: False
 
 
 def _cifar(settings: DataSettings, index_file: Path | None, progress: Progress | None) -> Dataset:
     return load_cifar(SPECS[settings.name], settings.root, settings.download)
+
+
+def _no_cifar(settings: DataSettings) -> bool:
+    return find(SPECS[settings.name], bases(settings.root)) is None
 
 
 def _folder(settings: DataSettings, index_file: Path | None, progress: Progress | None) -> Dataset:
@@ -75,10 +83,10 @@ DATASETS: Registry[DatasetEntry] = Registry(
     "nas.datasets",
     {
         "cifar10": DatasetEntry(
-            _cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10"
+            _cifar, "60,000 photographs of 32×32 pixels in 10 classes, fetched", Shape(50_000, 32, 3, 10), "uoft-cs/cifar10", _no_cifar
         ),
         "cifar100": DatasetEntry(
-            _cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100"
+            _cifar, "60,000 photographs of 32×32 pixels in 100 classes, fetched", Shape(50_000, 32, 3, 100), "uoft-cs/cifar100", _no_cifar
         ),
         "digits": DatasetEntry(lambda *_: load_digits(), "1,797 handwritten digits of 8×8 pixels, in scikit-learn", Shape(1_437, 8, 1, 10)),
         "synthetic": DatasetEntry(lambda *_: make_synthetic(), "5,000 generated gratings of 16×16 pixels", Shape(4_000, 16, 3, 10)),
@@ -100,6 +108,16 @@ def load_dataset(settings: DataSettings, index_file: Path | None = None, progres
         DataError: the name is unknown, or the data set is missing, incomplete or corrupt.
     """
     return DATASETS[settings.name].load(settings, index_file, progress)
+
+
+def to_be_fetched(settings: DataSettings) -> bool:
+    """Whether the data set is not on this machine yet, and is one that can be fetched."""
+    return DATASETS[settings.name].missing(settings)
+
+
+def fetch(settings: DataSettings) -> None:
+    """Have a data set on this machine. Raises DataError where it cannot be had."""
+    load_dataset(settings)
 
 
 def peek(settings: DataSettings) -> Shape:

@@ -120,8 +120,10 @@ def check_evaluator_options(name: str, options: Mapping[str, Any]) -> BaseModel 
         raise ConfigError(f"evaluator_options of {name!r}: {problem}") from None
 
 
-def prepare_data(config: EvaluationConfig, index_file: Path | None = None) -> PreparedData | None:
-    """The data of a search, those of its rungs in ``more``, where its evaluator needs them; ``index_file`` as in ``prepare``.
+def prepare_data(
+    config: EvaluationConfig, index_file: Path | None = None, progress: Callable[[int, int], None] | None = None
+) -> PreparedData | None:
+    """The data of a search, those of its rungs in ``more``, where its evaluator needs them; the other two as in ``prepare``.
 
     Raises UserError.
     """
@@ -130,7 +132,7 @@ def prepare_data(config: EvaluationConfig, index_file: Path | None = None) -> Pr
     from nas.data.prepared import prepare
 
     further = [config.at_rung(rung).preparation() for rung in range(1, len(config.ladder) + 1)]
-    return prepare(config.data, config.preparation(), further, index_file=index_file)
+    return prepare(config.data, config.preparation(), further, index_file=index_file, progress=progress)
 
 
 def prepare_shared(config: EvaluationConfig, data: PreparedData | None) -> object:

@@ -1,17 +1,18 @@
-"""Hands a genotype or a network over in a format for use elsewhere: one function per format, each of which reads its work back."""
+"""Hands a genotype, a network or a run's trials over for use elsewhere: one function per format, each of which reads its work back."""
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
 
 from nas.errors import ConfigError
 from nas.exports import loading
 from nas.exports.handover import ExportError, Handover
 from nas.exports.loading import Loader
+from nas.exports.trials import TrialTable, write_csv, write_parquet
 from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
 from nas.tools.words import first_line
@@ -30,7 +31,7 @@ class Format:
     """An export format.
 
     Attributes:
-        takes: what is handed over: the genotype alone, or a network with its weights.
+        takes: what is handed over: the genotype alone, a network with its weights (both in a ``Handover``), or a run's ``TrialTable``.
         suffix: what the file's name must end in; nothing for a format that is a folder.
         write: writes the file (and others beside it, of the same stem) or makes the folder, reads it back and says how well that went.
         text: whether it may also be printed.
@@ -39,9 +40,9 @@ class Format:
         load: lines of Python that do, for the model card of a network.
     """
 
-    takes: Literal["genotype", "network"]
+    takes: Literal["genotype", "network", "trials"]
     suffix: str
-    write: Callable[[Handover, Path], str]
+    write: Callable[[Any, Path], str]
     about: str
     text: bool = True
     library: str = "nas-engine"
@@ -50,7 +51,7 @@ class Format:
     @property
     def example(self) -> str:
         """A name that an output of this format may have."""
-        return f"network{self.suffix}"
+        return f"{self.takes if self.takes == 'trials' else 'network'}{self.suffix}"
 
 
 def format_named(name: str) -> Format:
@@ -58,7 +59,7 @@ def format_named(name: str) -> Format:
     return FORMATS[as_written(name)]
 
 
-def export_files(handover: Handover, format_: Format, output: str | Path) -> tuple[list[Path], str]:
+def export_files(handover: Handover | TrialTable, format_: Format, output: str | Path) -> tuple[list[Path], str]:
     """Write a handover in a format; nothing appears under its name before it was read back and compared.
 
     A network comes with a model card: FILE.README.md beside a file, README.md in a folder.
@@ -83,7 +84,7 @@ def export_files(handover: Handover, format_: Format, output: str | Path) -> tup
             made = scratch.parent if format_.suffix else scratch
             found = format_.write(handover, scratch)
             names = sorted((path.name for path in made.iterdir() if path.is_file()), key=lambda name: (name != output.name, name))
-            if format_.takes == "network":
+            if isinstance(handover, Handover) and format_.takes == "network":
                 how = Loading(output.name, format_.library, format_.load(handover, output))
                 names.append(write_card(scratch, handover, how).name)
             _move(made, names, target)
@@ -110,7 +111,7 @@ def _move(made: Path, names: list[str], target: Path) -> None:
         (made / name).replace(target / name)
 
 
-def export_text(handover: Handover, format_: Format) -> str:
+def export_text(handover: Handover | TrialTable, format_: Format) -> str:
     """The same as text, for formats that are text. Raises UserError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"export{format_.suffix}"
@@ -338,6 +339,8 @@ FORMATS: Registry[Format] = Registry(
         "json": Format("genotype", ".json", _json, "the same as JSON"),
         "dot": Format("genotype", ".dot", _dot, "the cells as a graph for graphviz"),
         "svg": Format("genotype", ".svg", _svg, "a picture of the cells"),
+        "csv": Format("trials", ".csv", write_csv, "a run's trials, a row each"),
+        "parquet": Format("trials", ".parquet", write_parquet, "the same with types, for data frames; needs pyarrow", False),
         "safetensors": Format(
             "network",
             ".safetensors",

@@ -19,8 +19,9 @@ import torch.distributed as dist
 from torch import nn
 
 from nas.data.registry import load_dataset
-from nas.errors import RunError
+from nas.errors import ConfigError, RunError
 from nas.evaluators.settings import RunnerSettings
+from nas.tools.stages import doing
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
 from nas.training.session import TrainResult, Watcher, finished, held, read_result, train_network
@@ -49,6 +50,19 @@ class Group:
     least: int | None = None
     gpu: bool = False
     address: str | None = None
+
+
+def check_group(group: Group) -> None:
+    """Refuse workers that cannot be had: more GPUs than this machine has, or a cluster that does not answer. Raises ConfigError."""
+    if group.address is not None:
+        with doing(f"asking the Ray cluster at {group.address}"):
+            from nas.runners.ray_start import check_reachable  # brings ray
+
+            check_reachable(group.address)
+        return
+    there = torch.cuda.device_count()
+    if group.gpu and (group.least or group.workers) > there:
+        raise ConfigError(f"--workers must be at most {there}, this machine's GPUs, but got {group.workers}; a cluster takes --address")
 
 
 def train_distributed(

@@ -68,6 +68,16 @@ def gpu_share(settings: RunnerSettings, nodes: Sequence[Node]) -> float:
     return share
 
 
+def check_fits(settings: RunnerSettings, cores: int) -> None:
+    """Raise ConfigError where this machine is asked for far more children at once than it has cores: they would fill its memory."""
+    most = max(1, 2 * cores // settings.threads)
+    if settings.cluster is None and settings.workers is not None and settings.workers > most:
+        raise ConfigError(
+            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads} threads a child), "
+            f"but got {settings.workers}; join a cluster with --address for more"
+        )
+
+
 def _workers_on(node: Node, cpus: int, share: float) -> int:
     room = node.cpus // cpus
     if share:

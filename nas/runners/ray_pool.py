@@ -15,10 +15,10 @@ from ray.exceptions import ActorUnschedulableError, OutOfMemoryError, RayActorEr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from controllers.controller import Failed
-from nas.errors import ConfigError, RunError
+from nas.errors import RunError
 from nas.evaluators.evaluator import Attempt, Evaluation, Report
 from nas.evaluators.settings import EvaluationConfig, RunnerSettings
-from nas.runners.places import Node, Place, gpu_share, plan_places
+from nas.runners.places import Node, Place, check_fits, gpu_share, plan_places
 from nas.runners.ray_start import PendingWatch, start_ray
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, checkpoint_rule, read_checkpoint, run_child
 from nas.tools.words import first_line
@@ -122,16 +122,6 @@ class _Slot:
     """The answer, still to come, to whether there is life in the child."""
     children: int = 0
     requested: float = field(default_factory=time.monotonic)
-
-
-def check_fits(settings: RunnerSettings, cores: int) -> None:
-    """Raise ConfigError where this machine is asked for far more children at once than it has cores: they would fill its memory."""
-    most = max(1, 2 * cores // settings.threads)
-    if settings.cluster is None and settings.workers is not None and settings.workers > most:
-        raise ConfigError(
-            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads} threads a child), "
-            f"but got {settings.workers}; join a cluster with --address for more"
-        )
 
 
 class RayRunner:

@@ -45,7 +45,7 @@ def train_side_by_side(
     """
     if not trainings:
         return
-    workers = min(workers or _as_many_as_fit(trainings[0].config), len(trainings))
+    workers = min(workers or as_many_as_fit(trainings[0].config), len(trainings))
     if workers < 2:
         for training in trainings:
             if stop():
@@ -60,7 +60,7 @@ def _on_gpu(config: TrainConfig) -> bool:
     return choose_device(config.device).type == "cuda"
 
 
-def _as_many_as_fit(config: TrainConfig) -> int:
+def as_many_as_fit(config: TrainConfig) -> int:
     """One a GPU, or as many as have cores of their own."""
     hardware = detect()
     return max(len(hardware.gpus) if _on_gpu(config) else hardware.cores // config.threads, 1)

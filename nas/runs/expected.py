@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -85,8 +86,10 @@ def expected_epochs(config: EvaluationConfig) -> float:
     return epochs
 
 
-def time_children(config: SearchConfig, amount: Amount, most: int = TIMED_GENOTYPES) -> ChildTiming:
-    """Time a few random children, each for two short epochs, on as many threads as a worker has."""
+def time_children(
+    config: SearchConfig, amount: Amount, most: int = TIMED_GENOTYPES, tell: Callable[[int, int], None] = lambda done, total: None
+) -> ChildTiming:
+    """Time a few random children, each for two short epochs, on as many threads as a worker has; ``tell`` is told how many are done."""
     from nas.evaluators.registry import build_evaluator
     from nas.training.numerics import own_threads
 
@@ -97,6 +100,7 @@ def time_children(config: SearchConfig, amount: Amount, most: int = TIMED_GENOTY
         evaluator = build_evaluator(chosen, data)
         began = time.perf_counter()
         for number in range(most):
+            tell(number, most)
             moments = [time.perf_counter()]
             reports = []
             genotype = timed_genotype(config, number)

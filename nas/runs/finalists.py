@@ -13,6 +13,7 @@ from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import WINNER, best_known
 from nas.runs.state import RunState
+from nas.tools.stages import doing
 from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from nas.training.folder import TrainFolder
@@ -25,6 +26,14 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
     Raises:
         UserError: the run is not finished, has nothing to train again, or cannot be used.
     """
+    raised = with_rung_added(folder, rung)
+    if raised != folder.config():
+        folder.write_config(raised)
+    return engine.resume(folder, None, watcher)
+
+
+def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
+    """The configuration of a finished run with one more rung, where that is not its last already. Raises RunError as ``add_rung``."""
     config, state = folder.config(), folder.state()
     if not state.ladder.finished:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
@@ -33,8 +42,7 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
             f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with "
             f"`nas resume {quoted(folder.path)}`, or let `nas search --budget {state.spent} --resume {quoted(folder.path)}` end it here"
         )
-    folder.write_config(with_rung(config, state, rung))
-    return engine.resume(folder, None, watcher)
+    return with_rung(config, state, rung)
 
 
 def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
@@ -72,7 +80,9 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
         place.path.rename(next(path for n in count(1) if not (path := place.path.with_name(f"earlier-winner-{n}")).exists()))
     if place.result() is None:
         place.path.parent.mkdir(exist_ok=True)
-        train_network(genotype, wanted, place.path, TrainingWatcher(stop=stop))
+        with doing(f"training trial {trial.number} once more") as tell:
+            total = wanted.recipe.epochs
+            train_network(genotype, wanted, place.path, TrainingWatcher(on_epoch=lambda record, best: tell(record.epoch, total), stop=stop))
     return place.result() is not None
 
 

@@ -13,8 +13,11 @@ from nas.runs.ledger import Reading
 from nas.runs.old_stage import stage_records, stage_rung
 from nas.runs.state import RunState, replay
 from nas.runs.trials import Trial
-from nas.tools.files import write_atomically
-from nas.tools.hardware import environment
+from nas.tools.environment import write_environment
+from nas.tools.files import remove_own, write_atomically
+from nas.tools.labels import LABEL_FILE, read_label
+from nas.tools.locks import is_held
+from nas.tools.shelves import Shelf
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
@@ -22,7 +25,16 @@ from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
 
-DEFAULT_ROOT = Path("runs")
+SHELF = Shelf("runs", "NAS_RUNS")
+"""Where runs go by their names."""
+OWN = (
+    *("config.yaml", "environment.json", "ledger.jsonl", "ledger.lock", "snapshot.safetensors", "space.yaml", "images.json", "log.txt"),
+    *("best/*.yaml", "best/.*.yaml.*", "best", "checkpoints/*.state", "checkpoints/.*.state.*", "checkpoints", "finalists/**"),
+    *("loggers.json", "events.out.tfevents.*", ".*.yaml.*", ".*.json.*", LABEL_FILE),
+)
+"""What a search writes into its folder: all of it goes with the run, and nothing else."""
+TAIL_BYTES = 1 << 18
+"""How much of a ledger's end is looked at to know when something was last done: a controller's state in it may take more."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,16 @@ class RunFolder:
     def ledger_file(self) -> Path:
         """The append-only record."""
         return self.path / "ledger.jsonl"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a process runs this search."""
+        return self.ledger_file.with_suffix(".lock")
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, hardware, data and command line."""
+        return self.path / "environment.json"
 
     @property
     def snapshot_file(self) -> Path:
@@ -71,10 +93,37 @@ class RunFolder:
         """The best genotypes so far, ``1.yaml`` the incumbent."""
         return self.path / "best"
 
+    @property
+    def running(self) -> bool:
+        """Whether a process runs this search now."""
+        return is_held(self.lock_file)
+
+    def condition(self, state: RunState) -> str:
+        """How the run stands, in a word or two: running, how its last session ended, killed, or that it was not begun."""
+        if self.running:
+            return "running"
+        return (state.closed or "killed") if state.sessions else "not begun"
+
+    def last_deed(self) -> float | None:
+        """When a child was last handed out or ended, by the clock; None where none ever was: that is a start that came to nothing."""
+        try:
+            size = self.ledger_file.stat().st_size
+            with self.ledger_file.open("rb") as ledger:
+                ledger.seek(max(0, size - TAIL_BYTES))
+                lines = ledger.read().splitlines()
+        except OSError:
+            return None
+        deeds = (deed for line in reversed(lines) if (deed := _deed(line)) is not None)
+        return next(deeds, None if size <= TAIL_BYTES else self.ledger_file.stat().st_mtime)
+
+    def remove(self) -> list[Path]:
+        """Remove the run, and its folder unless something else is in it. Returns what is left there."""
+        return remove_own(self.path, OWN)
+
     def config(self) -> SearchConfig:
         """The configuration of the run. Raises RunError where there is none, ConfigError where it is damaged."""
         if not self.config_file.is_file():
-            raise RunError(f"{self.path}: a run folder has a config.yaml, but this has none; `nas list` shows the runs in {DEFAULT_ROOT}/")
+            raise RunError(f"{self.path}: a run folder has a config.yaml, but this has none; `nas list runs` shows the runs")
         config = config_from_document(load_document(self.config_file, ConfigError))
         rung = None if config.ladder else stage_rung(self.path)
         return config if rung is None else config.model_copy(update={"ladder": [rung]})
@@ -121,6 +170,16 @@ def found_genotype(space: SearchSpace, trial: Trial, run: str, controller: str =
     return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 
+def _deed(line: bytes) -> float | None:
+    """When the record of a line says that a child was handed out or had ended; None where it says neither."""
+    if b'"event":"started"' not in line and b'"event":"finished"' not in line:
+        return None
+    try:
+        return float(json.loads(line)["time"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
     folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
@@ -130,7 +189,7 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         run = RunFolder(folder)
         run.write_config(config)
-        write_atomically(folder / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_environment(run.environment_file)
     except OSError as error:
         raise RunError(f"{folder}: the run folder cannot be made: {error.strerror or error}") from None
     return run
@@ -139,27 +198,43 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
 def _new_name(what: str) -> Path:
     """A folder under runs/ that is named by the time, and that nothing has: several searches may begin in one second."""
     first = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{what}"
-    names = (DEFAULT_ROOT / (first if number == 1 else f"{first}-{number}") for number in count(1))
+    names = (SHELF.new() / (first if number == 1 else f"{first}-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
 
 
 def find(name: str) -> RunFolder:
-    """The run folder of that path, of that name under runs/, or the newest run for ``last``. Raises RunError."""
+    """The run folder of that path, of that name (or former name) under runs/, or the last run that did something. Raises RunError.
+
+    ``runs/`` is the folder that NAS_RUNS names, else one in the working directory or above it; ``last`` looks in the working
+    directory itself as well.
+    """
     if name == "last":
-        runs = all_runs(DEFAULT_ROOT)
-        if not runs:
-            raise RunError(f"there is no run in {DEFAULT_ROOT}/ yet; start one with `nas search`")
-        return max(runs, key=lambda run: run.ledger_file.stat().st_mtime)
-    for path in (Path(name), DEFAULT_ROOT / name):
+        return _last()
+    for path in SHELF.find(name):
         if (path / "config.yaml").is_file():
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
                 raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
             return RunFolder(path)
-    known = ", ".join(str(run.path) for run in all_runs(DEFAULT_ROOT)[-5:]) or "none"
-    near = guess(name, (run.path.name for run in all_runs(DEFAULT_ROOT)))
-    raise RunError(f"{name}: no run folder there{near}; the latest runs in {DEFAULT_ROOT}/: {known}")
+    known = known_runs()
+    if renamed := [run for run in known if name in read_label(run.path).formerly]:
+        return renamed[-1]
+    latest = ", ".join(str(run.path) for run in known[-5:]) or "none"
+    hint = guess(name, [run.path.name for run in known])
+    raise RunError(f"{name}: no run folder there{hint}; the latest runs in {_where()}/: {latest}")
 
 
-def all_runs(root: Path) -> list[RunFolder]:
-    """The runs under a folder, oldest name first."""
-    return [RunFolder(path.parent) for path in sorted(root.glob("*/ledger.jsonl"))]
+def _last() -> RunFolder:
+    """The run that did something last; of runs that never did, the newest. Raises RunError."""
+    runs = known_runs()
+    if not runs:
+        raise RunError(f"there is no run in {_where()}/ yet; start one with `nas search`")
+    return max(runs, key=lambda run: (run.last_deed() or 0.0, run.ledger_file.stat().st_mtime))
+
+
+def _where() -> Path:
+    return next(iter(SHELF.places()), SHELF.new())
+
+
+def known_runs() -> list[RunFolder]:
+    """The runs found without a path (``Shelf.holding``), those that lie in the working directory itself last."""
+    return [RunFolder(path) for path in SHELF.holding("ledger.jsonl")]

@@ -11,16 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nas.errors import RunError
 from nas.runs.records import Record, decode_line, encode_line
 from nas.runs.state import replay
+from nas.tools.locks import folder_lock
 from nas.tools.words import quoted
 
 
 class Reading(Iterator[Record]):
-    """The whole records of a ledger, one by one; a cut-off last line is left out.
+    """The whole records of a ledger, one by one, from where an earlier reading came to; a cut-off last line is left out.
 
     Attributes:
         size: the bytes that the records read so far take.
@@ -30,9 +31,9 @@ class Reading(Iterator[Record]):
         RunError: the file cannot be read, or a line other than the last is damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, size: int = 0, count: int = 0) -> None:
         self._path = path
-        self.size = self.count = 0
+        self.size, self.count = size, count
         self._records = self._read()
 
     def __next__(self) -> Record:
@@ -41,6 +42,7 @@ class Reading(Iterator[Record]):
     def _read(self) -> Iterator[Record]:
         try:
             with Path(self._path).open("rb") as file:
+                file.seek(self.size)
                 for line in file:
                     if not line.endswith(b"\n"):
                         return
@@ -75,11 +77,11 @@ class Ledger:
         self.path = path
         self._grouped = 0
         self._unforced = False
-        self._lock = FileLock(path.with_suffix(".lock"), blocking=False)
+        self._lock = folder_lock(path.with_suffix(".lock"))
         try:
             self._lock.acquire()
         except Timeout:
-            watch = f"watch it with `nas show {quoted(path.parent)}`"
+            watch = f"watch it with `nas watch {quoted(path.parent)}`"
             message = f"{path.parent}: another process is running this search; stop it first, or {watch}"
             raise RunError(message) from None
         try:

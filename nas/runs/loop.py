@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 
 from controllers.controller import Failed, Proposal, Stopped, random_for
 from controllers.deduplicated import Deduplicated
@@ -14,6 +15,7 @@ from nas.evaluators.settings import Fidelity
 from nas.runners.runner import Ended, Event, Job, Lost, Reported, Runner
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
+from nas.runs.config import SearchConfig
 from nas.runs.ladder import Task
 from nas.runs.ledger import Ledger
 from nas.runs.objective import Scalarised
@@ -45,8 +47,9 @@ class Watcher:
 
     ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
     all the time: True makes the search stop in order as INTERRUPTED, children in training being given up until it goes on; ``finish``
-    too: True makes it begin no child more, and end so when those in training have. ``on_warning`` takes a line for a person.
-    ``on_standings`` is given the order of the cells when the search begins and whenever its head may have changed.
+    too: True makes it begin no child more, and end so when those in training have. ``on_warning`` takes a line for a person. ``on_begin``
+    is given the run's folder and configuration when a session begins, ``on_standings`` the order of the cells when the search begins and
+    whenever its head may have changed.
     """
 
     during: Callable[[RunState, int], AbstractContextManager[object]] = lambda state, budget: nullcontext()
@@ -55,6 +58,7 @@ class Watcher:
     on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
     on_standings: Callable[[Standings], None] = lambda standings: None
     on_warning: Callable[[str], None] = lambda message: None
+    on_begin: Callable[[Path, SearchConfig], None] = lambda folder, config: None
     stop: Callable[[], bool] = lambda: False
     finish: Callable[[], bool] = lambda: False
 
@@ -103,6 +107,14 @@ class Beside:
 
 NOTHING = Beside()
 """The controller's proposals and nothing else."""
+
+
+def child_seed(seed: int, trial: Trial) -> int:
+    """The seed of a child in the search of that seed: above the search, and of control cards, it does not depend on when it was trained."""
+    if trial.searched:
+        return random_for(seed, "child", trial.number).getrandbits(31)
+    who = trial.origin if trial.card is None else trial.card
+    return random_for(seed, "rung", trial.rung, who, trial.replicate).getrandbits(31)
 
 
 class AskTell:
@@ -206,18 +218,19 @@ class AskTell:
             self.tell(trial, Evaluation(earlier[1]), repeats=earlier[0])
         return None
 
-    def begin(self, trial: Trial) -> Job:
-        """Record another attempt at training a child; returns what is to be done."""
+    def begin(self, trial: Trial, workers: int | None = None) -> Job:
+        """Record another attempt at training a child, by one of so many workers; returns what is to be done."""
         attempt = trial.attempts + 1
         checkpoint = self.checkpoints.find(trial) if self.checkpoints is not None else None
         after_epoch = trial.checkpoint[0] if checkpoint is not None and trial.checkpoint is not None else 0
-        self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch))
+        news = None if workers == self.state.workers else workers
+        self.ledger.append(records.started(trial.number, attempt, time.time(), after_epoch, news))
         divisor, rung = 2 ** trial.setbacks["out_of_memory"], trial.rung
         genotype = self.space.decode(trial.proposal.actions) if trial.card is None else self.state.cards[trial.card]
         fidelity = self.beside.fidelities[rung - 1] if rung else None
         if self.sizing is not None:
             fidelity = self.sizing.fidelity(self._size_of(trial), fidelity)
-        return Job(trial.number, attempt, genotype, self._seed_of(trial), divisor, checkpoint, fidelity, rung)
+        return Job(trial.number, attempt, genotype, child_seed(self.seed, trial), divisor, checkpoint, fidelity, rung)
 
     def _size(self, proposal: Proposal, warm: str | None) -> Size | None:
         """What the rules of the search say of a child; of one that a person names, the nearest to them."""
@@ -228,13 +241,6 @@ class AskTell:
     def _size_of(self, trial: Trial) -> Size | None:
         """A cell has one size at all rungs."""
         return trial.size if trial.origin is None else self.state.trials[trial.origin].size
-
-    def _seed_of(self, trial: Trial) -> int:
-        """The seed of a child: above the search, and of control cards, it does not depend on when they were trained."""
-        if trial.searched:
-            return random_for(self.seed, "child", trial.number).getrandbits(31)
-        who = trial.origin if trial.card is None else trial.card
-        return random_for(self.seed, "rung", trial.rung, who, trial.replicate).getrandbits(31)
 
     def report(self, trial: Trial, report: Report) -> None:
         """Write a report to the ledger, and the child's state before it: the ledger never names a state that is not there."""
@@ -307,7 +313,7 @@ class Search:
         leaving = children.watcher.leaving()
         for trial in [] if leaving else list(self.state.pending.values()):
             if not self._stop_at_rung(trial):  # the kill may have come between a rung's report and its consequence
-                self.runner.submit(children.begin(trial))
+                self._submit(trial)
         ending = Ending.INTERRUPTED if leaving else self._loop()
         children.ledger.append(records.closed(ending.value, time.time()))
         return ending
@@ -330,7 +336,10 @@ class Search:
     def _fill(self) -> None:
         """Ask for children while the runner has room and the budget is not promised away."""
         while len(self.state.pending) < self.runner.capacity and (trial := self.children.ask()) is not None:
-            self.runner.submit(self.children.begin(trial))
+            self._submit(trial)
+
+    def _submit(self, trial: Trial) -> None:
+        self.runner.submit(self.children.begin(trial, self.runner.capacity))
 
     def _handle(self, event: Event) -> None:
         trial = self.state.pending.get(event.trial)
@@ -363,7 +372,7 @@ class Search:
         if children.limits.may_retry(reason, trial.setbacks[reason] + 1):
             children.ledger.append(records.lost(trial.number, trial.attempts, detail, reason))
             children.watcher.on_lost(trial, reason, detail)
-            self.runner.submit(children.begin(trial))
+            self._submit(trial)
             return
         if trial.setbacks[reason]:
             told = f"{trial.setbacks[reason] + 1} attempts; last: {detail}"

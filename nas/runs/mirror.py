@@ -18,19 +18,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import fsspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nas.errors import ConfigError, RunError
-from nas.runs.folder import DEFAULT_ROOT, RunFolder
+from nas.runs.folder import SHELF, RunFolder
 from nas.tools.files import write_atomically
+from nas.tools.locks import folder_lock
 from nas.tools.words import quoted
 
 PART_BYTES = 1 << 20
 GROWING = ("ledger.jsonl", "log.txt")
 """Files that are only ever appended to."""
-WHOLE = re.compile(
-    r"config\.yaml|environment\.json|loggers\.json|space\.yaml|snapshot\.safetensors|best/\d+\.yaml|checkpoints/\d+-\d+\.state"
-)
+WHOLE = re.compile(r"(config|space|best/\d+)\.yaml|(environment|loggers|about)\.json|snapshot\.safetensors|checkpoints/\d+-\d+\.state")
 """Files that are replaced as a whole. Everything else in a folder is made from these, or is nobody's business."""
 LEASE = "driver.json"
 SILENT_SYNCS = 3
@@ -273,9 +272,9 @@ def fetch(url: str, into: str | Path | None = None) -> RunFolder:
         raise RunError(f"{url}: the mirror cannot be read: {_brief(error)}") from None
     if config is None:
         raise RunError(f"{url}: no mirror of a run there (it would have a config.yaml); mirrors are made with --sync")
-    folder = RunFolder(Path(into or DEFAULT_ROOT / remote.name))
+    folder = RunFolder(Path(into or SHELF.new() / remote.name))
     folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.ledger_file.with_suffix(".lock"), blocking=False)
+    lock = folder_lock(folder.lock_file)
     try:
         with lock:
             here = _whole_lines(folder.ledger_file)

@@ -17,6 +17,7 @@ from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.runs.sizing import describe_sizing
 from nas.tools.hardware import Hardware
+from nas.tools.stages import doing, loading_torch
 from nas.tools.words import duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
@@ -149,17 +150,22 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
     if config.evaluator != "train" or workers is None:
         return None
     amount, started = amount_of(config.data), time.monotonic()
-    timing, work = time_children(config, amount), work_of(config, amount)
+    with loading_torch():
+        import torch  # noqa: F401 - here, where it can be said
+    with doing("timing children") as tell:
+        timing, work = time_children(config, amount, tell=tell), work_of(config, amount)
     if not timing.children:  # all diverged on noise
         return None
     layout = None
     if measure and open_question(config, hardware):
-        layout = choose_layout(config, amount, hardware, timing.seconds(work))
+        with doing("trying how many children at once, on how many threads each"):
+            layout = choose_layout(config, amount, hardware, timing.seconds(work))
         config = with_layout(config, layout)
         if layout.threads > 1:
             timing = time_children(config, amount)
     elif measure and streams.open_question(config):
-        layout = streams.measure_at_once(config, amount)
+        with doing("trying how many children at once on the GPU"):
+            layout = streams.measure_at_once(config, amount)
         config = with_layout(config, layout)
     workers = expected_workers(config, hardware) or 1
     slower = layout.side_by_side if layout is not None else None
@@ -172,11 +178,27 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
 
 def seconds_above(config: SearchConfig, amount: Amount) -> list[float]:
     """Seconds of one cell at every rung of the ladder, with all its seeds, alone on this machine."""
-    found = []
-    for rung, said in enumerate(config.ladder, start=1):
-        one = config.at_rung(rung)
-        found.append(said.seeds * time_children(one, amount, TIMED_ABOVE).seconds(work_of(one, amount)))
-    return found
+    return [seconds_at(rung, config, amount) for rung in range(1, len(config.ladder) + 1)]
+
+
+def seconds_at(rung: int, config: SearchConfig, amount: Amount) -> float:
+    """Seconds of one cell at a rung of the ladder, with all its seeds, alone on this machine."""
+    one = config.at_rung(rung)
+    with doing(f"timing children of rung {rung}") as tell:
+        return config.ladder[rung - 1].seeds * time_children(one, amount, TIMED_ABOVE, tell).seconds(work_of(one, amount))
+
+
+def describe_rung_time(config: SearchConfig, hardware: Hardware) -> str:
+    """How long the last rung of a run takes by itself, in a line."""
+    workers, rung = expected_workers(config, hardware), len(config.ladder)
+    if config.evaluator != "train" or workers is None:
+        return "time:   shown once the first trainings have ended"
+    with loading_torch():
+        import torch  # noqa: F401 - here, where it can be said
+    cells = Ladder(list(config.ladder)).places(rung, config.budget)
+    one = seconds_at(rung, config, amount_of(config.data)) * side_by_side(workers)
+    whole = START_SECONDS[config.runner.kind] + max(one, (cells + len(config.cards)) * one / workers)
+    return f"time:   about {duration(whole)} ({one:.2g} s a cell, {workers} at once); Ctrl-C stops, the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -194,6 +216,11 @@ class Expected:
     timed: int
     took: float
     rungs: tuple[float, ...] = ()
+
+    @property
+    def trainings(self) -> list[float]:
+        """Seconds of one training at every rung, from 0, beside those of the other workers."""
+        return [self.child, *(one / said.seeds for one, said in zip(self.rungs, self.config.ladder, strict=True))]
 
     @property
     def cards(self) -> float:

@@ -196,8 +196,8 @@ def _worth(space: SearchSpace, cells: list[Actions], observations: Sequence[Obse
     trust, found = steps[0].trusted(starts[0]), []
     for place, start in enumerate(starts):
         worth = steps[0].told([start], evidence[:1], trust)
-        for rung in steps[1:]:
-            step = replace(rung, below=worth)
+        for above in steps[1:]:
+            step = replace(above, below=worth)
             models, weights, total = step.likely(step.models(start), NEGLIGIBLE)
             worth = step.told(models, weights, step.trusted(models[0]))
             evidence[place] += total

@@ -50,11 +50,12 @@ def opened(
     data: str | None = None,
     yardsticks: Sequence[Yardstick] = (),
     ladder: Sequence[RungSettings] = (),
+    expected: Sequence[float] = (),
 ) -> Record:
     """A driver starts or resumes.
 
     ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardsticks`` what rewards are measured on: the
-    search's own and those of every rung of the ``ladder``.
+    search's own and those of every rung of the ``ladder``. ``expected`` are the seconds of a training at each of them, as the plan has it.
     """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
@@ -66,6 +67,8 @@ def opened(
     if ladder:
         record["ladder"] = [rung.model_dump(mode="json") for rung in ladder]
         record["yardsticks"] = [yardstick.document() for yardstick in yardsticks[1:]]
+    if expected:
+        record["expected"] = [round(seconds, 3) for seconds in expected]
     return record
 
 
@@ -107,10 +110,14 @@ def dealt(trial: int, rung: int, replicate: int, card: str, genotype: Genotype, 
     return record | {"genotype": to_document(genotype)} | ({} if size is None else {"size": _size_document(size)})
 
 
-def started(trial: int, attempt: int, time: float, after_epoch: int = 0) -> Record:
-    """An attempt at training the trial's child was handed to the runner, to go on after an epoch where a checkpoint lets it."""
+def started(trial: int, attempt: int, time: float, after_epoch: int = 0, workers: int | None = None) -> Record:
+    """An attempt at training the trial's child was handed to the runner, to go on after an epoch where a checkpoint lets it.
+
+    ``workers`` is how many children the runner has room for; None: as many as before.
+    """
     record: Record = {"event": "started", "trial": trial, "attempt": attempt, "time": round(time, 3)}
-    return record | {"after_epoch": after_epoch} if after_epoch else record
+    record |= {"after_epoch": after_epoch} if after_epoch else {}
+    return record if workers is None else record | {"workers": workers}
 
 
 def reported(trial: int, attempt: int, report: Report, checkpoint: str | None = None) -> Record:

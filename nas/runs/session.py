@@ -5,8 +5,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
-from nas.evaluators.registry import prepare_data, prepare_shared
+from nas.evaluators.registry import EVALUATORS, prepare_data, prepare_shared
 from nas.loggers import sending
 from nas.loggers.logger import Logged
 from nas.loggers.registry import check_installed
@@ -23,6 +23,7 @@ from nas.runners.runner import Runner
 from nas.runs import folder as run_folder
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
+from nas.runs.checks import check_going_on, check_search
 from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import resolve_genotype
@@ -37,8 +38,10 @@ from nas.runs.standings import Knowledge, best_known
 from nas.runs.state import RunState
 from nas.runs.telemetry import Telemetry
 from nas.runs.trials import Trial
+from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
 from nas.tools.hardware import detect
+from nas.tools.stages import doing, loading_torch
 from nas.tools.words import quoted
 from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
@@ -81,8 +84,14 @@ BUILT = Parts()
 """All parts as the configuration says."""
 
 
-def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIET, parts: Parts = BUILT) -> SearchResult:
-    """Run a new search in a new folder.
+def start(
+    config: SearchConfig,
+    path: str | Path | None,
+    watcher: Watcher = QUIET,
+    parts: Parts = BUILT,
+    expected: Sequence[float] = (),
+) -> SearchResult:
+    """Run a new search in a new folder. ``expected``: the seconds of a training at every rung that the plan expects, for whoever watches.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
@@ -90,16 +99,33 @@ def start(config: SearchConfig, path: str | Path | None, watcher: Watcher = QUIE
     check_parts(config, parts)
     space = load_space(config.space)
     beside_of(config, space)  # refuses what cannot be trained
+    check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
         if (sizing := sizing_of(config, space)) is not None:
             reach(sizing, space, config.seed)  # refuses what leaves nothing to train
-        data = prepare_data(config, listed)
+        data = _read(config, listed)
         _check_table(config)
         folder = create(config, path)
         if listed.is_file():
             write_atomically(folder.images_file, listed.read_bytes())
-    return _session(folder, config, space, data, watcher, parts)
+    with _none_where_nothing_began(folder, config):
+        return _session(folder, config, space, data, watcher, parts, expected)
+
+
+@contextmanager
+def _none_where_nothing_began(folder: RunFolder, config: SearchConfig) -> Iterator[None]:
+    """Leave no run behind where its start fails before a child is trained: of no cluster, no disk, no mirror.
+
+    A run with a mirror stays, since the mirror would refuse another one in its place; and so does what a person stops, to go on with it.
+    """
+    try:
+        yield
+    except Exception:
+        if folder.last_deed() is None and config.runner.sync is None:
+            with suppress(OSError):
+                folder.remove()
+        raise
 
 
 def create(config: SearchConfig, path: str | Path | None) -> RunFolder:
@@ -131,7 +157,9 @@ def resume(
         watcher.on_warning(line)
     space = folder.space(config)
     due = anything_left(config, state, space)
-    data = prepare_data(config, folder.images_file) if due else None
+    if due:
+        check_going_on(config, folder, detect())
+    data = _read(config, folder.images_file) if due else None
     if due:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
@@ -178,6 +206,15 @@ def check_controller(config: SearchConfig, controller: Controller | None) -> Non
             if controller is None
             else f"this run has the controller {config.controller.name!r}; another cannot be given to it"
         )
+
+
+def _read(config: SearchConfig, listed: Path) -> "PreparedData | None":
+    if not EVALUATORS[config.evaluator].needs_data:
+        return None
+    with loading_torch():  # here, where it can be said: whatever comes next needs it
+        import torch  # noqa: F401
+    with doing("reading the images") as tell:
+        return prepare_data(config, listed, tell)
 
 
 def _check_table(config: SearchConfig) -> None:
@@ -250,7 +287,13 @@ class _Run:
 
 @contextmanager
 def _opened(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder,
+    config: SearchConfig,
+    space: SearchSpace,
+    data: "PreparedData | None",
+    watcher: Watcher,
+    parts: Parts,
+    expected: Sequence[float] = (),
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
     from controllers.deduplicated import Deduplicated, may_be_trained
@@ -267,20 +310,34 @@ def _opened(
         sizing = sizing_of(config, space)
         controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
-        restored = snapshot.restore(folder, controller, state) if aim is None else snapshot.restore(folder, controller, state, aim.outcome)
+        with doing("bringing the controller to where the ledger is") if state.told else nullcontext():
+            told = (aim.outcome,) if aim is not None else ()
+            restored = snapshot.restore(folder, controller, state, *told)
         folder.write_config(config)
+        if state.sessions:
+            add_session(folder.environment_file)
+        add_data(folder.environment_file, fingerprint)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        opened = records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder)
-        ledger.append(opened)
+        measured = measured_on(data)
+        ledger.append(
+            records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured, config.ladder, expected)
+        )
         yield _Run(folder, config, space, ledger, controller, mirror, sizing, aim)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
 
 def _session(
-    folder: RunFolder, config: SearchConfig, space: SearchSpace, data: "PreparedData | None", watcher: Watcher, parts: Parts
+    folder: RunFolder,
+    config: SearchConfig,
+    space: SearchSpace,
+    data: "PreparedData | None",
+    watcher: Watcher,
+    parts: Parts,
+    expected: Sequence[float] = (),
 ) -> SearchResult:
-    with _opened(folder, config, space, data, watcher, parts) as run:
+    with _opened(folder, config, space, data, watcher, parts, expected) as run:
+        watcher.on_begin(folder.path, config)
         state = run.ledger.state
         if not anything_left(config, state, space):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))
@@ -434,9 +491,10 @@ def _full_disk(folder: RunFolder) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
+        again = "begin again" if folder.last_deed() is None else f"go on with `nas resume {quoted(folder.path)}`"
         raise RunError(
             f"{folder.path}: the run folder cannot grow: {error.strerror} ({error.filename or 'unknown file'}); nothing recorded is lost: "
-            f"make room and go on with `nas resume {quoted(folder.path)}`"
+            f"make room and {again}"
         ) from None
 
 
@@ -465,9 +523,11 @@ def open_runner(config: SearchConfig, shared: object, evaluator: Evaluator | Non
     else:
         # Ray reads this when it is imported. What it would say in a page each is in the ledger, in the log, and in the summary.
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed|has been marked dead|Raylet is terminated")
-        from nas.runners.ray_pool import RayRunner
+        where = "on this machine" if config.runner.cluster is None else f"at {config.runner.cluster}"
+        with doing(f"{'starting' if config.runner.cluster is None else 'joining'} Ray {where}"):
+            from nas.runners.ray_pool import RayRunner
 
-        runner = RayRunner(config, shared, detect().cores)
+            runner = RayRunner(config, shared, detect().cores)
     try:
         yield runner
     finally:

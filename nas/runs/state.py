@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controllers.controller import FAILURE_REASONS, Failed, Outcome, Proposal
+from controllers.controller import FAILURE_REASONS, Failed, Proposal
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.evaluators.settings import RungSettings
@@ -42,6 +42,18 @@ class RunState:
     budget: int = 0
     spent: int = 0
     """How much of the budget is used up: by children of the search, not by the ladder's trainings and control cards."""
+    ended: int = 0
+    """How many children of the search were really trained, to whatever end."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """How many of them failed, by reason; proposals answered by an earlier child's failure are not counted again."""
+    repeats: int = 0
+    """Proposals that were answered by an earlier trial of the same cells, without training."""
+    setbacks: Counter[str] = field(default_factory=Counter)
+    """Attempts that came to nothing and were followed by another, by reason."""
+    workers: int = 0
+    """Children that the runner last had room for, where it was recorded."""
+    expected: tuple[float, ...] = ()
+    """Seconds of a training at every rung that the plan expected, where it was recorded."""
     redrawn: Counter[str] = field(default_factory=Counter)
     """How many proposals were drawn again, free of budget, since the search may not train them: by reason."""
     closed: str | None = None
@@ -60,23 +72,13 @@ class RunState:
         best_first = sorted((-reward, number) for reward, number in rewards if reward is not None)
         return Chosen(self.trials, [number for _, number in best_first])
 
-    @property
-    def failures(self) -> Counter[str]:
-        """How many of the children failed, by reason; proposals answered by an earlier child's failure are not counted again."""
-        return Counter(outcome.reason for outcome in self._outcomes() if isinstance(outcome, Failed))
-
     def losses(self) -> str | None:
         """What to tell a person of a search of whose children fewer than half survived; None where more did."""
-        failures, ended = self.failures, len(self._outcomes())
-        survived = ended - failures.total()
-        if 2 * survived >= ended:
+        survived = self.ended - self.failures.total()
+        if 2 * survived >= self.ended:
             return None
-        reasons = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
-        return f"only {survived} of {ended} children survived (failed: {reasons}): the ranking is one of what is left"
-
-    def _outcomes(self) -> list[Outcome]:
-        trials = self.trials.values()
-        return [trial.evaluation.outcome for trial in trials if trial.evaluation is not None and trial.repeats is None and trial.searched]
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.failures.most_common())
+        return f"only {survived} of {self.ended} children survived (failed: {reasons}): the ranking is one of what is left"
 
     def elapsed(self) -> float:
         """Seconds during which a driver was at work, over all sessions."""
@@ -107,6 +109,7 @@ def _apply_opened(state: RunState, record: Record) -> None:
     if "ladder" in record:
         state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
         state.ladder.said += [(rung.children, state.budget) for rung in state.ladder.rungs[len(state.ladder.said) :]]
+    state.expected = tuple(map(_finite, record.get("expected", state.expected)))
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
@@ -161,6 +164,7 @@ def _apply_started(state: RunState, record: Record) -> None:
     trial.reports = [report for report in trial.reports if report.epoch <= after]
     if after == 0:
         trial.checkpoint = None
+    state.workers = _count(record.get("workers", state.workers))
     _touch(state, trial.started)
 
 
@@ -183,6 +187,7 @@ def _apply_lost(state: RunState, record: Record) -> None:
     if reason not in FAILURE_REASONS:
         raise ValueError(f"unknown reason {reason!r}")
     trial.setbacks[reason] += 1
+    state.setbacks[reason] += 1
     if reason == "out_of_memory":
         trial.checkpoint = None  # the next attempt has another batch size: another training
 
@@ -198,11 +203,22 @@ def _apply_finished(state: RunState, record: Record) -> None:
     trial.checkpoint = None
     state.told.append(trial.number)
     state.spent += trial.spends_budget
+    _tally(state, trial)
     del state.pending[trial.number]
     state.ladder.ended(trial)
     state.trials.end(trial.number)
     state.halving.forget(trial.number)
     _touch(state, trial.ended)
+
+
+def _tally(state: RunState, trial: Trial) -> None:
+    """Count a child of the search that has ended."""
+    if trial.repeats is not None:
+        state.repeats += 1
+    elif trial.searched and trial.evaluation is not None:
+        state.ended += 1
+        if isinstance(trial.evaluation.outcome, Failed):
+            state.failures[trial.evaluation.outcome.reason] += 1
 
 
 def _apply_updated(state: RunState, record: Record) -> None:
@@ -234,14 +250,14 @@ _APPLY = {
 }
 
 
-def replay(records: Iterable[Record], path: Path) -> RunState:
-    """The state that the records add up to; ``path`` names the ledger in messages.
+def replay(records: Iterable[Record], path: Path, state: RunState | None = None, read: int = 0) -> RunState:
+    """The state that the records add up to, after the ``read`` ones of ``state``; ``path`` names the ledger in messages.
 
     Raises:
         RunError: a record does not fit what came before.
     """
-    state = RunState()
-    for number, record in enumerate(records, start=1):
+    state = RunState() if state is None else state
+    for number, record in enumerate(records, start=read + 1):
         try:
             state.apply(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

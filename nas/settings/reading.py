@@ -94,6 +94,14 @@ def apply_overrides(document: Mapping[str, Any], overrides: Overrides) -> dict[s
     return changed
 
 
+def flat(document: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Settings by their dotted names: ``{"fidelity": {"epochs": 3}}`` → ``{"fidelity.epochs": 3}``."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        found |= flat(value, f"{group}{name}.") if isinstance(value, Mapping) else {f"{group}{name}": value}
+    return found
+
+
 def validated(model: type[_Model], document: object) -> _Model:
     """The settings of a document.
 

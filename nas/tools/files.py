@@ -1,7 +1,25 @@
-"""Files written so that a reader, or a kill, sees the old content or the new one."""
+"""Files written so that a reader, or a kill, sees the old content or the new one; and folders rid of what is ours in them."""
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
+
+from nas.errors import RunError
+
+LEAST_ROOM = 20_000_000
+"""Bytes that must be free where something is begun: a ledger, checkpoints and weights of the smallest kind."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise RunError where nothing can be written in a folder that is, or would be made, there: no permission, no room, a file."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), Path())
+    if not there.is_dir():
+        raise RunError(f"{folder}: a folder is needed, but {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunError(f"{folder}: nothing can be written in {there}: permission denied; name another folder")
+    if (free := shutil.disk_usage(there).free) < LEAST_ROOM:
+        raise RunError(f"{folder}: its disk has {free / 1e6:.0f} MB left, too little to begin anything: make room, or name another folder")
 
 
 def is_stream(path: Path) -> bool:
@@ -27,3 +45,31 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError as error:
         scratch.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def remove_own(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Remove the files that match in a folder, and every folder that has become empty, itself too.
+
+    A folder that matches goes where it is empty, or with all that is in it where its pattern ends in ``/**``.
+
+    Returns:
+        What is left there: not ours to remove.
+    """
+    for pattern in patterns:
+        whole = pattern.endswith("/**")
+        for path in sorted(folder.glob(pattern.removesuffix("/**"))):
+            if not path.is_dir() or path.is_symlink():
+                path.unlink(missing_ok=True)
+            elif whole:
+                shutil.rmtree(path)
+            elif not any(path.iterdir()):
+                path.rmdir()
+    left = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not left and folder.is_dir():
+        folder.rmdir()
+    return left
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,11 +1,9 @@
-"""What this machine has, asked without torch where possible: picks the ``auto`` preset and records the environment of a run."""
+"""What this machine has, asked without torch where possible: picks the ``auto`` preset and goes on record with a run."""
 
 import os
-import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib import metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +54,3 @@ def auto_preset(hardware: Hardware) -> tuple[str, str]:
     if hardware.gpus:
         return "gpu", f"{hardware.describe()}: children train on the GPU"
     return "cpu", f"{hardware.describe()}: small children, one per core"
-
-
-def environment() -> dict[str, object]:
-    """Versions and hardware, for the record of a run."""
-    packages = {}
-    for name in ("nas-engine", "torch", "ray", "numpy", "networkx", "pyyaml"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = "not installed"
-    return {"python": platform.python_version(), "platform": platform.platform(), "hardware": detect().describe(), "packages": packages}

@@ -32,6 +32,14 @@ def megabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
+def age(seconds: float) -> str:
+    """How long ago something was, in few letters: ``42 s ago``, ``3 min ago``, ``5 h ago``, ``12 d ago``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{max(0, int(seconds))} s ago"
+
+
 def first_line(problem: BaseException) -> str:
     """What is wrong in one line: the first of the message, or the kind of error where it has none."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]

@@ -1,7 +1,7 @@
 """The folder of a training: configuration, genotype, metrics, checkpoint, weights, curves, result. No torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +12,12 @@ import yaml
 
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.description import read_skeleton
-from nas.settings.reading import validated
-from nas.tools.files import write_atomically
+from nas.settings.reading import flat, validated
+from nas.tools.environment import write_environment
+from nas.tools.files import remove_own, write_atomically
+from nas.tools.labels import LABEL_FILE
+from nas.tools.locks import is_held
+from nas.tools.shelves import Shelf
 from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
@@ -21,7 +25,14 @@ from search_spaces.plugins import guess
 from search_spaces.strict_yaml import load_document
 
 SCHEMA = "nas.training/1"
-DEFAULT_ROOT = Path("trained")
+SHELF = Shelf("trained", "NAS_TRAINED")
+"""Where trainings go by their names."""
+OWN = (
+    *("config.yaml", "genotype.yaml", "environment.json", "images.json", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors"),
+    *("last.safetensors", "curves.png", "result.json", "README.md", "log.txt", "train.lock"),
+    *("loggers.json", "events.out.tfevents.*", ".*.yaml.*", ".*.json.*", LABEL_FILE),
+)
+"""What a training writes into its folder: all of it goes with the training, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,11 @@ class TrainFolder:
     def genotype_file(self) -> Path:
         """What is trained."""
         return self.path / "genotype.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, hardware, data and command line."""
+        return self.path / "environment.json"
 
     @property
     def images_file(self) -> Path:
@@ -94,23 +110,36 @@ class TrainFolder:
         """Whether a training was begun here."""
         return self.config_file.is_file()
 
-    def write_new(self, genotype: Genotype, config: TrainConfig, environment: Mapping[str, Any]) -> None:
+    def write_new(self, genotype: Genotype, config: TrainConfig) -> None:
         """Make the folder. Raises RunError where that cannot be done."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.genotype_file, to_yaml(genotype))
-            write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+            write_environment(self.environment_file)
             write_atomically(self.config_file, config_yaml(config))  # last: it makes the folder one
         except OSError as error:
             raise RunError(f"{self.path}: the folder cannot be made: {error.strerror or error}") from None
 
     def remove_begun(self) -> None:
         """Remove what ``write_new`` and the preparation of a training wrote, and the folder where nothing else is in it."""
-        begun = (self.config_file, self.genotype_file, self.path / "environment.json", self.images_file, self.log_file, self.lock_file)
-        for file in begun:
-            file.unlink(missing_ok=True)
+        begun = (self.config_file, self.genotype_file, self.environment_file, self.images_file, self.log_file, self.lock_file)
         with suppress(OSError):
-            self.path.rmdir()
+            remove_own(self.path, [file.name for file in begun])
+
+    @property
+    def running(self) -> bool:
+        """Whether a process trains here now."""
+        return is_held(self.lock_file)
+
+    def condition(self) -> str:
+        """How the training stands, in a word: running, how its last session ended, or killed. Raises RunError where that is damaged."""
+        if self.running:
+            return "running"
+        return str((self.result() or {}).get("ending", "killed"))
+
+    def remove(self) -> list[Path]:
+        """Remove the training, and its folder unless something else is in it. Returns what is left there."""
+        return remove_own(self.path, OWN)
 
     def config(self) -> TrainConfig:
         """The configuration. Raises RunError where there is none, ConfigError where it is damaged."""
@@ -134,6 +163,15 @@ class TrainFolder:
     def metrics(self) -> list[dict[str, Any]]:
         """What ``write_metrics`` wrote. Raises OSError and ValueError."""
         return [json.loads(line) for line in self.metrics_file.read_text(encoding="utf-8").splitlines()]
+
+    def history(self) -> list[dict[str, Any]]:
+        """The same, for looking at: nothing before the first epoch. Raises RunError where it is damaged."""
+        if not self.metrics_file.is_file():
+            return []
+        try:
+            return [record for record in self.metrics() if isinstance(record, dict)]
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self.metrics_file}: must be as `nas train` wrote it, but {error}") from None
 
     def result(self) -> dict[str, Any] | None:
         """How the last session in the folder ended; None where none has. Raises RunError where it is damaged."""
@@ -174,41 +212,57 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     if path.is_file():
         around = TrainFolder(path.parent)
         return path, around if around.exists() and path in (around.best_file, around.last_file) else None
-    place = _find_training(path)
+    place = find_training(path)
     file = place.best_file if which == "best" else place.last_file
     if not file.is_file():
         raise RunError(f"{place.path}: there are no {which} weights yet; train on with `nas train --resume {quoted(place.path)}`")
     return file, place
 
 
-def newest_training(run: str, trial: int | None = None) -> TrainFolder | None:
-    """The newest training in trained/ that has weights of a cell that this search found: of that trial, where one is named."""
+def newest_training(runs: Container[str], trial: int | None = None) -> TrainFolder | None:
+    """The newest known training that has weights of a cell that this search found: of that trial, where one is named.
+
+    ``runs`` are the names that the search has had (``nas.tools.labels.names_of``).
+    """
     found = []
-    for file in DEFAULT_ROOT.glob("*/best.safetensors"):
+    for place in known_trainings("best.safetensors"):
         with suppress(UserError, OSError):  # somebody else's, or damaged: not this run's
-            origin = TrainFolder(file.parent).genotype().provenance
-            if origin is not None and origin.run == run and trial in (None, origin.trial):
-                found.append(TrainFolder(file.parent))
-    return max(found, key=lambda place: place.best_file.stat().st_mtime_ns, default=None)
+            origin = place.genotype().provenance
+            if origin is not None and origin.run in runs and trial in (None, origin.trial):
+                found.append(place)
+    return max(found, key=_age, default=None)
 
 
-def _find_training(path: Path) -> TrainFolder:
-    trained = [TrainFolder(file.parent) for file in sorted(DEFAULT_ROOT.glob("*/best.safetensors"))]
+def known_trainings(file: str = "genotype.yaml") -> list[TrainFolder]:
+    """The trainings with that file that are found without a path (``Shelf.holding``)."""
+    return [place for path in SHELF.holding(file) if (place := TrainFolder(path)).exists() and place.genotype_file.is_file()]
+
+
+def _age(place: TrainFolder) -> int:
+    return place.best_file.stat().st_mtime_ns
+
+
+def find_training(path: Path) -> TrainFolder:
+    """The training in that folder, of that name, or, for ``last``, the newest that has weights. Raises UserError."""
+    where = next(iter(SHELF.places()), SHELF.new())
     if str(path) == "last" and not path.exists():
+        trained = known_trainings("best.safetensors")
         if not trained:
-            raise RunError(f"there is no training in {DEFAULT_ROOT}/ yet: `nas train` begins one; others are named by their folder")
-        return max(trained, key=lambda place: place.best_file.stat().st_mtime_ns)
-    for place in (TrainFolder(path), TrainFolder(DEFAULT_ROOT / path)):
+            raise RunError(f"there is no training in {where}/ yet: `nas train` begins one; others are named by their folder")
+        return max(trained, key=_age)
+    for place in map(TrainFolder, SHELF.find(str(path))):
         if place.exists():
             if (place.path / "ledger.jsonl").exists():
                 best = f"train its best cell, `nas train {quoted(path)}`"
                 raise RunError(f"{path}: this is a search, whose children's weights are not kept: {best}")
             place.config()  # a message of its own where this is no such folder
             return place
-    known = ", ".join(str(place.path) for place in trained[-5:]) or "none"
+    known = known_trainings()
+    hint = guess(str(path), [place.path.name for place in known])
+    latest = ", ".join(str(place.path) for place in known[-5:]) or "none"
     raise RunError(
-        f"{path}: there is no such trained network; name the folder of a training, `last`, or a file of weights "
-        f"(.safetensors); the latest in {DEFAULT_ROOT}/: {known}"
+        f"{path}: there is no such trained network{hint}; name the folder of a training, `last`, or a file of weights "
+        f"(.safetensors); the latest in {where}/: {latest}"
     )
 
 
@@ -230,13 +284,7 @@ EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers"
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """Names of the settings in which two configurations differ, those of execution left out."""
-
-    def flat(prefix: str, value: object) -> dict[str, object]:
-        if isinstance(value, dict):
-            return {key: inner for name, part in value.items() for key, inner in flat(f"{prefix}{name}.", part).items()}
-        return {prefix.removesuffix("."): value}
-
-    first, second = flat("", old.model_dump(mode="json")), flat("", new.model_dump(mode="json"))
+    first, second = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
     return sorted(
         name
         for name in first.keys() | second.keys()

@@ -7,12 +7,14 @@ from nas.data.prepared import PreparedData, prepare
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
 from nas.tools.intervals import wilson
+from nas.tools.stages import doing
 from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
+from nas.training.folder import TrainFolder
 from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe
-from nas.training.session import TrainResult, build_for_training, make_trainer
+from nas.training.session import TrainResult, build_for_training, check_training, make_trainer
 from nas.training.timing import Estimate, estimate
 from nas.training.trainer import Trainer
 from search_spaces.genotype import Genotype
@@ -27,6 +29,7 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, cho
     Raises:
         UserError: something cannot be used as asked.
     """
+    check_training(TrainFolder(folder), genotype, config)
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     lines = [
         f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
@@ -69,8 +72,9 @@ def _starting_weights(path: Path) -> str:
 
 
 def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
-    data = prepare(config.data, preparation(config))
-    with own_threads(config.threads):
+    with doing("reading the images") as tell:
+        data = prepare(config.data, preparation(config), progress=tell)
+    with doing("timing steps"), own_threads(config.threads):
         trainer = make_trainer(build_for_training(genotype, config, data), data, config)
         time = describe_time(trainer, config, estimate(trainer.twin()))
     return [*describe_data(data), *describe_steps(trainer), time]

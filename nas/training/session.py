@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
@@ -22,8 +22,9 @@ from nas.networks.description import NetworkDescription
 from nas.networks.weights.described import load_into, without_auxiliary, write_described
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import in_our_names
-from nas.tools.files import write_atomically
-from nas.tools.hardware import environment
+from nas.tools.environment import add_data, add_session
+from nas.tools.files import check_room, write_atomically
+from nas.tools.locks import folder_lock, is_held
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
@@ -119,6 +120,8 @@ def train_network(
         UserError: something cannot be used as asked (nothing is trained), or another process trains in this folder.
     """
     place = TrainFolder(Path(folder))
+    if workers is None:
+        check_training(place, genotype, config)
     if workers is not None:  # whoever started the workers holds the folder
         with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), workers, data).run()
@@ -128,6 +131,20 @@ def train_network(
             return done
         with own_threads(config.threads):
             return _Session(genotype, config, place, watcher or Watcher(), Workers(), data).run()
+
+
+def check_training(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
+    """Refuse in no time what cannot be trained: no such device, a folder that is taken or in use, no room on its disk.
+
+    Raises:
+        UserError: it cannot be trained as asked.
+    """
+    choose_device(config.device)
+    if place.exists():
+        check_same(place, genotype, config)
+        if is_held(place.lock_file):
+            raise RunError(f"{place.path}: another process is training here; stop it first, or name another folder")
+    check_room(place.path)
 
 
 def check_same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> None:
@@ -153,8 +170,8 @@ def held(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> Iterato
     if not new:
         check_same(place, genotype, config)
     else:
-        place.write_new(genotype, config, environment())
-    lock = FileLock(place.lock_file, blocking=False)
+        place.write_new(genotype, config)
+    lock = folder_lock(place.lock_file)
     try:
         lock.acquire()
     except Timeout:
@@ -224,6 +241,10 @@ class _Session:
         self.parameters = count_parameters(network) - _auxiliary_parameters(network)
         self.macs = count_macs(network, channels=self.data.channels, image_size=self.data.image_size)
         self.trainer = make_trainer(network, self.data, config, workers)
+        if workers.rank == 0:
+            if place.checkpoint_file.is_file():
+                add_session(place.environment_file)
+            add_data(place.environment_file, self.trainer.fingerprint)
         self._drawn = time.monotonic()
 
     def run(self) -> TrainResult:

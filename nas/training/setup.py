@@ -29,7 +29,7 @@ from nas.training.fitting import (
     fit_validation,
     own_images,
 )
-from nas.training.folder import DEFAULT_ROOT, TrainFolder, differences
+from nas.training.folder import SHELF, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import Skeleton, has_size, load_skeleton
@@ -194,8 +194,9 @@ def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
     return amount.side if DATASETS[data.name].shape is not None else training_side(amount.side, recipe.image_size or LARGE_SIDE)
 
 
-def default_folder(genotype: Genotype, config: TrainConfig, root: Path = DEFAULT_ROOT) -> Path:
+def default_folder(genotype: Genotype, config: TrainConfig) -> Path:
     """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
+    root = SHELF.new()
     skeleton = config.skeleton
     size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
     data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name

@@ -8,8 +8,6 @@ import pytest
 from rich.console import Console
 
 from nas.cli import options
-from nas.cli.views.listing import tables
-from nas.runs import folder as run_folder
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, width: int = 80, terminal: bool = True) -> Console:
@@ -44,23 +42,3 @@ def test_the_command_after_a_dry_run_is_the_one_typed(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.argv", ["nas", "train", "last", "--dry-run", "-o", "a b"])
     options.say_next_of_dry_run()
     assert console.file.getvalue().splitlines()[-1] == "  nas train last -o 'a b'"  # type: ignore[attr-defined]
-
-
-def test_runs_are_listed_without_broken_words_at_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nas.runs.config import config_from_document
-    from nas.runs.ledger import Ledger
-    from nas.runs.records import opened
-
-    config = config_from_document({"budget": 500, "evaluator": "synthetic", "controller": {"name": "local_search"}})
-    for name in ("20261126-165307-nasnet-laptop", "20261126-165308-nasnet-paper-cpu"):
-        folder = run_folder.create(tmp_path / name, config)
-        with Ledger(folder.ledger_file) as ledger:
-            ledger.append(opened(1.0, 500))
-    for width in (80, 160):
-        console = shown(monkeypatch, width)
-        monkeypatch.setattr("nas.cli.views.listing.width", lambda width=width: width)
-        console.print(next(iter(tables(tmp_path, "runs"))))
-        text = console.file.getvalue()  # type: ignore[attr-defined]
-        for words in ("20261126-165307-nasnet-laptop", "20261126-165308-nasnet-paper-cpu", "0/500", "reward", "trained"):
-            assert words in text, (width, words)
-        assert ("controller" in text) == (width == 160)

@@ -1,6 +1,6 @@
 """How a session of a search ends before a person's eyes: its tables, its ladder's winner, its exit code. Imports nothing heavy before."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from nas.errors import LossesError
 from nas.runs.folder import RunFolder
 from nas.runs.standings import WINNER
 from nas.tools.interrupts import Stopper
+
+if TYPE_CHECKING:
+    from nas.cli.views.live import Shown
 
 
 def train_winner(folder: RunFolder) -> None:
@@ -29,8 +32,17 @@ def train_winner(folder: RunFolder) -> None:
         raise typer.Exit(130)
 
 
-def conclude(result: Any) -> None:  # noqa: ANN401 - nas.engine.SearchResult, whose import would load the engine
+def conclude(result: Any, shown: "Shown") -> None:  # noqa: ANN401 - nas.runs.session.SearchResult, whose import would load the engine
     """Show what a session came to, train the winner of its ladder, and exit as it ended."""
+    from nas.runs.standings import winner_test
+
+    try:
+        _conclude(result)
+    finally:
+        shown.end(str(result.folder.path), result.ending.value, winner_test(result.folder))
+
+
+def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     from nas.cli.views import run as report
     from nas.runs import session as engine
 

@@ -1,46 +1,45 @@
 """The tables of ``nas list`` and the texts of ``nas show NAME``. Torch is loaded only to count parameters and MACs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeVar
 
-from rich.cells import cell_len
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
-from nas.cli.views.writing import width
+from nas.cli.views.things import tables as run_tables
 from nas.data.registry import DATASETS, DatasetEntry
-from nas.data.settings import data_words
 from nas.errors import ConfigError, UserError
 from nas.evaluators.registry import EVALUATORS, EvaluatorRow
 from nas.exports.formats import FORMATS, Format
 from nas.networks.architecture import Architecture, choose_architecture
-from nas.runs import folder as run_folder
-from nas.runs.config import PRESETS, build_config, config_yaml
+from nas.runs.config import PRESETS, SearchConfig, build_config, config_from_document, config_yaml
 from nas.runs.genotypes import is_genotype, resolve_genotype
-from nas.runs.standings import standings_of
 from nas.settings.reading import Document
-from nas.training.recipe import RECIPES, load_recipe, recipe_yaml
+from nas.training.recipe import RECIPES, Recipe, load_recipe, recipe_yaml
+from search_spaces.genotype import SCHEMA as GENOTYPE_SCHEMA
 from search_spaces.genotype import Genotype, to_yaml
-from search_spaces.plugins import Registry, guess
+from search_spaces.plugins import Registry, as_written, guess, is_code
 from search_spaces.reference import load_reference, reference_names, reference_source
-from search_spaces.registry import SPACES
+from search_spaces.registry import SPACE_SCHEMA, SPACES, load_space
 from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
 from search_spaces.space import SearchSpace, size
+from search_spaces.strict_yaml import load_document
 from search_spaces.vocabulary import OPERATIONS, OperationRow
 
 T = TypeVar("T")
 
 
-def tables(root: Path, what: str | None = None) -> Iterator[Table]:
+def tables(what: str | None = None, places: Sequence[Path] = ()) -> Iterator[Table]:
     """What can be listed, a table each, or the one named. Genotypes and skeletons are counted out, which takes seconds: only when named.
 
+    ``places`` are folders whose runs are listed; none: those that are found without (``nas.cli.views.things``).
+
     Raises:
-        ConfigError: there is no such table.
+        UserError: there is no such table, or no such folder.
     """
     kinds: dict[str, Callable[[], Table]] = {
-        "runs": lambda: _runs(root),
         "spaces": _spaces,
         "genotypes": _genotypes,
         "skeletons": _skeletons,
@@ -52,9 +51,11 @@ def tables(root: Path, what: str | None = None) -> Iterator[Table]:
         "operations": _operations,
         "datasets": _datasets,
     }
-    if what is not None and what not in kinds:
-        raise ConfigError(f"what to list must be one of {', '.join(kinds)}, but got {what!r}{guess(what, kinds)}")
-    for kind in ("runs", "spaces", "presets", "controllers", "evaluators") if what is None else (what,):
+    if what is not None and what not in ("runs", *kinds):
+        raise ConfigError(f"what to list must be one of runs, {', '.join(kinds)}, but got {what!r}{guess(what, ('runs', *kinds))}")
+    if what in (None, "runs"):
+        yield from run_tables(places)
+    for kind in ("spaces", "presets", "controllers", "evaluators") if what is None else (what,) if what != "runs" else ():
         yield kinds[kind]()
 
 
@@ -67,20 +68,40 @@ def describe(name: str) -> str | None:
     if name in reference_names():
         genotype = load_reference(name)
         return f"{reference_source(name)}\n{_cost_line(choose_architecture(genotype))}\n\n{to_yaml(genotype)}"
+    if (own := _own_file(name)) is not None:
+        return own
     if is_genotype(name):
         return to_yaml(resolve_genotype(name))
     if name in SKELETONS:
         values = "\n".join(f"  {field.name}: {getattr(SKELETONS[name], field.name)}" for field in fields(SKELETONS[name]))
         return f"skeleton {name}\n{values}\n{_cost_line(choose_architecture(_known_genotype(name), name))}"
-    if name in SPACES:
-        space = SPACES[name]
-        head = f"search space {name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
-        return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
+    if name in SPACES or is_code(name):
+        return _space_text(load_space(as_written(name)))
     if name in RECIPES:
         return recipe_yaml(load_recipe(name))
     if name in PRESETS:
         return config_yaml(build_config(name))
     return None
+
+
+def _own_file(name: str) -> str | None:
+    """What a file declares that is no genotype: a space, or a preset of one's own; None where it is none of them."""
+    path = Path(name)
+    if path.suffix.lower() not in (".yaml", ".yml") or not path.is_file():
+        return None
+    document = load_document(path, ConfigError)
+    if not isinstance(document, dict) or document.get("schema") == GENOTYPE_SCHEMA:
+        return None
+    if document.get("schema") == SPACE_SCHEMA:
+        return _space_text(load_space(path))
+    if "schema" not in document and set(document) <= set(SearchConfig.model_fields) | {"finalists"}:
+        return config_yaml(config_from_document({"preset": path.stem, **document}))  # a file's: nothing that it names is imported
+    return recipe_yaml(load_recipe(name)) if "schema" not in document and set(document) <= set(Recipe.model_fields) else None
+
+
+def _space_text(space: SearchSpace) -> str:
+    head = f"search space {space.name}: {len(space.decisions)} decisions, {size(space):.3g} action sequences"
+    return "\n".join([head, *(f"  {decision.name}: {', '.join(decision.choices)}" for decision in space.decisions)])
 
 
 def _cost_line(architecture: Architecture) -> str:
@@ -145,43 +166,8 @@ def _cost_cells(architecture: Architecture) -> tuple[str, str]:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("name", "run", "parameters", "MACs"))
+        table.add_column(column, overflow="fold", no_wrap=column in ("name", "parameters", "MACs"))
     return table
-
-
-def _runs(root: Path) -> Table:
-    """All columns where there is room; on a narrow terminal without those that the name mostly says, rather than with broken words."""
-    columns = ["run", "space", "controller", "data", "trained", "reward", "ended"]
-    rows: list[list[str]] = []
-    for folder in run_folder.all_runs(root):
-        try:
-            config, state = folder.config(), folder.state()
-            ranked = standings_of(folder.space(config), state).ranked
-        except UserError as error:
-            rows.append([folder.path.name, "", "", "", "", "", f"damaged: {error}"])
-            continue
-        reward = f"{ranked[0].belief.mean:.4f}" if ranked else "–"
-        spent = f"{state.spent}/{state.budget}"
-        found = [config.space, config.controller.name, data_words(config.data), spent, reward, state.closed or "running or killed"]
-        rows.append([folder.path.name, *found])
-    for unneeded in ("space", "controller", "data"):
-        if _least_width([columns, *rows]) > width():
-            place = columns.index(unneeded)
-            columns, rows = _without(columns, place), [_without(row, place) for row in rows]
-    table = _table(f"runs in {root}/", *columns)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _least_width(rows: list[list[str]]) -> int:
-    """Columns of the terminal that a table takes at least without breaking a word, its lines included."""
-    longest = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in zip(*rows, strict=True)]
-    return sum(longest) + 3 * len(longest) + 1
-
-
-def _without(row: list[str], place: int) -> list[str]:
-    return [*row[:place], *row[place + 1 :]]
 
 
 def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cells: Callable[[str, T], tuple[object, ...]]) -> Table:

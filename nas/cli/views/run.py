@@ -1,10 +1,12 @@
 """Tables about runs for a person: the ranking, the failures, what to do next. Reads ledgers only. No torch, no ray."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +19,7 @@ from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick, verdict
 from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
+from nas.runs.trials import Trial
 from nas.tools.words import duration
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
@@ -25,41 +28,62 @@ if TYPE_CHECKING:
     from nas.runs.standings import Known, Standing, Standings
 
 
-def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10) -> Table:
-    """The best known trials, with what is believed of them at the highest rung, their rewards, and costs."""
+LEAST_CELL = 20
+"""Columns of a terminal that the ranking leaves a cell's operations at least, if it must leave something else out for that."""
+
+
+def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, width: int = 120) -> Table:
+    """The best known trials, with what is believed of them at the highest rung, their rewards, and costs, on a terminal that wide."""
     found, rung = known.standings, known.standings.top
     where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
-    table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
-    climbed, costs = (("belief", "trained at"), ("macs",)) if rung else (("belief",), ("params", "macs"))
     sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
-    for name in ("rank", "trial", *climbed, "reward", *(("F",) if sized else ()), *("MACs" if cost == "macs" else cost for cost in costs)):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("normal cell, most used")
+    columns: dict[str, list[str]] = {}
+    cells = []
     for rank, (trial, one) in enumerate(zip(known.trials[:top], found.ranked, strict=False), start=1):
-        metrics = {**(trial.evaluation.metrics if trial.evaluation else {}), **(trial.size.costs if trial.size is not None else {})}
-        table.add_row(
-            str(rank),
-            str(trial.number),
-            *_climbed(one, found, state),
-            shown_accuracy(trial.reward, state.yardstick),
-            *((f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters else "–",) if sized else ()),
-            *(_count(metrics.get(cost)) for cost in costs),
-            operations_summary(space.decode(trial.proposal.actions).normal),
-        )
+        for name, text in _ranked(rank, trial, one, found, state, sized).items():
+            columns.setdefault(name, []).append(text)
+        cells.append(space.decode(trial.proposal.actions).normal)
+    for unneeded in ("F", "params", *(("reward",) if rung else ())):
+        if width - _taken(columns) < LEAST_CELL:
+            columns.pop(unneeded, None)
+    room = width - _taken(columns)
+    table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("normal cell, most used" if room >= 2 * LEAST_CELL else "most used", overflow="ellipsis", no_wrap=True)
+    for cell, *row in zip(cells, *columns.values(), strict=True):
+        table.add_row(*row, operations_summary(cell, 2 if room >= 2 * LEAST_CELL else 1))
     return table
 
 
-def _climbed(one: "Standing", found: "Standings", state: RunState) -> tuple[str, ...]:
+def _taken(columns: Mapping[str, Sequence[str]]) -> int:
+    """Columns of the terminal that a table of these takes with its lines, those around one more column among them."""
+    return sum(max(map(cell_len, (name, *texts))) + 3 for name, texts in columns.items()) + 4
+
+
+def _ranked(rank: int, trial: Trial, one: "Standing", found: "Standings", state: RunState, sized: bool) -> dict[str, str]:
+    """A row of the ranking without the cell itself; ``sized``: some cell has a width of its own."""
+    metrics = {**(trial.evaluation.metrics if trial.evaluation else {}), **(trial.size.costs if trial.size is not None else {})}
+    row = {"rank": str(rank), "trial": str(trial.number), **_climbed(one, found, state)}
+    row["reward"] = shown_accuracy(trial.reward, state.yardstick)
+    if sized:
+        row["F"] = f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters is not None else "–"
+    if not found.top:
+        row["params"] = _count(metrics.get("params"))
+    return row | {"MACs": _count(metrics.get("macs"))}
+
+
+def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, str]:
     """What is believed of a cell, and, where there is a ladder, the rung that it has come to and its mean reward there."""
     from nas.runs.standings import words
 
     yardstick = yardstick_at(state, found.top)
     belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:
-        return (belief,)
+        return {"belief": belief}
     seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
     there = f"{one.rung}: {shown_accuracy(fmean(one.rewards), yardstick_at(state, one.rung))}{seeds}"
-    return belief, there if one.rung else "–"
+    return {"belief": belief, "trained at": there if one.rung else "–"}
 
 
 def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
@@ -120,11 +144,6 @@ def operations_summary(cell: CellGenotype, most: int = 2) -> str:
     return ", ".join(parts) + (", …" if len(counts) > most else "")
 
 
-def setbacks(state: RunState) -> Counter[str]:
-    """How many attempts came to nothing and were followed by another, by reason."""
-    return sum((trial.setbacks for trial in state.trials.values()), Counter[str]())
-
-
 def rungs(state: RunState) -> str:
     """What early stopping did: who reached each rung, and who went on."""
     parts = [f"epoch {epoch}: {rung.survivors} of {len(rung.rewards)}" for epoch, rung in state.halving.rungs.items()]
@@ -133,17 +152,16 @@ def rungs(state: RunState) -> str:
 
 def summary(state: RunState) -> str:
     """One line on what happened."""
-    repeats = sum(trial.repeats is not None for trial in state.trials.values())
     parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
     failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
     if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
         parts.append(f"{stopped} stopped early")
-    if repeats:
-        parts.append(f"{repeats} repeats answered from the ledger")
-    if again := setbacks(state):
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(again.items()))
+    if state.repeats:
+        parts.append(f"{state.repeats} repeats answered from the ledger")
+    if state.setbacks:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(state.setbacks.items()))
         parts.append(f"tried again: {counts}")
     if trained := state.ladder.trained():
         parts.append(f"{trained} trainings on the ladder")
@@ -189,7 +207,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
 
     known = best_known(space, state)
     if known.trials:
-        console.print(ranking(state, space, known, top))
+        console.print(ranking(state, space, known, top, console.width))
     rewards = [trial.reward or 0.0 for trial in state.ranked()]
     if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         say_marked("note:", "bold yellow", found, console)

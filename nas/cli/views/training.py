@@ -8,7 +8,7 @@ import typer
 from nas.api.training import carry_out, divergence
 from nas.cli.options import STOPPING, console, errors, say, say_lines, say_marked, say_next, say_next_of_dry_run
 from nas.cli.views.training_progress import TrainProgress
-from nas.runners.distributed import Group
+from nas.runners.distributed import Group, check_group
 from nas.tools.interrupts import Stopper
 from nas.training.config import TrainConfig
 from nas.training.fitting import Choice
@@ -27,6 +27,8 @@ def announce_and_train(
         typer.Exit: somebody stopped it (130), or it diverged (1).
         UserError: something cannot be used as asked.
     """
+    if group is not None:
+        check_group(group)
     say_lines(describe_training(genotype, config, folder, choices, timed=dry_run))
     if dry_run:
         say_next_of_dry_run()

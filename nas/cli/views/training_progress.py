@@ -6,7 +6,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from nas.cli.views.search_progress import PLAIN_LINE_EVERY
+from nas.cli.views.doing import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
 from nas.tools.words import duration, top5_words
 from nas.training.config import TrainConfig

@@ -1,0 +1,107 @@
+"""The commands that make a search, a training or a comparison again, from what its folder keeps. No torch."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nas.api.things import Thing
+from nas.comparisons.folder import CompareFolder
+from nas.errors import ConfigError
+from nas.runs.config import GIVEN
+from nas.runs.folder import RunFolder
+from nas.tools.environment import PACKAGE, changes, environment, read_environment
+from nas.training.folder import TrainFolder
+from search_spaces.plugins import TRUST_VARIABLE, is_code, trusted
+
+FIRST = ("python", "commit", "platform", "hardware")
+"""What is said of another environment, beside its packages."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a thing is made again: ``words`` of the command, in the folder ``into``; ``facts`` are lines that a person should know."""
+
+    thing: Thing
+    into: Path
+    words: tuple[str, ...]
+    facts: tuple[str, ...]
+
+    def look(self) -> tuple[str, ...]:
+        """The command that says in what both differ."""
+        return ("nas", "show", "--compare", str(self.thing.path), str(self.into))
+
+
+def reproduction(thing: Thing, into: Path | None = None) -> Reproduction:
+    """How the thing is made again.
+
+    The command goes by the effective configuration in the folder, not by what was typed: presets, hardware and the newest run may be
+    others today. It is made in ``into``; None: beside it, in a folder that does not exist.
+
+    Raises:
+        UserError: the folder is damaged, ``into`` holds something, or parts of the search were objects in Python.
+    """
+    target = into or _free(thing.path)
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        raise ConfigError(f"what is made again needs a folder of its own, but {target} holds something")
+    match thing.folder:
+        case RunFolder() as folder:
+            words = _search_words(folder, target)
+        case TrainFolder() as folder:
+            folder.config()
+            words = ["nas", "train", "--again", str(folder.path), "-o", str(target)]
+        case CompareFolder() as folder:
+            folder.members()
+            words = ["nas", "compare", "--again", str(folder.path), "-o", str(target)]
+    return Reproduction(thing, target, tuple(words), tuple(_facts(read_environment(thing.folder.environment_file))))
+
+
+def _free(path: Path) -> Path:
+    names = (path.with_name(f"{path.absolute().name}-again{'' if number == 1 else f'-{number}'}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _search_words(folder: RunFolder, into: Path) -> list[str]:
+    config = folder.config()
+    given = [name for name, value in (("evaluator", config.evaluator), ("controller", config.controller.name)) if value == GIVEN]
+    if given:
+        call = f"nas.search(preset={str(folder.config_file)!r}, run={str(into)!r}, {', '.join(f'{name}=…' for name in given)})"
+        raise ConfigError(f"{folder.path}: the {' and the '.join(given)} of this search came from Python; there it is made again: {call}")
+    space = ["--space", str(folder.space_file)] if folder.space_file.is_file() else []
+    mirror = ["--set", "runner.sync=null"] if config.runner.sync is not None else []  # the mirror is the first run's
+    return ["nas", "search", "--preset", str(folder.config_file), *space, *mirror, "--run", str(into)]
+
+
+def check_trusted(thing: Thing) -> None:
+    """Raise ConfigError where the thing's folder names code to import that nobody has said to trust: a command would take it for said."""
+    if not isinstance(thing.folder, RunFolder):
+        return  # trainings and comparisons are read as folders, which import nothing that is not trusted
+    config = thing.folder.config()
+    for name in (config.space, config.evaluator, config.controller.name, config.data.name):
+        module = name.partition(":")[0]
+        if is_code(name) and module not in trusted():
+            raise ConfigError(f"{thing.path}: names code to import, {name!r}; if you know it and trust it: {TRUST_VARIABLE}={module} nas …")
+
+
+def _facts(known: Mapping[str, Any]) -> list[str]:
+    """Who made it with what, and what is another here than then, a line each."""
+    if not known:
+        return ["there is no environment.json: with which versions it was made is not known"]
+    lines = []
+    if isinstance(typed := known.get("command"), list):
+        lines.append(f"was made by: {shlex.join(map(str, typed))}")
+    if known.get("directory"):
+        lines.append(f"in {known['directory']}, {known.get('time', '')}")
+    if known.get("data"):
+        lines.append(f"data: checksum {known['data']}")
+    now = environment()
+    other = changes(known, now)
+    lines += [f"another {name} here: {other[name] or 'unknown'}; then {known.get(name) or 'unknown'}" for name in FIRST if name in other]
+    packages = {name: then for name in other.get("packages", {}) if (then := known.get("packages", {}).get(name)) and name != PACKAGE}
+    if packages:
+        lines.append("other packages here; those of then: pip install " + shlex.join(f"{name}=={then}" for name, then in packages.items()))
+    if later := known.get("later"):
+        lines.append(f"sessions after the first: {len(later)}")
+    return lines

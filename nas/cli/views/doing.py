@@ -1,0 +1,46 @@
+"""Shows a person what is being done before there is anything to see: a spinner on a terminal, a line elsewhere; on the error stream."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from nas.cli import options
+from nas.tools.stages import Tell
+
+PLAIN_LINE_EVERY = 15.0
+"""Seconds between two lines of one thing where the output is not a terminal."""
+
+
+@contextmanager
+def shown_stage(what: str, console: Console | None = None) -> Iterator[Tell]:
+    """Show it while it is being done. It is drawn before anything else happens: an import may keep all other threads waiting.
+
+    Where what a command prints goes to a terminal, so does this, so that it is kept below that; else on the error stream.
+    """
+    console = console or (options.console if options.console.is_terminal and not options.console.quiet else options.errors)
+    if not console.is_terminal:
+        console.print(f"{what} …", highlight=False, markup=False, soft_wrap=True)
+        yield _Lines(what, console)
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    text, far = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[far]}")
+    columns = SpinnerColumn(), text, BarColumn(), far, TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None, far="")
+        progress.refresh()
+        yield lambda done, total: progress.update(task, completed=done, total=total, far=f"{done:,}/{total:,}")
+
+
+class _Lines:
+    """How far something has come, now and then."""
+
+    def __init__(self, what: str, console: Console) -> None:
+        self._what, self._console, self._last = what, console, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= PLAIN_LINE_EVERY:
+            self._last = time.monotonic()
+            self._console.print(f"{self._what}: {done:,} of {total:,}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,102 @@
+"""What ``nas show`` says of a search, a training or a comparison. No torch."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nas.api.things import Thing
+from nas.cli.options import say, say_lines, say_next
+from nas.cli.views.run import print_run
+from nas.cli.views.writing import printable
+from nas.comparisons.folder import UNFINISHED, CompareFolder
+from nas.data.settings import data_words
+from nas.runs.folder import RunFolder, found_genotype
+from nas.runs.standings import best_known
+from nas.tools.words import duration, top5_words
+from nas.training.folder import TrainFolder
+from search_spaces.genotype import to_yaml
+
+
+def print_thing(console: Console, thing: Thing, top: int) -> None:
+    """All that is known of it, from its folder alone; of a search the best ``top`` trials. Raises UserError where it is damaged."""
+    match thing.folder:
+        case RunFolder() as folder:
+            _print_search(console, folder, top)
+        case TrainFolder() as folder:
+            say_lines(training_lines(folder))
+            say_next(*_next_of_training(folder))
+        case CompareFolder() as folder:
+            print_comparison(console, folder)
+    label = thing.label
+    if label.note:
+        say(f"note:    {printable(label.note)}")
+    if label.formerly:
+        say(f"formerly {', '.join(map(printable, label.formerly))}")
+
+
+def _print_search(console: Console, folder: RunFolder, top: int) -> None:
+    config, state = folder.config(), folder.state()
+    space = folder.space(config)
+    print_run(console, folder, config, state, space, top)
+    say(f"state:   {folder.condition(state)}")
+    known = best_known(space, state)
+    if known.trials:
+        console.print(f"\nbest known ({known.how(1)}):")
+        trial, believed = known.head(1)[0]
+        say(to_yaml(found_genotype(space, trial, folder.path.name, config.controller.name, believed)))
+
+
+def training_lines(folder: TrainFolder) -> list[str]:
+    """What was trained on what and how, how far it is, and how good: from the folder alone."""
+    config, genotype, result = folder.config(), folder.genotype(), folder.result() or {}
+    skeleton, recipe, records = config.skeleton, config.recipe, folder.history()
+    size = f", N={skeleton['cells']}, F={skeleton['filters']}" if "filters" in skeleton else ""
+    origin = genotype.provenance
+    found = f", found in the search {origin.run}, trial {origin.trial}" if origin is not None and origin.run else ""
+    rate = f"{recipe.optimizer.name}, learning rate {recipe.optimizer.learning_rate:g}, batches of {recipe.batch_size}"
+    seconds = sum(float(record.get("seconds", 0.0)) for record in records)
+    lines = [
+        f"{folder.path}: {folder.condition()} after {len(records)} of {recipe.epochs} epochs, {duration(seconds)}",
+        f"network: {genotype.name or 'unnamed'} in {skeleton.get('name')}{size}{found}",
+        f"data:    {data_words(config.data)}",
+        f"recipe:  {recipe.name}: {rate}; seed {config.seed}",
+    ]
+    if result.get("parameters"):
+        lines.append(f"costs:   {result['parameters']:,} parameters, {result['macs']:,} MACs")
+    if records:
+        accuracies = [float(record.get("validation_top1", 0.0)) for record in records]
+        epoch = result.get("best_epoch") or accuracies.index(max(accuracies)) + 1
+        lines.append(f"best:    {100 * result.get('validation_top1', max(accuracies)):.2f} % of the validation images, epoch {epoch}")
+    if isinstance(test := result.get("test"), dict):
+        top5 = top5_words(float(test["top5"]), int(result.get("classes", 0)))
+        lines.append(f"test:    {100 * test['top1']:.2f} % top-1{top5} on {test['images']:,} images, read once")
+    if result.get("detail"):
+        lines.append(f"detail:  {result['detail']}")
+    return lines
+
+
+def _next_of_training(folder: TrainFolder) -> list[tuple[str, list[object]]]:
+    if folder.condition() in ("interrupted", "killed"):
+        return [("go on with it", ["nas", "train", "--resume", folder.path])]
+    return [("accuracy again, and by class", ["nas", "evaluate", folder.path])] if folder.best_file.is_file() else []
+
+
+def print_comparison(console: Console, folder: CompareFolder) -> None:
+    """Everybody's figures, best first, and on what terms."""
+    from nas.comparisons.networks import read_plan, read_rows
+
+    plan, rows = read_plan(folder, folder.path), read_rows(folder)
+    recipe = plan.base.recipe
+    table = Table(title=f"about {plan.target}, recipe {recipe.name}, {recipe.epochs} epochs, {plan.seeds} seeds", title_justify="left")
+    for name in ("who", "test %", "parameters", "MACs", "ms"):
+        table.add_column(name, justify="left" if name == "who" else "right", overflow="fold")
+    for row in rows:
+        spread = f" ± {100 * row.deviation:.2f}" if len(row.test) > 1 else ""
+        accuracy = f"{100 * row.mean:.2f}{spread}" if row.test else f"none: {row.reason}"
+        costs = (f"{row.parameters:,}", f"{row.macs:,}", f"{row.latency_ms:.2f}") if row.test else ("", "", "")
+        table.add_row(*(Text(text) for text in (row.label, accuracy, *costs)))
+    console.print(table)
+    missing = set(folder.labels()) - {row.label for row in rows if row.reason != UNFINISHED}
+    say(f"{folder.path}: {folder.condition()}, on {data_words(plan.base.data)}")
+    if missing:
+        say(f"not trained yet: {', '.join(sorted(missing))}; the same command again goes on")

@@ -1,0 +1,223 @@
+"""The live view: what it says at any width, in lines and in JSON, and that ``nas watch`` sees the same from the folder alone."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support.commands import nas
+
+from controllers.controller import Completed, Failed, Proposal
+from nas.cli.views import live
+from nas.cli.views.live import JsonLines, Lines, document, drawn
+from nas.cli.views.run import print_run
+from nas.cli.views.search_progress import SearchProgress
+from nas.cli.views.watching import look_until_end
+from nas.evaluators.evaluator import Evaluation, Report
+from nas.runs import folder as run_folder
+from nas.runs import records
+from nas.runs import session as engine
+from nas.runs.config import SearchConfig, config_from_document
+from nas.runs.folder import RunFolder
+from nas.runs.following import Follower
+from nas.runs.ledger import Ledger
+from nas.runs.noise import Yardstick
+from nas.runs.search_view import SearchView, pace_of, view_of
+from search_spaces.reference import load_reference
+from search_spaces.space import sample_actions
+from search_spaces.vocabulary import OPERATIONS
+
+LADDER = [{"children": 4, "epochs": 4, "seeds": 2}]
+BEGAN = 1_000_000.0
+
+
+def config_of(budget: int = 12, **settings: Any) -> SearchConfig:
+    given = {"budget": budget, "evaluator": "synthetic", "runner": {"kind": "local"}, "controller": {"name": "random"}, "ladder": LADDER}
+    return config_from_document({**given, "cards": ["nasnet-a"], "fidelity": {"epochs": 2}, **settings})
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> RunFolder:
+    """A run that somebody is in the middle of, by the records of its ledger."""
+    import random
+
+    config = config_of()
+    folder = run_folder.create(tmp_path / "run", config)
+    space = folder.space(config)
+    draw = random.Random(0)
+    cells = [sample_actions(space, draw) for _ in range(8)]
+    with Ledger(folder.ledger_file) as ledger:
+        measured = [Yardstick(400, 0.1)] * 2
+        ledger.append(records.opened(BEGAN, 12, data="d", yardsticks=measured, ladder=config.ladder, expected=[5.0, 40.0]))
+        for number in range(6):
+            start = BEGAN + 10 * number
+            ledger.append(records.asked(Proposal(number, cells[number])), records.started(number, 1, start, workers=2))
+            ledger.append(records.reported(number, 1, Report(1, 0.3 + number / 20)))
+            outcome = Failed("diverged", "the loss is nan") if number == 3 else Completed(0.5 + number / 20)
+            ledger.append(records.finished(number, Evaluation(outcome, {"train_seconds": 10.0}), start + 10))
+            ledger.append(records.updated(number, {"entropy_share": 0.9 - number / 20}))
+        ledger.append(records.asked(Proposal(6, cells[0])), records.finished(6, Evaluation(Completed(0.5)), BEGAN + 60, repeats=0))
+        ledger.append(records.dealt(7, 0, 0, "nasnet-a", load_reference("nasnet-a")), records.started(7, 1, BEGAN + 60))
+        ledger.append(records.finished(7, Evaluation(Completed(0.61), {"train_seconds": 10.0}), BEGAN + 70))
+        ledger.append(records.asked(Proposal(8, cells[6])), records.started(8, 1, BEGAN + 61))
+        ledger.append(records.reported(8, 1, Report(1, 0.4444)))
+        ledger.append(records.lost(8, 1, "gone"), records.started(8, 2, BEGAN + 66))
+        ledger.append(records.raised(Proposal(9, cells[5], rung=1), 5, 0), records.started(9, 1, BEGAN + 65))
+        ledger.append(records.reported(9, 1, Report(1, 0.5555)))
+    return folder
+
+
+def seen(folder: RunFolder) -> SearchView:
+    return Follower(folder).look()[0]
+
+
+def text_of(view: SearchView, width: int, height: int = 40) -> str:
+    console = Console(width=width, height=height, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(drawn(view, BEGAN + 75, height))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_view_says_all_at_any_width(written: RunFolder, width: int) -> None:
+    text = text_of(seen(written), width)
+    assert max(map(len, text.splitlines())) <= width
+    for words in (
+        "6/12",
+        "0/4 × 2 seeds",
+        "trial 5)",
+        "nasnet-a 0.61",
+        "2 of 2 busy",
+        "1 repeat answered free",
+        "1 diverged",
+        "1 worker_lost",
+        "entropy 65%",
+        "trial 9 (cells of 5, rung 1)",
+        "1/4",
+        "0.56 ",
+        "failed, diverged: the loss is nan",
+    ):
+        assert words in text, (words, text)
+
+
+def test_a_low_terminal_loses_children_and_events_but_no_facts(written: RunFolder) -> None:
+    text = text_of(seen(written), 80, 18)
+    assert len(text.splitlines()) <= 22
+    assert "incumbent" in text and "failures" in text and "2 of 2 busy" in text
+
+
+def test_time_left_comes_from_what_trainings_took_and_for_rungs_to_come_from_the_plan(written: RunFolder) -> None:
+    view, state = seen(written), written.state()
+    pace = pace_of(state, written.config())
+    assert pace.seconds[0] == pytest.approx(10.0)
+    assert pace.seconds[1] == pytest.approx(40.0 * 10 / 5), "the plan, as wrong as it was below"
+    assert view.rungs[0].left == pytest.approx(6 * 10 / pace.at_once), "six children; the card is trained"
+    assert view.rungs[1].left == pytest.approx((4 * 2 + 2) * 80 / pace.at_once), "two trainings of the card among them"
+    assert view.left == pytest.approx(sum(rung.left or 0.0 for rung in view.rungs))
+
+
+def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_to_compute(written: RunFolder) -> None:
+    state = written.state()
+    state.expected = ()
+    assert pace_of(state, written.config()).seconds == pytest.approx({0: 10.0, 1: 10.0 * 4 / 2})
+
+
+def test_the_attempt_that_goes_on_is_shown_and_its_reports_alone(written: RunFolder) -> None:
+    child = next(child for child in seen(written).children if child.trial == 8)
+    assert (child.attempt, child.epoch, child.reward, child.began) == (2, 0, None, BEGAN + 66)
+
+
+def test_json_is_stable_and_holds_what_the_view_has(written: RunFolder) -> None:
+    found = json.loads(json.dumps(document(seen(written)), allow_nan=False))
+    assert set(found) == {
+        *("run", "time", "last", "elapsed", "budget", "spent", "rungs", "left", "incumbent", "cards", "children", "workers", "repeats"),
+        *("redrawn", "failures", "setbacks", "updates", "entropy", "notes", "ending", "running"),
+    }
+    assert set(found["rungs"][0]) == {"rung", "done", "places", "seeds", "left"}
+    assert set(found["children"][0]) == {"trial", "rung", "origin", "card", "attempt", "epoch", "epochs", "reward", "began"}
+    assert set(found["incumbent"]) == {"trial", "rung", "mean", "low", "high", "ties"}
+    assert found["cards"] == [{"name": "nasnet-a", "rung": 0, "rewards": [0.61]}]
+
+
+def run_shown(shown: live.Shown, folder: Path, **settings: Any) -> engine.SearchResult:
+    return engine.start(config_of(**settings), folder, SearchProgress(shown).watcher())
+
+
+def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_LINES", 1000)  # a formula's children end by the hundred a second
+    output = io.StringIO()
+    result = run_shown(Lines(Console(file=output, width=80)), tmp_path / "run")
+    lines = output.getvalue().splitlines()
+    trained = [trial for trial in result.state.trials.values() if trial.repeats is None]
+    for trial in trained:
+        name = trial.card or f"trial {trial.number}"
+        assert any(f"  {name}{mark}" in line for line in lines for mark in (":", " (")), name
+    assert "12/12 children" in lines[-1] and "rung 1 4/4" in lines[-1]
+
+
+def test_json_lines_of_a_search_are_those_of_its_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = io.StringIO()
+    result = run_shown(JsonLines(Console(file=output)), tmp_path / "run")
+    found = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert all(line["schema"] == live.SCHEMA for line in found)
+    assert [line["trial"] for line in found if line["event"] == "trial"] == list(result.state.told)
+    assert any(line["event"] == "incumbent" for line in found)
+    assert found[-1]["event"] == "progress" and found[-1]["ending"] == "finished" and found[-1]["left"] == 0
+
+
+def test_a_follower_reads_on_while_the_ledger_grows_and_sees_what_a_whole_reading_sees(tmp_path: Path, written: RunFolder) -> None:
+    content = written.ledger_file.read_bytes()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "config.yaml").write_bytes(written.config_file.read_bytes())
+    growing = copy / "ledger.jsonl"
+    growing.write_bytes(b"")
+    follower, ended = Follower(RunFolder(copy)), []
+    for end in range(0, len(content), 301):  # cuts fall anywhere in a line
+        growing.write_bytes(content[:end])
+        ended += [trial.trial for trial in follower.look()[1]]
+    growing.write_bytes(content)
+    last = follower.look()[1]
+    assert [*ended, *(trial.trial for trial in last)] == written.state().told
+    config, state = written.config(), written.state()
+    assert view_of("x", config, follower.state, now=1.0) == view_of("x", config, state, now=1.0)
+
+
+def test_watching_ends_with_the_search_and_says_where_nobody_works(written: RunFolder) -> None:
+    output, pauses = io.StringIO(), []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        with Ledger(written.ledger_file) as ledger:
+            ledger.append(records.closed("interrupted", BEGAN + 80))
+
+    look_until_end(Follower(written), Lines(Console(file=output, width=200)), sleep)
+    said = output.getvalue()
+    assert len(pauses) == 1 and "no process on this machine is at work" in said and "`nas resume" in said
+
+
+def test_watch_shows_a_run_that_has_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_shown(Lines(Console(file=io.StringIO())), tmp_path / "runs" / "one")
+    text = nas(["watch"], tmp_path, monkeypatch)
+    assert "12/12 children" in text and "no process" not in text
+    (line,) = nas(["watch", "one", "--json"], tmp_path, monkeypatch).splitlines()[-1:]
+    assert json.loads(line)["ending"] == "finished"
+
+
+def test_quiet_and_json_print_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["search", "--preset", "laptop", "--evaluator", "synthetic", "--runner", "local", "--budget", "3", "--seed", "1"]
+    assert nas([*words, "--run", "runs/q", "--quiet"], tmp_path, monkeypatch).strip() == "runs/q"
+    found = [json.loads(line) for line in nas([*words, "--run", "runs/j", "--json"], tmp_path, monkeypatch).splitlines()]
+    assert found[0]["event"] == "plan" and found[-1] == {**found[-1], "event": "end", "ending": "finished", "run": "runs/j", "winner": None}
+
+
+def test_the_ranking_keeps_the_names_of_operations_whole_at_80_columns(tmp_path: Path) -> None:
+    result = run_shown(Lines(Console(file=io.StringIO())), tmp_path / "run", match="params=30k")
+    console = Console(width=80, file=io.StringIO())
+    print_run(console, result.folder, result.config, result.state, result.space)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    rows = [line for line in text.splitlines() if line.startswith("│")]
+    assert len(rows) == 10 and "trained at" in text and "MACs" in text
+    for row in rows:
+        assert row.split("│")[-2].split()[1].rstrip(",") in OPERATIONS, row
