@@ -25,6 +25,10 @@ class Screen(Console):
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's
         super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
 
+    def forget(self) -> None:
+        """Drop what could not be written: the next print would begin with it."""
+        self._buffer.clear()
+
     def on_broken_pipe(self) -> None:
         """Raise BrokenPipeError."""
         raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")

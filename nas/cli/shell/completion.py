@@ -3,19 +3,19 @@
 A shell waits for each Tab, so nothing that loads numpy or pydantic is imported: a test holds the short lists here to the registries.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from nas.tools.shelves import Shelf
 from search_spaces.plugins import installed_names
 
 DATASETS = ("cifar10", "cifar100", "digits", "synthetic")
 EVALUATORS = ("train", "synthetic", "table")
 _TEXTS = ("yaml", "json", "dot", "svg", "safetensors", "timm-weights", "torchvision-weights", "facebook-weights")
-EXPORTS = (*_TEXTS, "torch-export", "onnx", "timm", "python", "hf")
+EXPORTS = (*_TEXTS, "csv", "parquet", "torch-export", "onnx", "timm", "python", "hf")
 LISTS = ("runs", "spaces", "genotypes", "skeletons", "presets", "recipes", "controllers", "evaluators", "operations", "datasets", "exports")
 
 Names = Callable[[], Iterable[str]]
@@ -79,14 +79,13 @@ def controllers() -> Iterable[str]:
 
 
 def runs() -> Iterable[str]:
-    """``last``, and the runs under ``runs/``, newest first."""
-    root = Path(os.environ.get("NAS_RUNS") or "runs")
-    return ["last", *sorted((path.parent.name for path in root.glob("*/ledger.jsonl")), reverse=True)]
+    """``last``, and the runs that are found by name, newest first."""
+    return ["last", *sorted((path.name for path in Shelf("runs", "NAS_RUNS").holding("ledger.jsonl")), reverse=True)]
 
 
 def trainings() -> Iterable[str]:
-    """``last``, and the folders of trainings under ``trained/``."""
-    return ["last", *sorted(str(path.parent) for path in Path("trained").glob("*/config.yaml"))]
+    """``last``, and the trainings that are found by name."""
+    return ["last", *(path.name for path in Shelf("trained", "NAS_TRAINED").holding("metrics.jsonl"))]
 
 
 def _known(*names: str) -> Names:

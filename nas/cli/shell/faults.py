@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from nas.cli.options import errors, say_marked
+from nas.cli.options import console, errors, say_marked
 from nas.cli.shell.command import ClosedPipeError
 from nas.errors import UserError
 
@@ -100,6 +100,7 @@ def _say(message: str, code: int) -> int:
 
 def _forget(stream: object) -> None:
     """Let what is still to be written to a stream go nowhere: the interpreter would complain of it when it ends."""
+    console.forget()
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())  # type: ignore[attr-defined]
