@@ -25,7 +25,7 @@ BORROWED = {
 """Documents of the repository outside docs/, and the pages that they become."""
 FACE = (
     *("nas.search", "nas.new_run", "nas.open_run", "nas.resume", "nas.train", "nas.transfer", "nas.evaluate", "nas.compare", "nas.predict"),
-    *("nas.load_network", "nas.cost", "nas.draw", "nas.export", "nas.available", "nas.check_data"),
+    *("nas.load_network", "nas.cost", "nas.draw", "nas.export", "nas.available", "nas.check_data", "nas.report"),
     *("nas.api.run.Run", "nas.api.run.Asked", "nas.api.run.TrialRecord", "nas.api.training.Training", "nas.api.training.Accuracy"),
     *("nas.api.training.Comparison", "nas.api.predicting.Predictions", "nas.api.predicting.Prediction", "nas.api.networks.NetworkCost"),
     *("nas.api.networks.Drawing", "nas.api.networks.Exported", "nas.ray_tune"),

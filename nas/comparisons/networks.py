@@ -315,13 +315,13 @@ def _terms(plan: Plan) -> dict[str, Any]:
     return {**size, "classes": plan.classes, "seeds": plan.seeds, "training": training}
 
 
-def read_plan(place: CompareFolder, folder: Path, workers: int | None = None) -> Plan:
+def read_plan(place: CompareFolder, folder: str | Path, workers: int | None = None) -> Plan:
     """The plan of a comparison that was made, for another folder. Raises UserError where it is damaged."""
     document = place.document()
     base = validated(TrainConfig, {**document["training"], "skeleton": {}})
     try:
         size, place_of_latency = Target(**document["target"]), check_place(document.get("place", "cpu"))
-        return Plan(size, base, int(document["seeds"]), folder, document.get("cells"), workers, place=place_of_latency)
+        return Plan(size, base, int(document["seeds"]), Path(folder), document.get("cells"), workers, place=place_of_latency)
     except (KeyError, TypeError, ValueError, ConfigError) as problem:
         raise RunError(f"{place.table_file}: must be as `nas compare` wrote it, but {problem}") from None
 

@@ -165,8 +165,9 @@ def _write(kept: Kept) -> None:
     write_atomically(kept.path, json.dumps(file.model_dump(by_alias=True), separators=(",", ":")) + "\n")
 
 
-def read_results(path: Path) -> ResultsFile:
+def read_results(path: str | Path) -> ResultsFile:
     """A file of results. Raises RunError where it is none, or damaged."""
+    path = Path(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RunError(f"{path}: a file of results must be at most {MAX_BYTES:,} bytes")

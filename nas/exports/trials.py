@@ -22,8 +22,9 @@ class TrialTable:
         return list(self.rows[0])
 
 
-def write_csv(table: TrialTable, path: Path) -> str:
+def write_csv(table: TrialTable, path: str | Path) -> str:
     """Write the table; what a trial has not stays empty."""
+    path = Path(path)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, table.columns(), lineterminator="\n")
         writer.writeheader()
@@ -33,7 +34,7 @@ def write_csv(table: TrialTable, path: Path) -> str:
     return _said(table, found)
 
 
-def write_parquet(table: TrialTable, path: Path) -> str:
+def write_parquet(table: TrialTable, path: str | Path) -> str:
     """Write the table with pyarrow, which finds the columns' types. Raises ExportError where that is not installed."""
     try:
         import pyarrow

@@ -38,9 +38,9 @@ def page(report: Report) -> str:
     )
 
 
-def write_page(report: Report, path: Path) -> None:
+def write_page(report: Report, path: str | Path) -> None:
     """Write the page. Raises OSError where that cannot be done."""
-    write_atomically(path, page(report))
+    write_atomically(Path(path), page(report))
 
 
 def _section(section: Section, charts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _draw(answers: Answers, path: Path) -> None:
     counts = answers.confusion()[np.ix_(shown, shown)]
     names = [shortened(answers.names[i], LONGEST) for i in shown]
     count = len(shown)
-    cell = 0.42 if count <= NUMBERED else 0.16 if count <= NAMED else 12 / count  # inches; the letters of a name need 0.14
+    cell = 0.42 if count <= NUMBERED else 0.18 if count <= NAMED else 12 / count  # inches; the letters of a name need 0.14
     letters = FONT if count <= NUMBERED else 7
     margin = 0.45 + (max(text_width(name, letters) for name in names) if count <= NAMED else 0.35)
     side = max(1.8, cell * count)

@@ -103,7 +103,7 @@ def test_what_is_made_again_is_the_same(name: str, place: Path, monkeypatch: pyt
     commands = [shlex.split(line) for line in printed if not line.startswith("#")]
     assert len(commands) == 2 and all(words[0] == "nas" for words in commands)
     assert not Path(commands[1][-1]).exists(), "printed, not done"
-    monkeypatch.setattr("nas.runners.side_by_side._as_many_as_fit", lambda config: 1)  # in this process
+    monkeypatch.setattr("nas.runners.side_by_side.as_many_as_fit", lambda config: 1)  # in this process
     said = nas(["reproduce", name, "--run"], place, monkeypatch)
     first, second = find_thing(name), find_thing(commands[1][-1])
     assert [one for one in differences(first, second) if one.group not in ("time", "versions")] == [], said

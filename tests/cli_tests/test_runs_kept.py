@@ -75,7 +75,7 @@ def test_any_folder_is_listed_and_one_that_is_not_there_is_named(place: Path, tm
     assert all(name in there for name in ("first", "net", "compared"))
     assert nas(["runs", "list", "place/compared"], tmp_path, monkeypatch).count("finished") == 2, "the comparison and its training"
     assert "nowhere: must be a folder" in refused("list", "runs", "nowhere")
-    assert "did you mean runs?" in refused("list", "rums")
+    assert "did you mean 'runs'?" in refused("list", "rums")
     assert "0 searches" not in nas(["list", "runs"], tmp_path, monkeypatch)
 
 
@@ -127,13 +127,13 @@ def test_trainings_go_by_their_names_wherever_one_is_taken(place: Path, monkeypa
     assert "last.safetensors" in inside("trained/net")
     assert "finished after 1 epochs" in nas(["train", "--resume", "net"], place, monkeypatch)
     assert "read back" in nas(["export", "net", "-f", "safetensors", "-o", "net.safetensors"], place, monkeypatch)
-    assert "(did you mean net?)" in refused("train", "--again", "nett")
+    assert "(did you mean 'net'?)" in refused("train", "--again", "nett")
 
 
 def test_a_name_that_is_nearly_one_is_said(place: Path) -> None:
-    assert "fisrt: no run folder there (did you mean first?)" in refused("resume", "fisrt")
-    assert "(did you mean net?)" in refused("show", "nett")
-    assert "(did you mean net?)" in refused("evaluate", "nett")
+    assert "fisrt: no run folder there (did you mean 'first'?)" in refused("resume", "fisrt")
+    assert "(did you mean 'net'?)" in refused("show", "nett")
+    assert "(did you mean 'net'?)" in refused("evaluate", "nett")
 
 
 def test_last_is_the_run_that_did_something_last(place: Path) -> None:

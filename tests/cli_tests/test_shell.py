@@ -128,7 +128,7 @@ def test_the_short_lists_of_completion_are_the_registries() -> None:
     assert set(completion.EXPORTS) == set(FORMATS.built_in)
     assert {*completion.presets()} == {"auto", *preset_names()} and {*completion.recipes()} == {*recipe_names()}
     with pytest.raises(ConfigError, match=", ".join(sorted(completion.LISTS)[:1])) as refused:
-        list(tables(Path(), "nothing"))
+        list(tables("nothing"))
     assert all(name in str(refused.value) for name in completion.LISTS)
 
 

@@ -76,7 +76,7 @@ def test_a_trainings_folder_is_drawn_in_any_theme(tmp_path: Path) -> None:
     place = TrainFolder(tmp_path / "mine")
     skeleton = skeleton_document(load_skeleton("nasnet-cifar"), "nasnet-cifar")
     config = TrainConfig(skeleton=skeleton, data=DataSettings(name="digits"), recipe=load_recipe("fast", {"epochs": 40}))
-    place.write_new(load_reference("nasnet-a"), config, {})
+    place.write_new(load_reference("nasnet-a"), config)
     with pytest.raises(RunError, match="no epoch of this training has ended yet"):
         nas.draw(place.path)
     place.write_metrics(list(CURVES.history))

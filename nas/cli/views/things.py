@@ -27,6 +27,8 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 }
 UNNEEDED = ("space", "controller", "network", "data", "active")
 """Columns that are left out on a narrow terminal, the first one first: the name mostly says what they do."""
+NOTE_WIDTH = 24
+"""Columns that a note is given before it takes another line."""
 NUMBERS = ("trained", "reward", "epochs", "test", "members")
 TITLES: dict[Kind, str] = {"search": "searches", "training": "trainings", "comparison": "comparisons"}
 
@@ -105,8 +107,9 @@ def fitted(title: str, columns: Sequence[str], rows: list[list[str]], unneeded: 
     A row's note stands below its first cell, in as many lines as that takes.
     """
     shown = list(columns)
+    for_notes = min(NOTE_WIDTH, max((len(note) + 2 for note in notes), default=0))
     for name in unneeded:
-        if name in shown and _room([shown, *rows]) < _longest([shown, *rows], 0):
+        if name in shown and _room([shown, *rows]) < max(for_notes, _longest([shown, *rows], 0)):
             place = shown.index(name)
             shown, rows = _without(shown, place), [_without(row, place) for row in rows]
     table = Table(title=title, title_justify="left")
