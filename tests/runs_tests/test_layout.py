@@ -176,7 +176,7 @@ def test_children_that_are_stopped_early_count_for_what_they_do(epochs: int, hal
 
 def test_what_is_expected_counts_the_start_the_neighbours_and_the_last_children(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = ChildTiming(setup=0.5, step=0.01, scored_image=0.0005, children=4)
-    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell: timing)
+    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell=None: timing)
     monkeypatch.setattr(plan, "side_by_side", lambda workers: 1.5)
     found = expect(config(), Hardware(2, 16.0, ()), measure=False)
     assert found is not None and found.layout is None
@@ -190,7 +190,7 @@ def test_what_is_expected_counts_the_start_the_neighbours_and_the_last_children(
 
 
 def test_a_long_search_goes_on_with_the_layout_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell: ChildTiming(0, 1.0 / config.runner.threads, 0, 4))
+    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell=None: ChildTiming(0, 1.0 / config.runner.threads, 0, 4))
     monkeypatch.setattr(plan, "choose_layout", lambda *arguments: Layout(2, "two", None))
     monkeypatch.setattr(plan, "side_by_side", lambda workers: 1.0)
     found = expect(config(), FOUR)
@@ -199,7 +199,7 @@ def test_a_long_search_goes_on_with_the_layout_that_was_measured(monkeypatch: py
 
 
 def test_on_a_gpu_the_number_of_children_at_once_is_measured_where_nobody_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell: ChildTiming(0, 1.0, 0, 4))
+    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell=None: ChildTiming(0, 1.0, 0, 4))
     monkeypatch.setattr(streams, "on_gpu", lambda config: True)
     monkeypatch.setattr(streams, "measure_at_once", lambda config, amount: Layout(1, "eight", 4.0, 8))
     here = config(runner={"kind": "local"})
@@ -214,6 +214,6 @@ def test_children_beside_one_another_are_no_faster_and_at_worst_as_slow_as_one_a
 
 def test_searches_that_train_nothing_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expect(config(evaluator="synthetic"), FOUR) is None
-    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell: ChildTiming(0, 0, 0, 0))
+    monkeypatch.setattr(plan, "time_children", lambda config, amount, tell=None: ChildTiming(0, 0, 0, 0))
     assert expect(config(), FOUR) is None, "all children diverged on noise"
     assert describe_plan(config(), FOUR)[-1] == "time:   shown once the first children have ended"
