@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextvars import copy_context
 from typing import Annotated
 
 import typer
@@ -90,14 +91,18 @@ def main() -> None:
     any_terminal()
     if "_NAS_COMPLETE" in os.environ:
         swiftly()
-    SHOWN.set(bar)
-    STAGES.set(shown_stage)
-    COMMAND.set(("nas", *sys.argv[1:]))
     chosen = logging.getLogger("nas.runs.genotypes")
     if not chosen.handlers:
         chosen.addHandler(_Notes(logging.INFO))
     chosen.setLevel(logging.INFO)
-    sys.exit(guarded(lambda: app(prog_name="nas")))
+    sys.exit(copy_context().run(_told))  # whoever calls this as a function hears nothing afterwards
+
+
+def _told() -> int:
+    SHOWN.set(bar)
+    STAGES.set(shown_stage)
+    COMMAND.set(("nas", *sys.argv[1:]))
+    return guarded(lambda: app(prog_name="nas"))
 
 
 if __name__ == "__main__":

@@ -456,7 +456,7 @@ def run(*arguments: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nasnet-a", "-f", "pickle"], "unknown export format 'pickle'; choose one of yaml, json, dot, svg, csv, parquet, safetensors, timm-weights, "),
+        (["nasnet-a", "-f", "pickle"], "unknown export format 'pickle'; choose one of yaml, json, dot, svg, csv, parquet, safetensors, "),
         (["nasnet-a", "-f", "onnx"], "name it with --output, such as network.onnx"),
         (["nasnet-a", "-f", "onnx", "-o", "net.txt"], "--output must end in .onnx"),
         (["nasnet-a", "-f", "python", "-o", "net.py", "--weights", "none.safetensors"], "none.safetensors: cannot be read"),
