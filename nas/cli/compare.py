@@ -19,7 +19,9 @@ from nas.cli.options import (
     say_lines,
     say_next_of_dry_run,
 )
+from nas.errors import ConfigError
 from nas.tools.stages import loading_torch
+from nas.tools.words import quoted
 
 
 def compare(
@@ -53,6 +55,8 @@ def compare(
 ) -> None:
     """Train genotypes under one recipe at matched MACs, parameters or latency, and table them; the same command again goes on."""
     given = dict(locals())
+    if dry_run and again is not None:
+        raise ConfigError(f"--dry-run is for a new comparison; what --again would repeat, `nas show {quoted(again)}` says")
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
     del given["dry_run"]
     with loading_torch():

@@ -160,6 +160,7 @@ def test_members_are_named_apart_and_drawn_the_same_every_time() -> None:
         (["nasnet-a", "darts-v9", "--macs", "10M"], "did you mean 'darts-v"),
         (["nasnet-a", "--random", "1", "--space", "spiral", "--macs", "10M"], "spiral"),
         (["nasnet-a", "darts-v2", "--macs", "10M", "--recipe", "slow"], "slow"),
+        (["--again", "compared", "--dry-run"], "`nas show compared` says"),
     ],
 )
 def test_bad_input_gets_one_message(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
