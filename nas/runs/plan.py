@@ -12,7 +12,7 @@ from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import Fidelity
 from nas.runs import streams
 from nas.runs.config import SearchConfig, with_overrides
-from nas.runs.expected import START_SECONDS, TIMED_ABOVE, side_by_side, time_children, work_of
+from nas.runs.expected import START_SECONDS, TIMED_ABOVE, ChildTiming, same_steps, side_by_side, time_children, work_of
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.runs.sizing import describe_sizing
@@ -172,18 +172,24 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
     if slower is None and hardware.gpus and config.runner.gpus_per_child != 0:
         slower = max(1.0, workers / len(hardware.gpus))  # processes with a CUDA graph each take turns on a GPU (benchmarks/README.md)
     slower = slower or side_by_side(min(workers, config.budget))
-    rungs = tuple(one * slower for one in seconds_above(config, amount))
+    rungs = tuple(one * slower for one in seconds_above(config, amount, timing))
     return Expected(config, layout, timing.seconds(work) * slower, slower, workers, timing.children, time.monotonic() - started, rungs)
 
 
-def seconds_above(config: SearchConfig, amount: Amount) -> list[float]:
-    """Seconds of one cell at every rung of the ladder, with all its seeds, alone on this machine."""
-    return [seconds_at(rung, config, amount) for rung in range(1, len(config.ladder) + 1)]
+def seconds_above(config: SearchConfig, amount: Amount, timing: ChildTiming) -> list[float]:
+    """Seconds of one cell at every rung of the ladder, with all its seeds, alone here; ``timing`` is of the search's children."""
+    return [seconds_at(rung, config, amount, timing) for rung in range(1, len(config.ladder) + 1)]
 
 
-def seconds_at(rung: int, config: SearchConfig, amount: Amount) -> float:
-    """Seconds of one cell at a rung of the ladder, with all its seeds, alone on this machine."""
+def seconds_at(rung: int, config: SearchConfig, amount: Amount, below: ChildTiming | None = None) -> float:
+    """Seconds of one cell at a rung of the ladder, with all its seeds, alone on this machine.
+
+    Where a child of the search itself takes the same steps, its timing ``below`` serves: what differs is then the rungs' work and
+    not which random cells were timed.
+    """
     one = config.at_rung(rung)
+    if below is not None and same_steps(config, one):
+        return config.ladder[rung - 1].seeds * below.seconds(work_of(one, amount))
     with doing(f"timing children of rung {rung}") as tell:
         return config.ladder[rung - 1].seeds * time_children(one, amount, TIMED_ABOVE, tell).seconds(work_of(one, amount))
 

@@ -5,9 +5,12 @@ from typer.testing import CliRunner
 
 from nas.cli.main import app
 from nas.errors import ConfigError
+from nas.runs import plan
 from nas.runs.config import build_config
+from nas.runs.expected import ChildTiming, work_of
 from nas.runs.plan import Expected, expect_within
 from nas.tools.hardware import Hardware
+from nas.training.fitting import amount_of
 
 LADDER = "ladder=[{children: 40, epochs: 5}, {share: 0.25, seeds: 2, epochs: 6}]"
 
@@ -50,3 +53,23 @@ def test_what_cannot_be_timed_is_refused() -> None:
     both = CliRunner().invoke(app, ["search", "--minutes", "10", "--budget", "3"])
     assert isinstance(both.exception, ConfigError)
     assert "exclude each other" in str(both.exception)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("{children: 3, epochs: 9, train_examples: null, seeds: 2}", True),
+        ("{children: 3, image_size: 12}", False),
+        ("{children: 3, training: {batch_size: 16}}", False),
+    ],
+)
+def test_rungs_that_take_the_same_steps_are_expected_by_the_timing_of_the_searchs_children(
+    change: str, same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = build_config("laptop", [f"ladder=[{change}]"])
+    monkeypatch.setattr(plan, "time_children", lambda *given: ChildTiming(0.0, 100.0, 0.0, 1))
+    amount = amount_of(config.data)
+    seconds = plan.seconds_at(1, config, amount, ChildTiming(0.5, 0.01, 0.001, 4))
+    work = work_of(config.at_rung(1), amount)
+    assert (seconds == pytest.approx(2 * (0.5 + 9 * (0.01 * work.steps + 0.001 * work.scored)))) is same
+    assert (seconds >= 100) is not same
