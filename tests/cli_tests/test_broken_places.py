@@ -65,6 +65,13 @@ def test_faults_of_the_system_are_one_line(number: int, name: str | None, words:
     assert said.startswith("error: ") and said.count("\n") == 1 and all(word in said for word in words)
 
 
+def test_a_link_to_itself_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert guarded((tmp_path / "loop").resolve) in (0, 2)  # Python 3.13 follows it no further and is content
+    assert guarded(lambda: (tmp_path / "loop").stat()) == 2
+    assert all("ymbolic link" in line for line in capsys.readouterr().err.splitlines())
+
+
 def test_letters_that_a_terminal_lacks_are_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
     from nas.cli.shell.faults import any_terminal
 

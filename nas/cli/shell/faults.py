@@ -68,6 +68,11 @@ def guarded(work: Callable[[], object]) -> int:
         if error.errno in (errno.ENOSPC, errno.EIO):
             _forget(sys.stdout)
         return _say(explain(error), 2)
+    except RuntimeError as error:
+        loop = error.__context__  # pathlib, before Python 3.13, makes one of a link that leads to itself
+        if not (isinstance(loop, OSError) and loop.errno == errno.ELOOP):
+            raise
+        return _say(explain(loop), 2)
     except UnicodeEncodeError as error:
         return _say(f"{error.object[:80]!r} cannot be a name here: this system's encoding is {error.encoding}; set LC_ALL=C.UTF-8", 2)
     except KeyboardInterrupt:
