@@ -18,8 +18,8 @@ def reproduce(
     """Print the commands that make a search, a training or a comparison again, ready for a shell; or run them."""
     from nas.api.reproducing import check_trusted, reproduction
     from nas.api.things import find_thing
-    from nas.cli.views.writing import printable
     from nas.tools.environment import COMMAND
+    from nas.tools.words import printable
 
     found = reproduction(find_thing(run), output)
     say(f"# {found.thing.kind} {printable(str(found.thing.path))}")

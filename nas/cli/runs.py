@@ -36,9 +36,8 @@ def rm(
     """Remove runs with all that they wrote; what somebody else put into their folders stays. Asks first; refuses one at work."""
     from nas.api.things import find_thing
     from nas.api.upkeep import at_rest, remove
-    from nas.cli.views.writing import printable
     from nas.tools.files import size_of
-    from nas.tools.words import megabytes
+    from nas.tools.words import megabytes, printable
 
     things = {thing.path.resolve(): thing for thing in map(find_thing, names)}.values()
     for thing in things:  # all are looked at before any is removed
@@ -64,7 +63,7 @@ def rename(
     """Give a run another name. The former one still finds it, and so do trainings that came of it."""
     from nas.api.things import find_thing
     from nas.api.upkeep import rename as give_name
-    from nas.cli.views.writing import printable
+    from nas.tools.words import printable
 
     thing = find_thing(run)
     say(f"{printable(str(thing.path))} is now {printable(str(give_name(thing, name)))}")
@@ -78,7 +77,7 @@ def note(
     """Keep a line with a run, which `nas list runs` and `nas show` show."""
     from nas.api.things import find_thing
     from nas.api.upkeep import note as keep
-    from nas.cli.views.writing import printable
+    from nas.tools.words import printable
 
     thing = find_thing(run)
     keep(thing, text)

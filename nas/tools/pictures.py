@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from xml.etree import ElementTree
 
 from nas.tools.files import write_atomically
+from nas.tools.words import printable
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ _HOVER = ".nas-edge:hover path,.nas-edge:has(+.nas-reach:hover) path{stroke-widt
 
 def named(kind: str, text: str) -> str:
     """The ``gid`` of an artist that says ``text`` under the pointer; its group's class is ``nas-KIND``."""
-    return f"{_NAMED}{kind} {text}"
+    return f"{_NAMED}{kind} {printable(text)}"
 
 
 def _name_group(group: ElementTree.Element) -> None:
@@ -244,12 +245,13 @@ def text_width(text: str, size: float = FONT, bold: bool = False) -> float:
 
     measure = TextToPath()
     font = FontProperties(family=_FAMILY, size=size, weight="bold" if bold else "normal")
-    widths = [measure.get_text_width_height_descent(line, font, ismath=False)[0] for line in text.split("\n")]
+    widths = [measure.get_text_width_height_descent(printable(line), font, ismath=False)[0] for line in text.split("\n")]
     return float(max(widths)) / 72
 
 
 def shortened(text: str, longest: int) -> str:
     """A name's beginning and end, with an ellipsis between, where it is longer: names that begin alike often end in a number."""
+    text = printable(text)
     return text if len(text) <= longest else f"{text[: longest - longest // 3 - 1]}…{text[-(longest // 3) :]}"
 
 
@@ -258,6 +260,7 @@ def headline(figure: Figure, title: str, note: str = "", left: float = 0.3) -> f
 
     Both are shrunk where they are wider than the figure, ``left`` inches being its margins.
     """
+    title, note = printable(title), printable(note)
     width, height = figure.get_size_inches()
     y = 0.24
     for text, size, weight, colour in ((title, FONT + 4.0, "bold", None), (note, float(FONT), "normal", _muted())):

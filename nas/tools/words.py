@@ -8,6 +8,11 @@ def quoted(place: object) -> str:
     return shlex.quote(str(place))
 
 
+def printable(text: str) -> str:
+    """The text with what is no visible character, such as a line break or a byte that is no letter, written out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     whole = round(seconds)

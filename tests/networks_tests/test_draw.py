@@ -8,6 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -417,3 +418,9 @@ def test_dot_is_escaped():
         ), line
     assert bare.count("{") == bare.count("}")
     assert '\\"name\\" \\\\ $x_1^2$ <b>& {; }"' in text
+
+
+@pytest.mark.parametrize("title", ["a\nb\r\x1b[31mc", "\udcff\udcfe.yaml", "[bold]<b>&"])
+def test_a_title_may_hold_whatever_a_name_may(title: str, tmp_path: Path) -> None:
+    draw_genotype(load_reference("darts-v1"), tmp_path / "cell.svg", title)
+    assert len(ElementTree.parse(tmp_path / "cell.svg").getroot()) > 0

@@ -7,7 +7,8 @@ from typing import TextIO
 from rich.cells import cell_len
 
 from nas.api.training import Accuracy
-from nas.cli.views.writing import clipped, printable, width
+from nas.cli.views.writing import clipped, width
+from nas.tools.words import printable
 from nas.training.measured import ClassAccuracy
 
 SHOWN = 12

@@ -9,7 +9,7 @@ from rich.text import Text
 from nas.api.differing import differences
 from nas.api.things import Thing
 from nas.cli.options import say
-from nas.cli.views.writing import printable
+from nas.tools.words import printable
 
 
 def print_differences(console: Console, first: Thing, second: Thing) -> None:

@@ -9,7 +9,8 @@ from typing import Protocol, TextIO
 from rich.cells import cell_len
 
 from nas.api.predicting import likeliest
-from nas.cli.views.writing import clipped, printable, width
+from nas.cli.views.writing import clipped, width
+from nas.tools.words import printable
 from nas.training.prediction import Seen
 
 LEAST_FILE = 20

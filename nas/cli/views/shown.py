@@ -7,12 +7,11 @@ from rich.text import Text
 from nas.api.things import Thing
 from nas.cli.options import say, say_lines, say_next
 from nas.cli.views.run import print_run
-from nas.cli.views.writing import printable
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
-from nas.tools.words import duration, top5_words
+from nas.tools.words import duration, printable, top5_words
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import to_yaml
 

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.api.things import Kind, Thing, known_things, things_in
-from nas.cli.views.writing import printable, width
+from nas.cli.views.writing import width
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.errors import UserError
 from nas.runs.folder import RunFolder
-from nas.tools.words import age
+from nas.tools.words import age, printable
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import read_genotype
 

@@ -60,11 +60,6 @@ def width() -> int:
     return console.width
 
 
-def printable(text: str) -> str:
-    """The text with what is no visible character, such as a line break or a byte that is no letter, written out."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
-
-
 def clipped(text: str, cells: int, *, end: bool = False) -> str:
     """The text in exactly so many columns: filled up with blanks; what is too long loses its beginning where ``end`` matters more."""
     if cell_len(text) <= cells:
