@@ -5,6 +5,7 @@ import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from nas.settings.reading import validated
 from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
 from nas.tools.stages import doing
-from nas.tools.words import first_line
+from nas.tools.words import kind_and_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
@@ -161,13 +162,19 @@ def _train_all(
     found: "Sequence[_Entry]", plan: Plan, data: "PreparedData", tell: Callable[[str], None], stop: Callable[[], bool]
 ) -> tuple[list[Row], bool]:
     from nas.runners.side_by_side import Training, train_side_by_side
+    from nas.training.folder import TrainFolder
+    from nas.training.session import finished
 
     # seed by seed, so that a comparison cut short compares like with like
     wanted = [(entry, seed) for seed in range(plan.seeds) for entry in found if entry.size is not None]
     places = {plan.training_folder(entry, seed): (entry, seed) for entry, seed in wanted}
     trainings = [Training(entry.member.genotype, plan.config(entry, seed), place) for place, (entry, seed) in places.items()]
+    # finished ones are read back here: that needs no other process, and one table for all
+    over = [training for training in trainings if finished(TrainFolder(training.folder)) is not None]
+    left = [training for training in trainings if training.folder not in {one.folder for one in over}]
     with doing("training") as far:
-        for done, (training, outcome) in enumerate(train_side_by_side(trainings, plan.workers, data, stop), start=1):
+        outcomes = chain(train_side_by_side(over, 1, data, stop), train_side_by_side(left, plan.workers, data, stop))
+        for done, (training, outcome) in enumerate(outcomes, start=1):
             if isinstance(outcome, RunError):
                 raise outcome
             entry, seed = places[training.folder]
@@ -176,7 +183,8 @@ def _train_all(
                 took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
                 tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
             far(done, len(trainings))
-            write_table([_row(entry, plan) for entry in found], plan)
+            if len(over) <= done < len(trainings):
+                write_table([_row(entry, plan) for entry in found], plan)
     rows = [_row(entry, plan) for entry in found]
     write_table(rows, plan)
     return ranked(rows), all(row.reason != UNFINISHED for row in rows)
@@ -225,7 +233,7 @@ def _sized(member: Member, plan: Plan, data: "PreparedData", tell: Callable[[str
         tell(f"{member.label}: {problem}")
         return _Entry(member, None, str(problem))
     except Exception as problem:  # a broken member is a row, whatever broke it
-        return _Entry(member, None, _broken(problem))
+        return _Entry(member, None, kind_and_line(problem))
     tell(f"{member.label}: {scaled}")
     return _Entry(member, scaled, latency_ms=latency)
 
@@ -254,12 +262,8 @@ def _row(entry: _Entry, plan: Plan) -> Row:
 def _why_not(outcome: "TrainResult | Exception | None") -> str:
     """Why a training has no accuracy; empty where it has one, or is not done."""
     if isinstance(outcome, Exception):
-        return _broken(outcome)
+        return kind_and_line(outcome)
     return "" if outcome is None or outcome.test is not None else f"{outcome.ending.value} {outcome.detail}".strip()
-
-
-def _broken(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {first_line(problem)}"[:300]
 
 
 def _is_interrupted(outcome: "TrainResult | Exception") -> bool:

@@ -8,6 +8,7 @@ from queue import Empty, SimpleQueue
 
 from nas.loggers.logger import Logged, Point
 from nas.loggers.registry import LOGGERS, LoggerRow
+from nas.tools.words import kind_and_line
 
 OPEN_SECONDS = 30.0
 """How long a session waits for its loggers to be opened: what they say to a person is then said before the work begins."""
@@ -81,7 +82,7 @@ class _Sender(threading.Thread):
                         logger.log(fresh)
         except Exception as problem:  # whatever a library or a service comes up with
             self._failed = True
-            self._say(f"{type(problem).__name__}: {next(iter(str(problem).splitlines()), '')}")
+            self._say(kind_and_line(problem))
         finally:
             self.opened.set()
 

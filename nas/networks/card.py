@@ -14,7 +14,7 @@ from nas.networks.architecture import Architecture
 from nas.networks.description import NetworkDescription, readable_name
 from nas.tools.files import write_atomically
 from nas.tools.intervals import wilson
-from nas.tools.words import TOP5_FROM
+from nas.tools.words import TOP5_FROM, printable
 from search_spaces.reference import load_reference, reference_names, reference_source
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def is_card_of(path: Path, what: str) -> bool:
 
 
 def _mark(what: str) -> str:
-    return f"<!-- nas-engine's card of {escape(_printable(what), quote=False)} -->"
+    return f"<!-- nas-engine's card of {escape(printable(what), quote=False)} -->"
 
 
 def model_card(description: NetworkDescription, loading: Loading) -> str:
@@ -128,7 +128,7 @@ def card_data(description: NetworkDescription, loading: Loading) -> "ModelCardDa
     results = EvalResult(
         task_type="image-classification",
         dataset_type=str(public or re.sub(r"[^\w.-]+", "-", str(facts.get("data", ""))).strip("-.") or "images"),
-        dataset_name=_printable(str(facts.get("data", "images"))),
+        dataset_name=printable(str(facts.get("data", "images"))),
         dataset_split="test",
         metric_type="accuracy",
         metric_name="top-1 accuracy",
@@ -140,7 +140,7 @@ def card_data(description: NetworkDescription, loading: Loading) -> "ModelCardDa
         tags=list(TAGS),
         datasets=[str(public)] if public else None,
         metrics=["accuracy"] if tested else None,
-        model_name=_printable(_title(description)) if tested else None,
+        model_name=printable(_title(description)) if tested else None,
         eval_results=[results] if tested else None,
     )
 
@@ -251,12 +251,12 @@ def _limitations(description: NetworkDescription) -> str:
 
 def plain(text: str) -> str:
     """A stranger's text as Markdown that shows it: one line, no marks, no HTML."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", _printable(" ".join(text.split())))
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$!])", r"\\\1", printable(" ".join(text.split())))
 
 
 def inline(text: str) -> str:
     """A stranger's text as inline code of one line."""
-    shown = _printable(" ".join(text.split()))
+    shown = printable(" ".join(text.split()))
     ticks = "`" * (1 + _longest(shown))
     return f"{ticks} {shown} {ticks}" if "`" in shown else f"{ticks}{shown}{ticks}"
 
@@ -270,7 +270,3 @@ def fenced(text: str, language: str) -> str:
 def _longest(text: str) -> int:
     """The longest row of backticks."""
     return max((len(found) for found in re.findall("`+", text)), default=0)
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -24,7 +24,7 @@ from nas.errors import ConfigError, RunError
 from nas.runs.folder import SHELF, RunFolder
 from nas.tools.files import write_atomically
 from nas.tools.locks import folder_lock
-from nas.tools.words import quoted
+from nas.tools.words import kind_and_line, quoted
 
 PART_BYTES = 1 << 20
 GROWING = ("ledger.jsonl", "log.txt")
@@ -136,7 +136,7 @@ class Mirror:
             raise
         except Exception as error:
             if new:
-                raise ConfigError(f"runner.sync: {self.url} cannot be used: {_brief(error)}; nothing was trained") from None
+                raise ConfigError(f"runner.sync: {self.url} cannot be used: {kind_and_line(error)}; nothing was trained") from None
             self._failed(error)
         self._thread.start()
         return self
@@ -248,7 +248,7 @@ class Mirror:
         self._grown[name] = number * PART_BYTES + len(content)
 
     def _failed(self, error: Exception) -> None:
-        self._error = _brief(error)
+        self._error = kind_and_line(error)
         if not self._warned:
             self._warned = True
             self._warn(f"mirror {self.url}: {self._error}; the search goes on, and the mirror is tried again every {self.every:g} s")
@@ -269,7 +269,7 @@ def fetch(url: str, into: str | Path | None = None) -> RunFolder:
         ledger = remote.grown("ledger.jsonl")
         config = remote.get("config.yaml")
     except Exception as error:
-        raise RunError(f"{url}: the mirror cannot be read: {_brief(error)}") from None
+        raise RunError(f"{url}: the mirror cannot be read: {kind_and_line(error)}") from None
     if config is None:
         raise RunError(f"{url}: no mirror of a run there (it would have a config.yaml); mirrors are made with --sync")
     folder = RunFolder(Path(into or SHELF.new() / remote.name))
@@ -322,7 +322,3 @@ def _read_lease(content: bytes | None) -> dict[str, Any] | None:
         }
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]

@@ -48,3 +48,8 @@ def age(seconds: float) -> str:
 def first_line(problem: BaseException) -> str:
     """What is wrong in one line: the first of the message, or the kind of error where it has none."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
+def kind_and_line(problem: BaseException) -> str:
+    """What broke in one line, for a fault that nobody foresaw: the kind of error and the first line of its message."""
+    return f"{type(problem).__name__}: {problem}".splitlines()[0][:300]
