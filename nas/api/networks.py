@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard, cast
 from nas.api.run import Run
 from nas.api.shown import Shown
 from nas.api.training import Comparison, Training
-from nas.api.wishes import Place
+from nas.api.wishes import Place, path_of
 from nas.errors import ConfigError, UserError
 from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs import folder as run_folder
@@ -385,7 +385,7 @@ def export(
     handover = gather(genotype, file, {**sizes, "channels": sizes["channels"] or 3})
     if output is None:
         return Exported(format, text=export_text(handover, chosen))
-    files, found = export_files(handover, chosen, Path(output))
+    files, found = export_files(handover, chosen, path_of(output, "--output"))
     said = how if handover.weights is None or how.startswith("weights") else ""
     network = ", ".join(filter(None, (handover.architecture.name, said))) if chosen.takes == "network" else ""
     if "weights" in handover.facts:
@@ -404,7 +404,7 @@ def _exported_trials(source: Source, format: str, chosen: "Format", output: Plac
     table = TrialTable(trial_rows(run))
     if output is None:
         return Exported(format, text=export_text(table, chosen))
-    files, found = export_files(table, chosen, Path(output))
+    files, found = export_files(table, chosen, path_of(output, "--output"))
     return Exported(format, tuple(files), found, f"trials of {run.path}")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nas.api.run import Run
 from nas.api.things import find_thing, thing_at
 from nas.api.training import Training
-from nas.api.wishes import Place
+from nas.api.wishes import Place, path_of
 from nas.errors import ConfigError
 from nas.runs import folder as run_folder
 from nas.training.folder import TrainFolder
@@ -64,7 +64,7 @@ def _target(place: Path, output: Place | None) -> Path:
     """The file to write. Raises ConfigError where it cannot be one."""
     if output is None:
         return place / NAME if place.is_dir() else place.with_suffix(".html")
-    path = Path(output)
+    path = path_of(output, "--output")
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
         raise ConfigError(f"--output must name a file that ends in {' or '.join(SUFFIXES)}, but got {str(output)!r}")
     if not path.parent.is_dir():

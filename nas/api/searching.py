@@ -1,13 +1,12 @@
 """``nas.search`` and its kin: begin a run, go on with one, open one. No torch at import."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from controllers.controller import Controller
 from controllers.function import Choice, FunctionController
 from nas.api.run import Run
-from nas.api.wishes import Assignments, Place, absolute, logger_names, own_search_config, search_wish
+from nas.api.wishes import Assignments, Place, absolute, logger_names, own_search_config, path_of, search_wish
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.runs import folder as run_folder
@@ -126,7 +125,8 @@ def _search(said: dict[str, Any]) -> Run:
 
     with own_threads():
         thinker = as_controller(controller, config, load_space(config.space))
-        result = engine.start(config, None if said["run"] is None else Path(said["run"]), said["watcher"], engine.Parts(scorer, thinker))
+        folder = None if said["run"] is None else path_of(said["run"], "--run")
+        result = engine.start(config, folder, said["watcher"], engine.Parts(scorer, thinker))
     return _ended(result, thinker, said["watcher"])
 
 
@@ -170,7 +170,7 @@ def new_run(
     given = {"space": None if space is None else str(space), "budget": budget, "controller": name, "seed": seed, "epochs": epochs}
     config = own_search_config(preset, settings, given)
     thinker = as_controller(controller, config, load_space(config.space))
-    return Run(engine.create(config, None if run is None else Path(run)), thinker)
+    return Run(engine.create(config, None if run is None else path_of(run, "--run")), thinker)
 
 
 def open_run(run: Place, *, controller: Controller | Choice | None = None) -> Run:
@@ -249,7 +249,7 @@ def find_or_fetch(name: str, into: Place | None) -> tuple[RunFolder, str | None]
     if "://" in name:
         from nas.runs import mirror
 
-        return mirror.fetch(name, None if into is None else Path(into)), name
+        return mirror.fetch(name, None if into is None else path_of(into, "--run")), name
     if into is not None:
         raise ConfigError(f"--run names the folder that a mirror is fetched into, and goes with a URL, but got {name!r}")
     return run_folder.find(name), None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.run import Run
 from nas.api.shown import Shown, html_table
-from nas.api.wishes import Assignments, Place, data_settings, training_wish, transfer_wish
+from nas.api.wishes import Assignments, Place, data_settings, path_of, training_wish, transfer_wish
 from nas.errors import ConfigError, RunError
 from search_spaces.genotype import Genotype
 
@@ -461,7 +461,7 @@ def compare(
         terms = {**size, "data": data, "data_dir": data_dir, "epochs": epochs}
         others = {"sources": list(sources), "random": random, "recipe": recipe != "fast", "seeds": seeds != 1, "settings": settings}
         said = [name for name, value in {**terms, **others, "threads": threads != 1, "device": device != "auto"}.items() if value]
-        return _compare_again(Path(again), Path(output), said, workers, tell, stop)
+        return _compare_again(Path(again), path_of(output, "--output"), said, workers, tell, stop)
     members, plan = comparison_wish([named(source) for source in sources], locals())  # the arguments, by their names
     rows, whole = run_comparison(members, plan, tell, stop)
     return Comparison(plan.folder, tuple(rows), whole)
@@ -487,7 +487,7 @@ def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any])
     fitted = fit_request(Request(data=images, recipe=given["recipe"], recipe_flags=flags, assignments=given["settings"] or ()))
     on = {"threads": given["threads"], "device": given["device"]}
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, **on)
-    return members, Plan(target, base, given["seeds"], Path(given["output"]), cells, given["workers"], place=place)
+    return members, Plan(target, base, given["seeds"], path_of(given["output"], "--output"), cells, given["workers"], place=place)
 
 
 def _compare_again(

@@ -9,7 +9,7 @@ from filelock import Timeout
 
 from nas.api.things import Thing
 from nas.errors import RunError
-from nas.tools.files import write_atomically
+from nas.tools.files import holds_working_directory, write_atomically
 from nas.tools.labels import read_label, write_label
 from nas.tools.locks import folder_lock
 from nas.training.folder import config_yaml, known_trainings
@@ -49,7 +49,7 @@ def rename(thing: Thing, name: str) -> Path:
     Trainings that start from weights in a training that is renamed are told where they are now.
 
     Raises:
-        RunError: a process is at work there, something has the name, or the folder cannot be moved there.
+        RunError: a process is at work there, something has the name, the folder cannot be moved there, or the working directory is in it.
     """
     said = Path(name).expanduser()
     target = thing.path.parent / said if len(said.parts) == 1 else said
@@ -58,6 +58,8 @@ def rename(thing: Thing, name: str) -> Path:
     if target.exists() or target.is_symlink():
         raise RunError(f"{target}: something has this name; choose another")
     old = thing.path.absolute()
+    if holds_working_directory(old):
+        raise RunError(f"{thing.path}: cannot have another name while it is, or holds, the working directory; go up first: cd ..")
     with at_rest(thing):
         thing.path.rename(target)
         label = read_label(target)

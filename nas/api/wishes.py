@@ -9,6 +9,7 @@ from nas.errors import ConfigError
 from nas.loggers.registry import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
 from nas.runs.genotypes import data_of, matched_of, resolve_genotype
+from nas.tools.files import check_not_blank
 from nas.tools.hardware import auto_preset, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
@@ -66,6 +67,12 @@ FIXED = (
     "output",
 )
 """What may not."""
+
+
+def path_of(said: Place, option: str) -> Path:
+    """The path that somebody names by an option, or by the argument of that name. Raises ConfigError for a blank one."""
+    check_not_blank(said, option)
+    return Path(said)
 
 
 def absolute(folder: Place | None) -> str | None:
@@ -180,7 +187,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         )
     )
     output = given.get("output")
-    return genotype, config, Path(output) if output is not None else default_folder(genotype, config), choices
+    return genotype, config, path_of(output, "--output") if output is not None else default_folder(genotype, config), choices
 
 
 _LONGER = (
@@ -221,7 +228,8 @@ def _repeated_training(source: str | Genotype | None, given: Mapping[str, Any]) 
         )
     place, changed = find_training(Path(given["again"])), {name: given[name] for name in EXECUTION if given.get(name) is not None}
     config = _with_images_at(place.config().model_copy(update=changed), given)
-    folder = Path(given["output"]) if given.get("output") is not None else place.path.with_name(f"{place.path.absolute().name}-again")
+    beside = place.path.with_name(f"{place.path.absolute().name}-again")
+    folder = path_of(given["output"], "--output") if given.get("output") is not None else beside
     if folder.resolve() == place.path.resolve():
         raise ConfigError(f"--again needs another folder than {place.path}; name it with --output, or go on here with --resume")
     return place.genotype(), config, folder, ()
@@ -275,7 +283,7 @@ def transfer_wish(
             workers=count,
         )
     )
-    folder = Path(given["output"]) if given.get("output") is not None else default_folder(genotype, config)
+    folder = path_of(given["output"], "--output") if given.get("output") is not None else default_folder(genotype, config)
     if count == 1 and address is None:
         return genotype, config, folder, choices, network, None
     from nas.runners.distributed import Group

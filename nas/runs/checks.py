@@ -28,11 +28,10 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
     Raises:
         UserError: it cannot run as asked.
     """
-    check_place(SHELF.new() if path is None else Path(path))
+    notes = check_place(SHELF.new() if path is None else Path(path))
     check_workers(config, hardware)
     if not EVALUATORS[config.evaluator].needs_data:
-        return []
-    notes = []
+        return notes
     if to_be_fetched(config.data):
         if fetching or not config.data.download:
             fetch(config.data)
@@ -53,11 +52,19 @@ def check_going_on(config: SearchConfig, folder: RunFolder, hardware: Hardware) 
         amount_of(config.data)
 
 
-def check_place(folder: Path) -> None:
-    """Raise RunError where a run cannot be begun in a folder: it holds one, nothing may be written there, or its disk is full."""
+def check_place(folder: Path) -> list[str]:
+    """Raise RunError where a run cannot be begun in a folder: it holds one, nothing may be written there, or its disk is full.
+
+    Returns:
+        What a person should know of it: a folder above that is made too, which a slash in a name may not have been meant to.
+    """
     if (folder / "ledger.jsonl").exists():
         raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
     check_room(folder)
+    above = folder.absolute().parent
+    if above == SHELF.new().absolute() or above.is_dir():
+        return []
+    return [f"folder: {folder}; {folder.parent} is made too, and the run goes by its whole path, since it is not in {SHELF.new()}/"]
 
 
 def check_workers(config: SearchConfig, hardware: Hardware) -> None:

@@ -5,10 +5,22 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from nas.errors import RunError
+from nas.errors import ConfigError, RunError
 
 LEAST_ROOM = 20_000_000
 """Bytes that must be free where something is begun: a ledger, checkpoints and weights of the smallest kind."""
+
+
+def check_not_blank(said: object, name: str, whence: str = "") -> None:
+    """Raise ConfigError where a path or a name has no letter in it: as a path it would be the working directory.
+
+    Args:
+        said: what stands for a path or a name; anything but a text is fine.
+        name: the option or argument, as it is typed.
+        whence: where it comes from, if it was not typed; ends the message.
+    """
+    if isinstance(said, str) and not said.strip():
+        raise ConfigError(f"{name} must not be empty, but got {said!r}{whence}; leave it out for its default, or write . for this folder")
 
 
 def check_room(folder: Path) -> None:
@@ -52,6 +64,8 @@ def remove_own(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
     A folder that matches goes where it is empty, or with all that is in it where its pattern ends in ``/**``.
 
+    The working directory stays, emptied: whoever stands in it would stand nowhere.
+
     Returns:
         What is left there: not ours to remove.
     """
@@ -65,9 +79,17 @@ def remove_own(folder: Path, patterns: Iterable[str]) -> list[Path]:
             elif not any(path.iterdir()):
                 path.rmdir()
     left = sorted(folder.iterdir()) if folder.is_dir() else []
-    if not left and folder.is_dir():
+    if not left and folder.is_dir() and not holds_working_directory(folder):
         folder.rmdir()
     return left
+
+
+def holds_working_directory(folder: Path) -> bool:
+    """Whether a folder is the working directory of this process, or is above it."""
+    try:
+        return Path.cwd().is_relative_to(folder.resolve())
+    except FileNotFoundError:  # it has been removed
+        return False
 
 
 def size_of(folder: Path) -> int:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.tools.files import check_not_blank
+
 
 @dataclass(frozen=True)
 class Shelf:
@@ -41,6 +43,7 @@ class Shelf:
 
     def find(self, name: str) -> Iterator[Path]:
         """Paths that the name may stand for: itself, and in each place."""
+        check_not_blank(name, "the name of a folder")
         said = Path(name).expanduser()
         yield said if said.name not in ("", "..") else said.resolve()  # ``.`` is no name, and things are called by theirs
         yield from (place / name for place in self.places())

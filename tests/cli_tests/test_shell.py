@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nas.cli import main
 from nas.cli.shell import completion, defaults
-from nas.cli.shell.command import Command, flags_of
+from nas.cli.shell.command import MAY_BE_BLANK, Command, flags_of
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import ConfigError
 from search_spaces.plugins import PluginError
@@ -268,3 +268,52 @@ def test_defaults_of_a_file_are_told_when_they_hold(here: Path) -> None:
     (here / "nas.yaml").write_text("list: {root: elsewhere}\n")
     assert "defaults from nas.yaml: root=elsewhere (see `nas config list`)" in said("list", "presets")
     assert "defaults" not in said("list", "presets", "--root", "x")
+
+
+# ------------------------------------------------------------------------------------------------ blank
+
+
+def takes_text(parameter: Any) -> bool:
+    """Whether an option or argument takes a path, a name or another text."""
+    kind = str(parameter.type_descriptor.annotation)
+    return not (getattr(parameter, "is_flag", False) or "int" in kind or "float" in kind or parameter.name in MAY_BE_BLANK)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_no_option_or_argument_takes_a_blank_path_or_name(name: str, here: Path) -> None:
+    texts = [parameter for parameter in COMMANDS[name].params if takes_text(parameter)]  # type: ignore[attr-defined]
+    needed = ["x" for one in COMMANDS[name].params if one.param_type_name == "argument" and one.required]  # type: ignore[attr-defined]
+    for parameter in texts:
+        flag = max(parameter.opts, key=len)
+        for blank in ("", "  "):
+            words = [blank, *needed[1:]] if parameter.param_type_name == "argument" else [*needed, f"{flag}={blank}"]
+            with pytest.raises(ConfigError, match="must not be empty"):
+                parsed(name, *words)
+    assert list(here.iterdir()) == []
+
+
+def test_a_blank_default_says_where_it_comes_from(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_OUTPUT", "  ")
+    with pytest.raises(ConfigError, match=r"--output must not be empty, but got '  ', from the environment"):
+        parsed("train", "nasnet-a")
+    monkeypatch.delenv("NAS_OUTPUT")
+    (here / "nas.yaml").write_text("output: ''\n")
+    with pytest.raises(ConfigError, match=r"from a file of defaults"):
+        parsed("train", "nasnet-a")
+
+
+def test_python_callers_may_not_name_a_blank_folder_either(here: Path) -> None:
+    import nas
+
+    for call in (lambda: nas.new_run("nasnet", budget=1, run=" "), lambda: nas.open_run("")):
+        with pytest.raises(ConfigError, match="must not be empty"):
+            call()
+    assert list(here.iterdir()) == []
+
+
+def test_folders_that_a_run_makes_above_its_own_are_said(here: Path) -> None:
+    from nas.runs.checks import check_place
+
+    assert check_place(Path("runs/first")) == check_place(Path("first")) == []
+    (note,) = check_place(Path("a/b/first"))
+    assert note.startswith("folder: a/b/first; a/b is made too")

@@ -4,7 +4,7 @@ All of it goes by the parser's own table of parameters, so that a new command ha
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +15,7 @@ from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import UserError
+from nas.tools.files import check_not_blank
 from nas.tools.words import quoted
 from search_spaces.plugins import guess
 
@@ -29,8 +30,15 @@ EXCLUDES: Mapping[str, frozenset[str]] = {
 }
 """Options that a typed one displaces where they come from the environment or a file: both together are refused."""
 
+MAY_BE_BLANK = frozenset({"text", "title"})
+"""Parameters that an empty text says something to: it takes away the note of a run, and the title of a picture."""
+
 STILL_WITH_RESUME = frozenset({"data-dir", "device", "threads", "loader-workers", "address", "workers", "sync", "dry-run"})
 """Defaults that hold beside a typed ``--resume``, which goes on with what its folder says of everything else."""
+
+
+WHENCE: Mapping[str, str] = {"ENVIRONMENT": ", from the environment", "DEFAULT_MAP": ", from a file of defaults (see `nas config`)"}
+"""Where a value comes from that was not typed, by the parser's name for it, for the end of a message."""
 
 
 class ClosedPipeError(UserError):
@@ -79,6 +87,8 @@ class Shown(TyperCommand):
         for parameter in parameters:
             if parameter._custom_shell_complete is None:
                 parameter._custom_shell_complete = self._complete
+            if parameter.name not in MAY_BE_BLANK:
+                parameter.process_value = _not_blank(parameter)
 
     def _complete(self, context: Any, parameter: Any, begun: str) -> list[str]:  # noqa: ANN401 - of typer's
         """The names that may stand at a parameter and begin so; in a list with commas, at its last place."""
@@ -210,6 +220,22 @@ class Group(TyperGroup):
                 near = guess(args[0], self.commands)
                 error.message = f"{error.message.rstrip('.')}{near}; `{ctx.command_path} --help` lists the commands"
             raise
+
+
+def _not_blank(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - of typer's
+    """How a parameter takes what is said, but for a blank text: ``--run "$NAME"`` without the variable must not mean this folder."""
+    take: Callable[[Any, Any], Any] = parameter.process_value
+
+    def taken(ctx: Any, value: Any) -> Any:  # noqa: ANN401 - as the parser calls it
+        source = ctx.get_parameter_source(parameter.name)
+        whence = WHENCE.get(source.name, "") if source is not None else ""
+        for word in value if isinstance(value, list | tuple) else (value,):
+            check_not_blank(word, name, whence)
+        return take(ctx, value)
+
+    flag = flag_of(parameter)
+    name = parameter.metavar or str(parameter.name).upper() if flag is None else f"--{flag}"
+    return taken
 
 
 def _short(value: object) -> str:
