@@ -28,7 +28,8 @@ class RungView:
     Attributes:
         done: cells that have been trained with all ``seeds`` of the rung.
         places: cells that will be.
-        left: seconds until the rung's trainings are done, control cards among them, if the workers did nothing else; None: unknown.
+        left: seconds until the rung's trainings are done, control cards among them, if the workers did nothing else; None: unknown,
+            or nobody goes on with them.
     """
 
     rung: int
@@ -313,4 +314,5 @@ def _rung(rung: int, config: SearchConfig, state: RunState, pace: Pace) -> RungV
     trained = state.spent if rung == 0 else sum(stand.ended for stand in stands)
     dealt = sum(stand.ended for stand in ladder.cards.get(rung, {}).values())
     more = max(0, places * seeds - trained) + max(0, len(config.cards) * seeds - dealt)
-    return RungView(rung, done, places, seeds, 0.0 if state.closed is not None else pace.left(rung, more))
+    left = pace.left(rung, more) if state.closed is None else (None if more else 0.0)  # what nobody goes on with takes no time
+    return RungView(rung, done, places, seeds, left)

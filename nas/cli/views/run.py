@@ -99,6 +99,8 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
 
     for rung, rule in enumerate(state.ladder.rungs, start=1):
         stands = state.ladder.at(rung).values()
+        if not stands:
+            continue
         seeds = f", {rule.seeds} seeds each" if rule.seeds > 1 else ""
         failed = sum(stand.ended - len(stand.rewards) for stand in stands)
         text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {len(stands)} cells that went up are trained{seeds}"
@@ -112,16 +114,18 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
         say_marked("note:", "bold yellow", text, console)
     for rung in sorted({card.rung for card in standings.cards}):
         cards = ", ".join(map(str, standings.cards_at(rung)))
-        console.print(f"control cards at rung {rung}{_best_there(standings, rung)}: {cards}", highlight=False, soft_wrap=True)
+        console.print(f"control cards at rung {rung}{_best_there(state, standings, rung)}: {cards}", highlight=False, soft_wrap=True)
 
 
-def _best_there(standings: "Standings", rung: int) -> str:
+def _best_there(state: RunState, standings: "Standings", rung: int) -> str:
     """The incumbent's own reward at a rung, to compare cards with."""
     first = next(iter(standings.ranked), None)
-    if first is None or rung not in (0, first.rung):
+    if first is None:
         return ""
-    value = fmean(first.rewards) if rung else first.proxy
-    return f" (the incumbent, trial {first.trial}: {value:.4f})"
+    stand = state.ladder.at(rung).get(first.trial)
+    rewards = ([first.proxy] if not rung else []) or (stand.rewards if stand is not None else [])
+    found = f": {fmean(rewards):.4f}" if rewards else ", has not been trained there yet"
+    return f" (the incumbent, trial {first.trial}{found})"
 
 
 def print_winner(console: Console, folder: RunFolder) -> None:
