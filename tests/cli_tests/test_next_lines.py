@@ -1,13 +1,16 @@
 """What a command prints for a person: plans broken between words, and commands to type next that a shell takes as they are."""
 
 import io
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.commands import nas
 
 from nas.cli import options
+from search_spaces.genotype import read_genotype
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, width: int = 80, terminal: bool = True) -> Console:
@@ -42,3 +45,27 @@ def test_the_command_after_a_dry_run_is_the_one_typed(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.argv", ["nas", "train", "last", "--dry-run", "-o", "a b"])
     options.say_next_of_dry_run()
     assert console.file.getvalue().splitlines()[-1] == "  nas train last -o 'a b'"  # type: ignore[attr-defined]
+
+
+SMALL = ["--epochs", "1", "--filters", "2", "--set", "fidelity.train_examples=64", "--set", "data.validation_examples=64"]
+LADDER = ["--set", 'ladder=[{"children": 1}]', "--cards", "none"]
+TINY = {"train": ["--epochs", "1", "--cells", "1", "--filters", "2", "--dry-run"], "finalists": ["--dry-run"]}
+"""What makes a command that trains say what it would, and no more."""
+
+
+def test_after_a_search_the_winner_is_told_first_and_every_next_line_works_on_that_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["search", "--preset", "laptop", "--runner", "local", "--budget", "2", "--run", "a run", *SMALL, *LADDER]
+    text = nas(words, tmp_path, monkeypatch)
+    result, _, after = text.partition("\nnext:\n")
+    told = re.search(r"winner: trial (\d+), trained once more", result)
+    assert told is not None and "winner: trial" not in after
+    commands = [shlex.split(line)[1:] for line in after.splitlines() if line.startswith("  nas ")]
+    assert [command[0] for command in commands] == ["show", "export", "finalists", "evaluate", "train", "search"]
+    assert after.count(f"the winner, trial {told[1]},") == 3
+    for command in commands[:-1]:
+        said = nas([*command, *TINY.get(command[0], ())], tmp_path, monkeypatch)
+        assert command[0] != "train" or f"a run-trial-{told[1]}" in said, said
+    genotype = read_genotype(tmp_path / "cell.json")
+    assert genotype.provenance is not None and genotype.provenance.trial == int(told[1])

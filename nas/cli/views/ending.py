@@ -8,34 +8,40 @@ from nas.cli.options import console, say, say_next
 from nas.cli.views.run import print_winner
 from nas.errors import LossesError
 from nas.runs.folder import RunFolder
-from nas.runs.standings import WINNER
+from nas.runs.standings import WINNER, winner_test
 from nas.tools.interrupts import Stopper
 
 if TYPE_CHECKING:
     from nas.cli.views.live import Shown
 
 
-def train_winner(folder: RunFolder) -> None:
-    """Train the best of the last rung once more, or go on with that, and say how it did. Raises typer.Exit where a person stops it."""
+def train_winner(folder: RunFolder) -> int | None:
+    """Train the best of the last rung once more, or go on with that, and say how it did. Raises typer.Exit where a person stops it.
+
+    Returns:
+        The trial that has won; None without a ladder, or where no cell has come to its end.
+    """
     config = folder.config()
     if not config.ladder or config.evaluator != "train":
-        return
+        return None
     from nas.runs.finalists import crown
     from nas.training.numerics import own_threads
 
     say(f"the best of the last rung is trained once more, to read the test set, once: {folder.path / WINNER}")
     stopper = Stopper(console.print, "stopping; the same command, or `nas resume`, goes on")
     with stopper, own_threads():
-        crown(folder, stopper.asked)
-    print_winner(console, folder)
+        crowned = crown(folder, stopper.asked)
+    if crowned:
+        print_winner(console, folder)
     if stopper.asked():
+        say_next(("go on with it", ["nas", "resume", folder.path]))
         raise typer.Exit(130)
+    test = winner_test(folder) if crowned else None
+    return None if test is None else test["trial"]
 
 
 def conclude(result: Any, shown: "Shown") -> None:  # noqa: ANN401 - nas.runs.session.SearchResult, whose import would load the engine
     """Show what a session came to, train the winner of its ladder, and exit as it ended."""
-    from nas.runs.standings import winner_test
-
     try:
         _conclude(result)
     finally:
@@ -45,6 +51,7 @@ def conclude(result: Any, shown: "Shown") -> None:  # noqa: ANN401 - nas.runs.se
 def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     from nas.cli.views import run as report
     from nas.runs import session as engine
+    from nas.runs.standings import best_known
 
     console.print()
     report.print_run(console, result.folder, result.config, result.state, result.space)
@@ -55,10 +62,9 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
         console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
-    say_next(*report.next_commands(result.folder.path, result.state))
+    winner = train_winner(result.folder) if result.ending.value in ("finished", "exhausted") else None
+    say_next(*report.next_commands(result.folder.path, result.state, best_known(result.space, result.state), winner))
     engine.check_failing(result)
-    if result.ending.value in ("finished", "exhausted"):
-        train_winner(result.folder)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)
     if result.state.losses():  # the table has said so

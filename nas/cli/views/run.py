@@ -220,7 +220,6 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     print_ladder(console, state, known.standings)
     if config.objective is not None:
         print_front(console, state, known, read_objective(config.objective))
-    print_winner(console, folder)
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
     console.print(summary(state), highlight=False)
     if state.warm:
@@ -262,20 +261,30 @@ def print_front(console: Console, state: RunState, known: "Known", objective: Ob
     console.print(f"hypervolume {share:.3f} (of costs up to the greatest here and accuracies up to 1)", highlight=False)
 
 
-def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]]]:
-    """What a person may want to type next: what it is for, and the words of the command."""
-    commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", folder])]
-    if state.ranked():
-        words: list[object] = ["nas", "export", folder, "--format", "json", "-o", "cell.json"]
-        commands.append(("the best genotype for use elsewhere (yaml, json, dot)", words))
+def next_commands(path: Path, state: RunState, known: "Known", winner: int | None = None) -> list[tuple[str, list[object]]]:
+    """What a person may want to type next: what it is for, and the words of the command.
+
+    They hand on the very cell that was told as the winner, a trial, where there is one, else the incumbent.
+    """
+    from nas.runs.standings import WINNER
+
+    commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", path])]
+    if state.spent < state.budget:
+        commands.insert(0, ("train the rest of the budget", ["nas", "resume", path]))
+    if not known.trials:
+        return commands
+    place = next((number for number, one in enumerate(known.standings.ranked) if one.trial == winner), None)
+    who = f"the winner, trial {winner}," if place is not None else f"the incumbent, trial {known.standings.ranked[0].trial},"
+    rank = ["--rank", str(place + 1)] if place else []
+    commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
     if state.spent >= state.budget:
-        again: list[object] = ["nas", "finalists", folder, "--top", "5", "--seeds", "2"]
+        again: list[object] = ["nas", "finalists", path, "--top", "5", "--seeds", "2"]
         what = "train the best again, on all images, to know which is best" if not state.ladder.rungs else "the best at one more rung"
         commands.append((what, again))
-        commands.append(("train the incumbent to convergence", ["nas", "train", folder]))
-        commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", folder]))
-    else:
-        commands.insert(0, ("train the rest of the budget", ["nas", "resume", folder]))
+        if place is not None:
+            commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
+        commands.append((f"train {who} to convergence", ["nas", "train", path, *rank]))
+        commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", path]))
     return commands
 
 

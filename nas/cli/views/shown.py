@@ -6,7 +6,7 @@ from rich.text import Text
 
 from nas.api.things import Thing
 from nas.cli.options import say, say_lines, say_next
-from nas.cli.views.run import print_run
+from nas.cli.views.run import print_run, print_winner
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
@@ -37,6 +37,7 @@ def _print_search(console: Console, folder: RunFolder, top: int) -> None:
     config, state = folder.config(), folder.state()
     space = folder.space(config)
     print_run(console, folder, config, state, space, top)
+    print_winner(console, folder)
     say(f"state:   {folder.condition(state)}")
     known = best_known(space, state)
     if known.trials:
