@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_all_kinds_are_listed_at_80_columns_and_what_is_wider_than_that_left_out
         assert words in narrow
     wide = listing(160, monkeypatch)
     assert "controller" in wide and "random" in wide and "controller" not in narrow
+
+
+def test_list_show_and_watch_say_the_same_of_the_best_cell(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = json.loads(nas(["watch", "first", "--once", "--json"], place, monkeypatch).splitlines()[-1])["incumbent"]
+    (believed,) = re.findall(r"│ +1 │ +\d+ │ +(0\.\d+) ±", nas(["show", "first"], place, monkeypatch))
+    listed = listing(200, monkeypatch)
+    assert believed in listed and "believed" in listed and "reward" not in listed
+    assert f"{watched['mean']:.{len(believed) - 2}f}" == believed
 
 
 def test_any_folder_is_listed_and_one_that_is_not_there_is_named(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,3 +261,10 @@ def test_a_comparisons_file_cannot_name_other_folders_to_remove(place: Path) -> 
     Path("compared/compare.json").write_text(json.dumps(document | {"members": ["../other"]}))
     assert "a member's name must be" in refused("runs", "rm", "compared", "--yes")
     assert Path("other-seed0/best.safetensors").is_file()
+
+
+def test_the_working_directory_is_not_taken_from_under_a_person(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place / "runs/first")
+    assert "cd .." in refused("runs", "rename", ".", "second")
+    done = CliRunner().invoke(app, ["runs", "rm", ".", "--yes"], catch_exceptions=False)
+    assert done.exit_code == 0 and list((place / "runs/first").iterdir()) == []

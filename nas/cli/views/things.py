@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.api.things import Kind, Thing, known_things, things_in
+from nas.cli.views.run import shown_accuracy, yardstick_at
 from nas.cli.views.writing import width
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
@@ -21,7 +22,7 @@ from nas.training.folder import TrainFolder
 from search_spaces.genotype import read_genotype
 
 COLUMNS: dict[Kind, tuple[str, ...]] = {
-    "search": ("run", "space", "controller", "data", "trained", "reward", "active", "state"),
+    "search": ("run", "space", "controller", "data", "trained", "believed", "active", "state"),
     "training": ("training", "network", "data", "epochs", "test", "active", "state"),
     "comparison": ("comparison", "data", "members", "best", "active", "state"),
 }
@@ -29,7 +30,7 @@ UNNEEDED = ("space", "controller", "network", "data", "active")
 """Columns that are left out on a narrow terminal, the first one first: the name mostly says what they do."""
 NOTE_WIDTH = 24
 """Columns that a note is given before it takes another line."""
-NUMBERS = ("trained", "reward", "epochs", "test", "members")
+NUMBERS = ("trained", "believed", "epochs", "test", "members")
 TITLES: dict[Kind, str] = {"search": "searches", "training": "trainings", "comparison": "comparisons"}
 
 
@@ -65,9 +66,9 @@ def _search(folder: RunFolder) -> list[str]:
     config, state = folder.config(), folder.state()
     best = folder.best_folder / "1.yaml"  # kept with what is believed of it: to believe again takes a second a run
     origin = read_genotype(best).provenance if best.is_file() else None
-    reward = "–" if origin is None or origin.reward is None else f"{origin.reward:.4f}"
+    believed = shown_accuracy(None if origin is None else origin.reward, yardstick_at(state, state.ladder.reached()))
     said = [config.space, config.controller.name, data_words(config.data)]
-    return [*said, f"{state.spent}/{state.budget}", reward, folder.condition(state)]
+    return [*said, f"{state.spent}/{state.budget}", believed, folder.condition(state)]
 
 
 def _training(folder: TrainFolder) -> list[str]:
