@@ -118,7 +118,7 @@ def _search(given: dict[str, Any]) -> None:
     from nas.cli.views.ending import conclude
 
     planned = () if expected is None else expected.trainings
-    conclude(engine.start(config, given["run"], SearchProgress(shown).watcher(), expected=planned), shown)
+    conclude(engine.start(config, given["run"], SearchProgress(shown).watcher(), expected=planned, checked=True), shown)
 
 
 def _check_resume(given: dict[str, Any]) -> None:
@@ -169,11 +169,17 @@ def _resume(
         from nas.cli.views.ending import conclude
         from nas.cli.views.search_progress import SearchProgress, shown_on
         from nas.runs import session as engine
+        from nas.runs.plan import describe_rest
+        from nas.tools.hardware import detect
 
         folder, mirror = find_or_fetch(name, into)
         places = places | {"runner.sync": places.get("runner.sync") or mirror}
         if moved is not None:
             places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False, markup=False)
-    shown = shown_on(console, quiet, json)
-    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places), shown)
+    shown, hardware = shown_on(console, quiet, json), detect()
+    if (rest := engine.going_on(folder, budget, places, hardware)) is not None:
+        lines, seconds = describe_rest(*rest, hardware)
+        say_lines(lines)
+        shown.plan(lines, seconds)
+    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places, checked=True), shown)

@@ -15,7 +15,9 @@ from nas.runs.config import SearchConfig, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, ChildTiming, same_steps, side_by_side, time_children, work_of
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
+from nas.runs.search_view import view_of
 from nas.runs.sizing import describe_sizing
+from nas.runs.state import RunState
 from nas.tools.hardware import Hardware
 from nas.tools.stages import doing, loading_torch
 from nas.tools.words import duration, megabytes
@@ -24,6 +26,8 @@ from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
 from search_spaces.space import size
 
+TOLD_LATER = "shown once the first children have ended"
+"""Of how long a search takes, where nothing is known of it."""
 NEAR = 1.02
 """A search may be expected to take so many times the minutes that it is sized to."""
 
@@ -32,6 +36,39 @@ def describe_plan(
     config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = (), expected: "Expected | None" = None
 ) -> list[str]:
     """What the search will do, one line a topic, with what was chosen to suit the images; and last how long it may take."""
+    lines = _about(config, hardware, choices)
+    if expected is not None and expected.layout is not None:
+        lines.append(f"layout: {expected.layout.words}")
+    return [*lines, f"time:   {expected or TOLD_LATER}"]
+
+
+def describe_rest(config: SearchConfig, state: RunState, hardware: Hardware) -> tuple[list[str], float | None]:
+    """What a search that goes on will do, one line a topic, and last what is done, what is left, and how long that takes.
+
+    The time comes from what its ledger knows of its last session's trainings: nothing is timed.
+
+    Args:
+        config: the search as it goes on: with a larger budget, say.
+        state: what its ledger says; it is changed to where the session that begins will have it.
+        hardware: this machine.
+
+    Returns:
+        The lines, and the seconds that are left; None where only the first children will tell.
+    """
+    state.budget, state.ladder.rungs, state.closed = config.budget, list(config.ladder), None
+    view = view_of("", config, state)
+    first, *above = view.rungs
+    done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {one.places} cells" for one in above)]
+    left = [f"{first.places - first.done} children", *(f"rung {one.rung}: {one.places - one.done} cells" for one in above)]
+    lines = [*_about(config, hardware), f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left)}"]
+    if view.left is None:
+        return [*lines, f"time:   {TOLD_LATER}"], None
+    seconds = START_SECONDS[config.runner.kind] + view.left if view.left else 0.0
+    return [*lines, f"time:   about {duration(seconds)} left, by what the last trainings took; Ctrl-C stops, `nas resume` goes on"], seconds
+
+
+def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
+    """What the search will do, one line a topic."""
     space = load_space(config.space)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
@@ -69,9 +106,6 @@ def describe_plan(
         lines.append(f"native kernels: {describe_kernels()}")
     if config.evaluator == "train" and hardware.gpus and config.runner.gpus_per_child != 0:
         lines.append(f"graphs: {describe_graphs(config)}")
-    if expected is not None and expected.layout is not None:
-        lines.append(f"layout: {expected.layout.words}")
-    lines.append(f"time:   {expected or 'shown once the first children have ended'}")
     return lines
 
 

@@ -40,7 +40,7 @@ from nas.runs.telemetry import Telemetry
 from nas.runs.trials import Trial
 from nas.tools.environment import add_data, add_session
 from nas.tools.files import write_atomically
-from nas.tools.hardware import detect
+from nas.tools.hardware import Hardware, detect
 from nas.tools.stages import doing, loading_torch
 from nas.tools.words import quoted
 from search_spaces.registry import load_space
@@ -90,8 +90,17 @@ def start(
     watcher: Watcher = QUIET,
     parts: Parts = BUILT,
     expected: Sequence[float] = (),
+    checked: bool = False,
 ) -> SearchResult:
-    """Run a new search in a new folder. ``expected``: the seconds of a training at every rung that the plan expects, for whoever watches.
+    """Run a new search in a new folder.
+
+    Args:
+        config: the search.
+        path: folder of its run; None makes one under runs/.
+        watcher: who is told how it goes.
+        parts: what of it are objects made in Python.
+        expected: the seconds of a training at every rung that the plan expects, for whoever watches.
+        checked: whether ``check_search`` has been asked already: before a plan was made, say.
 
     Raises:
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
@@ -99,7 +108,8 @@ def start(
     check_parts(config, parts)
     space = load_space(config.space)
     beside_of(config, space)  # refuses what cannot be trained
-    check_search(config, path, detect())
+    if not checked:
+        check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
         listed = Path(scratch) / "images.json"
         if (sizing := sizing_of(config, space)) is not None:
@@ -142,10 +152,12 @@ def resume(
     watcher: Watcher = QUIET,
     places: Mapping[str, object] | None = None,
     parts: Parts = BUILT,
+    checked: bool = False,
 ) -> SearchResult:
     """Go on with a run, with a larger budget where one is given.
 
     ``places`` has new values for where things are, which are no part of what the run is: ``runner`` settings and ``data.root``.
+    ``checked``: whether ``going_on`` has been asked already.
 
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
@@ -157,12 +169,27 @@ def resume(
         watcher.on_warning(line)
     space = folder.space(config)
     due = anything_left(config, state, space)
-    if due:
+    if due and not checked:
         check_going_on(config, folder, detect())
     data = _read(config, folder.images_file) if due else None
     if due:
         _check_table(_for_workers(folder, config))
     return _session(folder, config, space, data, watcher, parts)
+
+
+def going_on(
+    folder: RunFolder, budget: int | None, places: Mapping[str, object], hardware: Hardware
+) -> tuple[SearchConfig, RunState] | None:
+    """The configuration that ``resume`` would go on with, and the run's state; None where there is nothing left to do.
+
+    Raises:
+        UserError: it cannot go on as asked.
+    """
+    config, state = _extended(folder, budget, places)
+    if not anything_left(config, state, folder.space(config)):
+        return None
+    check_going_on(config, folder, hardware)
+    return config, state
 
 
 @contextmanager

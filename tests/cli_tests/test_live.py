@@ -12,7 +12,7 @@ from support.commands import nas
 from controllers.controller import Completed, Failed, Proposal
 from nas.cli.views import live
 from nas.cli.views.live import JsonLines, Lines, document, drawn
-from nas.cli.views.run import print_run
+from nas.cli.views.run import print_ladder, print_run
 from nas.cli.views.search_progress import SearchProgress
 from nas.cli.views.watching import look_until_end
 from nas.evaluators.evaluator import Evaluation, Report
@@ -20,11 +20,15 @@ from nas.runs import folder as run_folder
 from nas.runs import records
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
+from nas.runs.expected import START_SECONDS
 from nas.runs.folder import RunFolder
 from nas.runs.following import Follower
 from nas.runs.ledger import Ledger
 from nas.runs.noise import Yardstick
+from nas.runs.plan import describe_rest
 from nas.runs.search_view import SearchView, pace_of, view_of
+from nas.runs.standings import standings_of
+from nas.tools.hardware import Hardware
 from search_spaces.reference import load_reference
 from search_spaces.space import sample_actions
 from search_spaces.vocabulary import OPERATIONS
@@ -115,6 +119,49 @@ def test_time_left_comes_from_what_trainings_took_and_for_rungs_to_come_from_the
     assert view.rungs[0].left == pytest.approx(6 * 10 / pace.at_once), "six children; the card is trained"
     assert view.rungs[1].left == pytest.approx((4 * 2 + 2) * 80 / pace.at_once), "two trainings of the card among them"
     assert view.left == pytest.approx(sum(rung.left or 0.0 for rung in view.rungs))
+
+
+def test_nothing_is_said_to_be_left_of_a_search_that_nobody_goes_on_with(written: RunFolder) -> None:
+    with Ledger(written.ledger_file) as ledger:
+        ledger.append(records.closed("interrupted", BEGAN + 75))
+    view = seen(written)
+    text = text_of(view, 80)
+    assert [rung.left for rung in view.rungs] == [None, None] and view.left is None
+    assert "left" not in text and "interrupted after" in text
+
+
+def test_a_ladder_that_nobody_has_climbed_has_no_line_and_cards_stand_beside_the_incumbent(written: RunFolder) -> None:
+    state, config = written.state(), written.config()
+    space = written.space(config)
+
+    def said() -> str:
+        console = Console(width=200, file=io.StringIO())
+        print_ladder(console, state, standings_of(space, state))
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    assert "rung 1: 0 of 1 cells that went up" in said() and "(the incumbent, trial 5: 0.7500): nasnet-a 0.6100" in said()
+    state.ladder.climbers.pop(1)
+    assert "rung 1" not in said()
+    state.ladder.cards[1] = state.ladder.cards[0]
+    assert "control cards at rung 1 (the incumbent, trial 5, has not been trained there yet): nasnet-a" in said()
+
+
+def test_a_search_that_goes_on_says_what_it_will_do_what_is_left_and_how_long_by_its_own_trainings(written: RunFolder) -> None:
+    view = seen(written)
+    lines, seconds = describe_rest(written.config(), written.state(), Hardware(2, 8.0, ()))
+    assert lines[0].startswith("search: 12 children from space nasnet") and lines[1].startswith("rung 1: the best 4 of 12")
+    assert lines[-3].startswith("done:   6 of 12 children, rung 1: 0 of 4 cells")
+    assert lines[-2] == "left:   6 children, rung 1: 4 cells"
+    assert view.left is not None and seconds == pytest.approx(view.left + START_SECONDS["local"]) and "left, by what" in lines[-1]
+
+
+def test_resume_prints_its_plan_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_shown(Lines(Console(file=io.StringIO())), tmp_path / "run")
+    text = nas(["search", "--budget", "14", "--resume", "run"], tmp_path, monkeypatch)
+    plan, _, after = text.partition("14/14 children")
+    said = ("search: 14 children", "done:   12 of 14 children", "left:   2 children", "time:   about")
+    assert all(words in plan for words in said) and after
+    assert "time:" not in nas(["resume", "run"], tmp_path, monkeypatch), "nothing is left to do"
 
 
 def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_to_compute(written: RunFolder) -> None:
