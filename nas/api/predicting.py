@@ -168,6 +168,12 @@ def predictor(
     Raises:
         UserError: there is no such network or device, or it has no classes.
     """
+    from nas.tools.hardware import check_device
+    from nas.training.folder import find_weights
+
+    check_device(device)  # before torch is loaded
+    if isinstance(source, str | PathLike):
+        find_weights(Path(source), which)
     import torch
 
     from nas.training.prediction import Predictor

@@ -70,7 +70,7 @@ def find_thing(name: str) -> Thing:
     if renamed := [thing for thing in known if name in thing.label.formerly]:
         return renamed[-1]
     latest = ", ".join(str(thing.path) for thing in sorted(known, key=lambda thing: thing.changed)[-5:]) or "none"
-    hint = guess(name, [thing.path.name for thing in known])
+    hint = guess(name, ["last", *(thing.path.name for thing in known)])
     raise RunError(f"{name}: no run folder there{hint}, and no training or comparison; the latest: {latest}")
 
 

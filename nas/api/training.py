@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.run import Run
 from nas.api.shown import Shown, html_table
-from nas.api.wishes import Assignments, Place, data_settings, path_of, training_wish, transfer_wish
+from nas.api.wishes import Assignments, Place, check_names, data_settings, path_of, training_wish, transfer_wish
 from nas.errors import ConfigError, RunError
 from search_spaces.genotype import Genotype
 
@@ -330,13 +330,21 @@ def evaluate(
     Raises:
         UserError: something cannot be used as asked, or the network does not know the data's classes.
     """
+    from nas.data.scored import check_part
     from nas.runs.genotypes import resolve_genotype
+    from nas.training.folder import find_weights
+
+    path = source.path if isinstance(source, Training) else Path(source)
+    named_things = {"device": device, "data": data, "data_dir": data_dir, "skeleton": skeleton}
+    check_names(named_things, *(() if genotype is None else (genotype,)))  # before torch is loaded
+    check_part(part)
+    find_weights(path, which)
     from nas.training.measure import evaluate_weights
     from nas.training.numerics import own_threads
 
     with own_threads():
         found = evaluate_weights(
-            source.path if isinstance(source, Training) else Path(source),
+            path,
             which=which,
             part=part,
             data=data_settings(data, data_dir),
@@ -469,6 +477,7 @@ def compare(
 
 def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any]) -> "tuple[list[Member], Plan]":
     """Who is compared, and how. ``given`` has the arguments of ``compare`` by their names. Raises UserError."""
+    check_names(given, *sources)
     from nas.comparisons.networks import Plan, choose_members
     from nas.networks.matching import check_place, chosen_place
     from nas.networks.scaling import read_target

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import ConfigError
 from nas.loggers.registry import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
-from nas.runs.genotypes import data_of, matched_of, resolve_genotype
+from nas.runs.genotypes import check_source, data_of, matched_of, resolve_genotype
 from nas.tools.files import check_not_blank
-from nas.tools.hardware import auto_preset, detect
+from nas.tools.hardware import auto_preset, check_device, detect
 from nas.training.fitting import Choice
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import guess, is_code, trust
@@ -153,6 +153,33 @@ def own_search_config(preset: str, settings: Assignments, given: Mapping[str, An
     return search_wish(preset, settings, {**given, "evaluator": GIVEN, "runner": "local"})[0]
 
 
+def check_names(given: Mapping[str, Any], *sources: str | Genotype) -> None:
+    """Refuse a name that stands for nothing within a second: before torch is loaded, a run is read, or images are looked at.
+
+    Args:
+        given: arguments of ``nas.train`` and its kin by their names; None: not given.
+        sources: what stands for genotypes.
+
+    Raises:
+        UserError: there is no such recipe, skeleton, device, data set, logger, genotype or run.
+    """
+    from nas.loggers.registry import LOGGERS
+    from nas.training.recipe import load_recipe
+    from search_spaces.skeletons import load_skeleton
+
+    if given.get("recipe") is not None:
+        load_recipe(given["recipe"])
+    if given.get("skeleton") is not None:
+        load_skeleton(given["skeleton"])
+    if given.get("device") is not None:
+        check_device(given["device"])
+    data_settings(given.get("data"), given.get("data_dir"))
+    for name in logger_names(given.get("log")) or ():
+        LOGGERS.check(name)
+    for source in sources:
+        check_source(source)
+
+
 def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "tuple[Genotype, TrainConfig, Path, tuple[Choice, ...]]":
     """What is trained, how, in which folder, and what was chosen to suit the images.
 
@@ -171,6 +198,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
         return _repeated_training(source, given)
     if source is None:
         raise ConfigError("name what to train: a run folder, `last`, a reference genotype or a genotype file; or --resume FOLDER")
+    check_names(given, source)
     genotype, config, choices = configure(
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
@@ -260,6 +288,7 @@ def transfer_wish(
     from nas.training.setup import default_folder
     from nas.training.transfer import Wish, configure_transfer, default_workers, target_data
 
+    check_names(given, source)
     workers, least, address = given.get("workers"), given.get("least_workers"), given.get("address")
     if least is not None and least > (workers or 1):
         raise ConfigError(f"--least-workers must be at most --workers ({workers or 1}), but got {least}")

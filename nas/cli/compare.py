@@ -20,7 +20,7 @@ from nas.cli.options import (
     say_next_of_dry_run,
 )
 from nas.errors import ConfigError
-from nas.tools.stages import loading_torch
+from nas.tools.stages import doing, loading_torch
 from nas.tools.words import quoted
 
 
@@ -59,6 +59,11 @@ def compare(
         raise ConfigError(f"--dry-run is for a new comparison; what --again would repeat, `nas show {quoted(again)}` says")
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
     del given["dry_run"]
+    if again is None:
+        with doing("reading the settings"):
+            from nas.api.wishes import check_names
+
+            check_names(given, *(sources or ()))
     with loading_torch():
         import nas
         from nas.api.training import comparison_wish

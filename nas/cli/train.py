@@ -28,7 +28,7 @@ from nas.cli.options import (
     ThreadsOption,
     WeightsOption,
 )
-from nas.tools.stages import loading_torch
+from nas.tools.stages import doing, loading_torch
 
 
 def train(
@@ -64,9 +64,10 @@ def train(
 ) -> None:
     """Train a network to convergence by a recipe; the same command again, or --resume, goes on where it was stopped or killed."""
     given = dict(locals())
-    with loading_torch():
+    with doing("reading the settings"):
         from nas.api.wishes import training_wish
-        from nas.cli.views.training import announce_and_train
 
         genotype, config, folder, choices = training_wish(source, {**given, "settings": assign})
+    with loading_torch():
+        from nas.cli.views.training import announce_and_train
     announce_and_train(genotype, config, folder, choices, dry_run)

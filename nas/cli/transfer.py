@@ -30,7 +30,7 @@ from nas.cli.options import (
     WeightsOption,
     say,
 )
-from nas.tools.stages import loading_torch
+from nas.tools.stages import doing, loading_torch
 
 
 def transfer(
@@ -69,10 +69,11 @@ def transfer(
 ) -> None:
     """Stack found cells to a size and train them on ImageNet or any data set; the same command again goes on."""
     given = dict(locals())
-    with loading_torch():
+    with doing("reading the settings"):
         from nas.api.wishes import transfer_wish
-        from nas.cli.views.training import announce_and_train
 
         genotype, config, folder, choices, network, group = transfer_wish(source, {**given, "settings": assign})
+    with loading_torch():
+        from nas.cli.views.training import announce_and_train
     say(f"network: {network}")
     announce_and_train(genotype, config, folder, choices, dry_run, group)

@@ -15,9 +15,16 @@ from nas.errors import ConfigError, DataError
 from search_spaces.plugins import guess
 
 PARTS = ("test", "validation", "train", "all")
+"""What of a data set may be scored."""
 NAMED = 20
 """Classes that a message names."""
 UNKNOWN = "which images these weights learned from is not kept beside them: any that are in this folder count as new ones"
+
+
+def check_part(part: str | None) -> None:
+    """Raise ConfigError where there is no part of that name; None is for whoever asks."""
+    if part is not None and part not in PARTS:
+        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {part!r}{guess(part, PARTS)}")
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ def find(name: str) -> RunFolder:
     if renamed := [run for run in known if name in read_label(run.path).formerly]:
         return renamed[-1]
     latest = ", ".join(str(run.path) for run in known[-5:]) or "none"
-    hint = guess(name, [run.path.name for run in known])
+    hint = guess(name, ["last", *(run.path.name for run in known)])
     raise RunError(f"{name}: no run folder there{hint}; the latest runs in {_where()}/: {latest}")
 
 

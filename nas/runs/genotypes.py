@@ -45,12 +45,7 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
         return _read_text_file(Path(name))
     if is_genotype(name):
         return read_genotype(Path(name))
-    try:
-        folder = run_folder.find(name)
-    except RunError as error:
-        near = guess(name, reference_names())
-        message = f"{name!r} is no run, genotype file or reference genotype{near}; `nas list genotypes` shows the reference genotypes"
-        raise GenotypeError(f"{message}; {error}") from None
+    folder = _run_named(name)
     state = folder.state()
     config = folder.config()
     space = folder.space(config)
@@ -63,6 +58,21 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     trial, believed = known.head(rank)[-1]
     logger.info("%s: trial %d, %s", folder.path, trial.number, known.how(rank))
     return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
+
+
+def check_source(name: str | Genotype) -> None:
+    """Raise GenotypeError where there is neither a genotype nor a run of that name; neither is read."""
+    if not isinstance(name, Genotype) and not is_genotype(name):
+        _run_named(name)
+
+
+def _run_named(name: str) -> run_folder.RunFolder:
+    try:
+        return run_folder.find(name)
+    except RunError as error:
+        near = guess(name, reference_names())
+        message = f"{name!r} is no run, genotype file or reference genotype{near}; `nas list genotypes` shows the reference genotypes"
+        raise GenotypeError(f"{message}; {error}") from None
 
 
 def matched_of(name: str | Genotype, rank: int = 1) -> Matched | None:

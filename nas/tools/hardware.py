@@ -1,9 +1,13 @@
 """What this machine has, asked without torch where possible: picks the ``auto`` preset and goes on record with a run."""
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+
+from nas.errors import ConfigError
+from search_spaces.plugins import guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,13 @@ class Hardware:
         """One line for a person."""
         gpus = f"{len(self.gpus)} × {self.gpus[0]}" if self.gpus else "no GPU"
         return f"{self.cores} CPU cores, {self.memory_gib:.0f} GiB, {gpus}"
+
+
+def check_device(name: str) -> None:
+    """Raise ConfigError where that is no device's name; whether this machine has it, torch knows (``nas.training.session``)."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        near = guess(name, ("auto", "cpu", "cuda"))
+        raise ConfigError(f"--device must be auto, cpu or one of this machine's GPUs (cuda, cuda:N), but got {name!r}{near}")
 
 
 def wanted_threads() -> int:

@@ -258,7 +258,7 @@ def find_training(path: Path) -> TrainFolder:
             place.config()  # a message of its own where this is no such folder
             return place
     known = known_trainings()
-    hint = guess(str(path), [place.path.name for place in known])
+    hint = guess(str(path), ["last", *(place.path.name for place in known)])
     latest = ", ".join(str(place.path) for place in known[-5:]) or "none"
     raise RunError(
         f"{path}: there is no such trained network{hint}; name the folder of a training, `last`, or a file of weights "

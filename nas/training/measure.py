@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nas.data.batches import Resident, scoring_batches
 from nas.data.dataset import ArrayPart, Dataset, Labels, Part
 from nas.data.prepared import PreparedData, prepare, prepare_part
-from nas.data.scored import PARTS, Learned, choose_scored, in_classes_of, learned, load_scored
+from nas.data.scored import Learned, check_part, choose_scored, in_classes_of, learned, load_scored
 from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
 from nas.networks.architecture import choose_architecture
@@ -29,7 +29,6 @@ from nas.training.session import choose_device
 from search_spaces.genotype import Genotype
 from search_spaces.networks.folding import fold
 from search_spaces.networks.network import Network
-from search_spaces.plugins import guess
 
 
 def evaluate_weights(
@@ -71,8 +70,7 @@ def evaluate_weights(
     Raises:
         UserError: something cannot be used as asked, or the network does not know the data's classes.
     """
-    if part is not None:
-        _check_choice("--part", part, PARTS)
+    check_part(part)
     _check_sizes(genotype, skeleton, cells, filters)
     file, place = find_weights(source, which)
     settings, index_file = _data(Path(source), place, data)
@@ -138,11 +136,6 @@ def _converted(description: NetworkDescription) -> str:
     shorter = "both sides" if description.crop_mode == "squash" else "the shorter side"
     seen = f"{description.crop_fraction:.1%} of {shorter}, {description.interpolation}"
     return f"weights of {layout}; images prepared by mean {mean}, deviation {std}, {seen}" if layout else ""
-
-
-def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{flag} must be one of {', '.join(choices)}, but got {value!r}{guess(value, choices)}")
 
 
 def _data(source: Path, place: TrainFolder | None, data: dict[str, Any] | None) -> tuple[DataSettings, Path | None]:

@@ -24,6 +24,7 @@ from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import in_our_names
 from nas.tools.environment import add_data, add_session
 from nas.tools.files import check_room, write_atomically
+from nas.tools.hardware import check_device
 from nas.tools.locks import folder_lock, is_held
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
@@ -194,13 +195,11 @@ def finished(place: TrainFolder) -> TrainResult | None:
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is the first GPU where there is one. Raises ConfigError."""
+    check_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"--device must be auto, cpu or one of this machine's {torch.cuda.device_count()} GPUs (cuda, cuda:N), but got {name!r}"
         )

@@ -17,6 +17,7 @@ from nas.training.config import TrainConfig
 from nas.training.fitting import FITTED_RECIPE, MANY, Choice, amount_of
 from nas.training.setup import Matched, Request, assigned_data, configure, data_settings, planned_side
 from search_spaces.genotype import Genotype
+from search_spaces.plugins import guess
 
 ALIASES = {"mobile": "nasnet-mobile", "large": "nasnet-large", "cifar": "nasnet-cifar"}
 """Short names of the NASNet paper's skeletons."""
@@ -125,8 +126,8 @@ def target_data(to: str, data_dir: str | None) -> dict[str, Any]:
         return {"data.name": "folder", "data.root": find_ilsvrc(Path(to).expanduser().resolve())}
     if is_data_file(Path(to).expanduser()):
         return {"data.name": "folder", "data.root": str(Path(to).expanduser().resolve())}
-    names = ", ".join(name for name in DATASETS if name != "folder")
-    raise ConfigError(f"--to must be imagenet, {names} or an existing folder or file of images, but got {to!r}")
+    names = ["imagenet", *(name for name in DATASETS if name != "folder")]
+    raise ConfigError(f"--to must be {', '.join(names)} or an existing folder or file of images, but got {to!r}{guess(to, names)}")
 
 
 def find_ilsvrc(root: Path) -> str:

@@ -142,3 +142,54 @@ def test_a_dry_run_of_a_comparison_says_sizes_and_time_and_trains_nothing(tmp_pa
     text = nas(words, tmp_path, monkeypatch)
     assert "2 networks of about" in text and "nasnet-a: " in text and "time:   about" in text
     assert not list(tmp_path.iterdir())
+
+
+MISNAMED = {
+    "train nasnet-a --recipe fsat": "fast",
+    "train lats": "last",
+    "train frist": "first",
+    "train nasnet-a --skeleton nasnet-cifr": "nasnet-cifar",
+    "train nasnet-a --device cdua": "cuda",
+    "train nasnet-a --data digtis": "digits",
+    "train nasnet-a --log wnadb": "wandb",
+    "transfer nasnet-a --recipe fsat": "fast",
+    "transfer nasnet-a --to digtis": "digits",
+    "compare nasnet-b --macs 1M": "nasnet-a",
+    "compare nasnet-a darts-v2 --macs 1M --recipe fsat": "fast",
+    "evaluate nte": "net",
+    "evaluate last --part tset": "test",
+    "predict lst photos": "last",
+    "export nasnet-a --format onx": "onnx",
+    "search --space nasnt": "nasnet",
+    "search --controller pp": "ppo",
+    "finalists frist": "first",
+    "resume lst": "last",
+    "watch frist": "first",
+    "show frist": "first",
+    "report lats": "last",
+    "runs rm nte": "net",
+    "data digtis": "digits",
+}
+"""Commands with a name that is nearly right, and the right one."""
+
+
+def test_a_wrong_name_is_refused_with_the_near_one_before_torch_is_loaded(tmp_path: Path) -> None:
+    for folder, file in (("runs/first", "ledger.jsonl"), ("trained/net", "genotype.yaml")):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in ("config.yaml", file):
+            (tmp_path / folder / name).touch()
+    code = f"""
+import contextlib, io, os, sys
+os.chdir({str(tmp_path)!r})
+import nas.cli.main as main
+for command, right in {MISNAMED!r}.items():
+    sys.argv, said = ["nas", *command.split()], io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main.main()
+    if f"did you mean {{right!r}}?" not in said.getvalue():
+        print(command, said.getvalue())
+    if "torch" in sys.modules:
+        print(command, "loads torch")
+        break
+"""
+    assert run_fresh(code) == ""

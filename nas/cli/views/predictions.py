@@ -4,14 +4,16 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from rich.cells import cell_len
 
 from nas.api.predicting import likeliest
 from nas.cli.views.writing import clipped, width
 from nas.tools.words import printable
-from nas.training.prediction import Seen
+
+if TYPE_CHECKING:
+    from nas.training.prediction import Seen
 
 LEAST_FILE = 20
 """Columns that a file's name has at least."""
@@ -23,7 +25,7 @@ PROBABILITY, SHARE = len("probability"), len("100.0 %")
 Ranked = tuple[tuple[str, float], ...]
 
 
-def report(form: str, class_names: Sequence[str], answers: Iterable[Seen], top: int, target: TextIO) -> tuple[int, int]:
+def report(form: str, class_names: Sequence[str], answers: "Iterable[Seen]", top: int, target: TextIO) -> tuple[int, int]:
     """Write every answer when it comes; returns how many images were read, and how many could not be."""
     forms: dict[str, Callable[[Sequence[str], int, TextIO], Form]] = {"table": Table, "csv": Lines, "json": Objects}
     written = forms[form](class_names, min(top, len(class_names)), target)
