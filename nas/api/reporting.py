@@ -9,7 +9,7 @@ from nas.api.training import Training
 from nas.api.wishes import Place, path_of
 from nas.errors import ConfigError
 from nas.runs import folder as run_folder
-from nas.training.folder import TrainFolder
+from nas.training.folder import TrainFolder, find_training
 
 if TYPE_CHECKING:
     from nas.reports.parts import Report
@@ -30,8 +30,8 @@ def report(
         nas.report("last", "report.html")
 
     Args:
-        source: a run, a training or a comparison: the object, its folder, a name under runs/ or trained/, ``last`` for the newest run; or
-            the results of ``nas bench``, a .json file.
+        source: a run, a training or a comparison: the object, its folder, a name under runs/ or trained/, ``last`` for what did something
+            last; or the results of ``nas bench``, a .json file.
         output: the file to write; None: report.html in that folder, or beside the file.
         against: of a run: another one whose children say what random search finds.
         evaluate: of a training: measure its weights now, for accuracy by class and confusion.
@@ -42,7 +42,7 @@ def report(
     Raises:
         UserError: there is nothing of the kind there, it is damaged, or the file cannot be written.
     """
-    place = _find(source)
+    place = _find(source, against is not None, evaluate)
     target = _target(place, output)
     _check_installed()
     made = _made(place, against, evaluate)
@@ -52,10 +52,12 @@ def report(
     return target
 
 
-def _find(source: "Place | Run | Training") -> Path:
-    """The folder or file that is meant. Raises RunError."""
+def _find(source: "Place | Run | Training", search: bool, training: bool) -> Path:
+    """The folder or file that is meant; ``last`` is of the kind that an option asks for, where one does. Raises RunError."""
     if isinstance(source, Run | Training):
         return source.path
+    if str(source) == "last" and search != training:
+        return run_folder.find("last").path if search else find_training(Path("last")).path
     path = Path(source)
     return path if path.suffix == ".json" and path.is_file() else find_thing(str(source)).path
 

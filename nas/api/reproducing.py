@@ -1,5 +1,6 @@
 """The commands that make a search, a training or a comparison again, from what its folder keeps. No torch."""
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from nas.errors import ConfigError
 from nas.runs.config import GIVEN
 from nas.runs.folder import RunFolder
 from nas.tools.environment import PACKAGE, changes, environment, read_environment
+from nas.tools.words import quoted
 from nas.training.folder import TrainFolder
 from search_spaces.plugins import TRUST_VARIABLE, is_code, trusted
 
@@ -92,6 +94,11 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
     lines = []
     if isinstance(typed := known.get("command"), list):
         lines.append(f"was made by: {shlex.join(map(str, typed))}")
+    if isinstance(held := known.get("defaults"), list) and held:
+        lines.append(f"with these from variables and files of defaults, which the commands below do without: {shlex.join(map(str, held))}")
+    if isinstance(set_ := known.get("variables"), Mapping):
+        unlike = {name: str(value) for name, value in set_.items() if os.environ.get(str(name)) != value}
+        lines += ["set then, and not so here: " + " ".join(f"{name}={quoted(value)}" for name, value in unlike.items())] if unlike else []
     if known.get("directory"):
         lines.append(f"in {known['directory']}, {known.get('time', '')}")
     if known.get("data"):

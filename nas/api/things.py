@@ -1,6 +1,6 @@
 """What a folder holds, a search, a training or a comparison: found by name, of all kinds alike. No torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,7 @@ from nas.errors import RunError
 from nas.runs import folder as run_folder
 from nas.runs.folder import RunFolder
 from nas.tools.labels import Label, read_label
-from nas.tools.shelves import folders_with
-from nas.training.folder import SHELF as TRAINED
+from nas.tools.shelves import RUNS, TRAINED, folders_with, took_last
 from nas.training.folder import TrainFolder, known_trainings
 from search_spaces.plugins import guess
 
@@ -39,13 +38,25 @@ class Thing:
     @property
     def changed(self) -> float:
         """When it was last written to, by the clock."""
-        files = (self.path / name for name in ("ledger.jsonl", "metrics.jsonl", "result.json", TABLE_FILE, "config.yaml"))
-        return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+        return _written(self.path, ("ledger.jsonl", "metrics.jsonl", "result.json", TABLE_FILE, "config.yaml"))
+
+    @property
+    def did(self) -> float:
+        """When it did something last, by the clock: trained a child or an epoch; 0 for a start that came to nothing."""
+        if isinstance(self.folder, RunFolder):
+            return self.folder.last_deed() or 0.0
+        return _written(self.path, ("metrics.jsonl", "result.json", TABLE_FILE))
 
     @property
     def lock_file(self) -> Path:
         """Held while a process works on it."""
         return self.folder.lock_file
+
+
+def _written(folder: Path, names: Iterable[str]) -> float:
+    """When any of these files was last written to, by the clock; 0 where there is none."""
+    files = (folder / name for name in names)
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
 
 
 def thing_at(path: Path) -> Thing | None:
@@ -61,9 +72,9 @@ def thing_at(path: Path) -> Thing | None:
 
 
 def find_thing(name: str) -> Thing:
-    """The search, training or comparison of that path or name; ``last`` is the search that did something last. Raises RunError."""
+    """The search, training or comparison of that path or name; ``last`` is that which did something last. Raises RunError."""
     if name == "last":
-        return Thing("search", run_folder.find(name))
+        return _last()
     if (found := thing_named(name)) is not None:
         return found
     known = list(known_things())
@@ -74,9 +85,18 @@ def find_thing(name: str) -> Thing:
     raise RunError(f"{name}: no run folder there{hint}, and no training or comparison; the latest: {latest}")
 
 
+def _last() -> Thing:
+    """What did something last, of whatever kind; of what never did, the newest. Raises RunError."""
+    last = max(known_things(), key=lambda thing: (thing.did, thing.changed), default=None)
+    if last is None:
+        raise RunError("there is no search, training or comparison here yet; start one with `nas search` or `nas train`")
+    took_last(last.path)
+    return last
+
+
 def thing_named(name: str) -> Thing | None:
     """What is at that path, or of that name in runs/ or trained/; None where there is nothing."""
-    paths = (*run_folder.SHELF.find(name), *TRAINED.find(name))
+    paths = (*RUNS.find(name), *TRAINED.find(name))
     return next((thing for path in paths if (thing := thing_at(path)) is not None), None)
 
 

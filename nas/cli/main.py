@@ -75,7 +75,15 @@ def _all_commands(
 class _Notes(logging.Handler):
     """Shows a person what the library logs of its choices; on the error stream, since it is no part of what a command prints."""
 
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Show it once: a name is looked up wherever it is needed."""
+        if record.getMessage() in self._said:
+            return
+        self._said.add(record.getMessage())
         errors.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -91,10 +99,11 @@ def main() -> None:
     any_terminal()
     if "_NAS_COMPLETE" in os.environ:
         swiftly()
-    chosen = logging.getLogger("nas.runs.genotypes")
-    if not chosen.handlers:
-        chosen.addHandler(_Notes(logging.INFO))
-    chosen.setLevel(logging.INFO)
+    for name in ("nas.runs.genotypes", "nas.tools.shelves"):
+        chosen = logging.getLogger(name)
+        if not chosen.handlers:
+            chosen.addHandler(_Notes(logging.INFO))
+        chosen.setLevel(logging.INFO)
     sys.exit(copy_context().run(_told))  # whoever calls this as a function hears nothing afterwards
 
 

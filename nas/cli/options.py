@@ -93,7 +93,7 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folde
 
 # trained networks
 NetworkArgument = Annotated[
-    str, typer.Argument(metavar="NET", help="A training's folder, `last` (the newest), or a file of weights (.safetensors).")
+    str, typer.Argument(metavar="NET", help="A training's folder, `last`, or a file of weights (.safetensors).")
 ]
 WhichOption = Annotated[str, typer.Option("--which", help="best or last weights of a folder.")]
 FoldedOption = Annotated[

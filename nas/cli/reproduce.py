@@ -11,7 +11,7 @@ from nas.cli.options import say
 
 def reproduce(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last` is a search.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last`.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder that it is made in; default beside it, NAME-again.")] = None,
     go: Annotated[bool, typer.Option("--run", help="Make it now, and say in what both differ.")] = False,
 ) -> None:

@@ -12,9 +12,9 @@ from nas.errors import ConfigError
 runs = typer.Typer(name="runs", help="Look after runs: searches, trainings and comparisons.", no_args_is_help=True, cls=Group)
 
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN ...", help="Folders or names of searches, trainings or comparisons; `last` is a search.")
+    list[str], typer.Argument(metavar="RUN ...", help="Folders or names of searches, trainings or comparisons; `last`.")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last` is a search.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last`.")]
 
 
 @runs.command(name="list", cls=Shown)

@@ -20,7 +20,10 @@ VALUE_LETTERS = 500
 
 
 class MlflowRun:
-    """A run there for a folder here: every session goes on with it, where the store still has it."""
+    """A run there for a folder here: every session goes on with it, where the store still has it.
+
+    Points that are told again, after a kill before their number was kept, have the same step, time and value: a database takes them once.
+    """
 
     def __init__(self, about: Logged) -> None:
         self._client = MlflowClient()

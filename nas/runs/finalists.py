@@ -11,12 +11,12 @@ from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
-from nas.runs.standings import WINNER, best_known
+from nas.runs.standings import best_known
 from nas.runs.state import RunState
 from nas.tools.stages import doing
 from nas.tools.words import quoted
 from nas.training.config import TrainConfig
-from nas.training.folder import TrainFolder
+from nas.training.folder import WINNER, TrainFolder
 from search_spaces.genotype import Genotype
 
 

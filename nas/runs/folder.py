@@ -17,7 +17,8 @@ from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE, read_label
 from nas.tools.locks import is_held
-from nas.tools.shelves import Shelf
+from nas.tools.shelves import RUNS as SHELF
+from nas.tools.shelves import took_last
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
@@ -25,8 +26,6 @@ from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
 
-SHELF = Shelf("runs", "NAS_RUNS")
-"""Where runs go by their names."""
 OWN = (
     *("config.yaml", "environment.json", "ledger.jsonl", "ledger.lock", "snapshot.safetensors", "space.yaml", "images.json", "log.txt"),
     *("best/*.yaml", "best/.*.yaml.*", "best", "checkpoints/*.state", "checkpoints/.*.state.*", "checkpoints", "finalists/**"),
@@ -228,7 +227,9 @@ def _last() -> RunFolder:
     runs = known_runs()
     if not runs:
         raise RunError(f"there is no run in {_where()}/ yet; start one with `nas search`")
-    return max(runs, key=lambda run: (run.last_deed() or 0.0, run.ledger_file.stat().st_mtime))
+    last = max(runs, key=lambda run: (run.last_deed() or 0.0, run.ledger_file.stat().st_mtime))
+    took_last(last.path)
+    return last
 
 
 def _where() -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.runs.folder import RunFolder
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen, Trial
+from nas.training.folder import WINNER, TrainFolder
 from search_spaces.space import Actions, SearchSpace
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ MOST = 1000
 """Rewards of the search's own children that are believed together: the time grows with the cube of their number."""
 BEST_OF_MOST = 600
 """How many of those are the best, where there are more; the others are an even choice of the rest."""
-WINNER = "finalists/winner"
-"""Where in a run's folder the best of the last rung is trained once more, with its weights kept."""
 
 
 class Knowledge:
@@ -213,8 +212,6 @@ def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:
 
 def winner_test(folder: RunFolder) -> dict[str, Any] | None:
     """The one reading of the test set by the winner: ``top1``, ``images``, and the ``trial`` that it is; None where there is none."""
-    from nas.training.folder import TrainFolder
-
     place = TrainFolder(folder.path / WINNER)
     result = place.result()
     test = result.get("test") if result else None

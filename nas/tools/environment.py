@@ -1,15 +1,18 @@
 """What a result depends on beside its settings, for the record of a run: versions, commit, machine, data, command line. No torch."""
 
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,10 @@ from nas.tools.hardware import detect
 PACKAGE = "nas-engine"
 COMMAND: ContextVar[tuple[str, ...] | None] = ContextVar("command", default=None)
 """The words of the command that a person typed, its name first; set by the command line. None: something is called from Python."""
+DEFAULTS: ContextVar[tuple[str, ...]] = ContextVar("defaults", default=())
+"""The options of that command which came from variables and files of defaults, as they would be typed."""
+VARIABLES = ("NAS_DATA", "NAS_KERNELS", "NAS_GRAPHS", "NAS_TRUST", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Variables that a result may depend on, beside those that stand for options."""
 
 
 def environment() -> dict[str, Any]:
@@ -39,6 +46,8 @@ def _occasion() -> dict[str, Any]:
     command = COMMAND.get()
     return {
         "command": None if command is None else list(command),
+        **({"defaults": list(DEFAULTS.get())} if DEFAULTS.get() else {}),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "directory": str(Path.cwd()),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -46,16 +55,23 @@ def _occasion() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """This package and all that it names as required, extras included where they are installed."""
-    try:
-        required = metadata.requires(PACKAGE) or []
-    except metadata.PackageNotFoundError:  # used from its sources
-        required = ["torch", "ray", "numpy"]
-    names = {match[0].lower() for text in required if (match := re.match(r"[A-Za-z0-9._-]+", text))}
+    names = {match[0].lower() for text in _required() if (match := re.match(r"[A-Za-z0-9._-]+", text))}
     found = {}
     for name in (PACKAGE, *sorted(names)):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def _required() -> list[str]:
+    """The package's requirements, extras included: those of its sources, where they lie beside it, which may be newer than its metadata."""
+    with suppress(OSError, tomllib.TOMLDecodeError, KeyError):
+        project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        if project["name"] == PACKAGE:
+            return [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.requires(PACKAGE) or []
+    return []
 
 
 def commit() -> str | None:

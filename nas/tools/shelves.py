@@ -1,11 +1,14 @@
 """Where things of a kind are kept and found by name: in the folder that a variable names, else from the working directory upwards."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas.tools.files import check_not_blank
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,17 @@ class Shelf:
         said = Path(name).expanduser()
         yield said if said.name not in ("", "..") else said.resolve()  # ``.`` is no name, and things are called by theirs
         yield from (place / name for place in self.places())
+
+
+RUNS = Shelf("runs", "NAS_RUNS")
+"""Where searches go by their names."""
+TRAINED = Shelf("trained", "NAS_TRAINED")
+"""Where trainings go by their names."""
+
+
+def took_last(path: Path) -> None:
+    """Say which one ``last`` stands for: what did something last, of the kind that is needed where one kind alone will do."""
+    logger.info("last is %s", path)
 
 
 def folders_with(place: Path, file: str) -> list[Path]:

@@ -17,7 +17,8 @@ from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE
 from nas.tools.locks import is_held
-from nas.tools.shelves import Shelf
+from nas.tools.shelves import RUNS, took_last
+from nas.tools.shelves import TRAINED as SHELF
 from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
@@ -25,8 +26,8 @@ from search_spaces.plugins import guess
 from search_spaces.strict_yaml import load_document
 
 SCHEMA = "nas.training/1"
-SHELF = Shelf("trained", "NAS_TRAINED")
-"""Where trainings go by their names."""
+WINNER = "finalists/winner"
+"""Where in a search's folder the best of its last rung is trained once more, with its weights kept."""
 OWN = (
     *("config.yaml", "genotype.yaml", "environment.json", "images.json", "metrics.jsonl", "checkpoint.safetensors", "best.safetensors"),
     *("last.safetensors", "curves.png", "result.json", "README.md", "log.txt", "train.lock"),
@@ -199,7 +200,7 @@ def find_weights(source: str | Path, which: str = "best") -> tuple[Path, TrainFo
     """The file of weights that is meant, and the training whose folder it lies in, where it does.
 
     Args:
-        source: a training's folder, its name under trained/, ``last`` for the newest training, or a file of weights.
+        source: a training's folder, its name under trained/, ``last`` for the training that did something last, or a file of weights.
         which: ``best`` or ``last`` weights of a folder.
 
     Raises:
@@ -239,21 +240,30 @@ def known_trainings(file: str = "genotype.yaml") -> list[TrainFolder]:
 
 
 def _age(place: TrainFolder) -> int:
-    return place.best_file.stat().st_mtime_ns
+    """When the training did something last, by the clock."""
+    return max(file.stat().st_mtime_ns for file in (place.best_file, place.metrics_file, place.result_file) if file.is_file())
 
 
 def find_training(path: Path) -> TrainFolder:
-    """The training in that folder, of that name, or, for ``last``, the newest that has weights. Raises UserError."""
+    """The training in that folder, of that name, or, for ``last``, that which did something last and has weights. Raises UserError.
+
+    The winner of a search's ladder, whose folder lies in the search's, is a training too.
+    """
     where = next(iter(SHELF.places()), SHELF.new())
     if str(path) == "last" and not path.exists():
-        trained = known_trainings("best.safetensors")
+        winners = map(TrainFolder, RUNS.holding(f"{WINNER}/best.safetensors"))
+        trained = [*known_trainings("best.safetensors"), *(place for place in winners if place.exists())]
         if not trained:
             raise RunError(f"there is no training in {where}/ yet: `nas train` begins one; others are named by their folder")
-        return max(trained, key=_age)
-    for place in map(TrainFolder, SHELF.find(str(path))):
+        last = max(trained, key=_age)
+        took_last(last.path)
+        return last
+    for place in map(TrainFolder, (*SHELF.find(str(path)), *RUNS.find(str(path)))):
         if place.exists():
             if (place.path / "ledger.jsonl").exists():
+                crowned = place.path / WINNER
                 best = f"train its best cell, `nas train {quoted(path)}`"
+                best += f", or name its winner, {crowned}" if (crowned / "best.safetensors").is_file() else ""
                 raise RunError(f"{path}: this is a search, whose children's weights are not kept: {best}")
             place.config()  # a message of its own where this is no such folder
             return place

@@ -78,6 +78,24 @@ def test_list_show_and_watch_say_the_same_of_the_best_cell(place: Path, monkeypa
     assert f"{watched['mean']:.{len(believed) - 2}f}" == believed
 
 
+def test_last_is_what_did_something_last_and_of_one_kind_where_a_command_needs_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nas.tools.shelves")
+    first, net, crowned = Path("runs/first"), Path("trained/net"), Path("runs/first/finalists/winner")
+    os.utime(net / "metrics.jsonl", (4e9, 4e9))
+    assert find_thing("last").path == net and run_folder.find("last").path == first and find_weights("last")[0].parent == net
+    assert caplog.messages == [f"last is {net}", f"last is {first}", f"last is {net}"]
+    shutil.copytree(net, crowned)
+    os.utime(crowned / "metrics.jsonl", (5e9, 5e9))
+    assert find_weights("last")[0].parent == crowned, "the winner of a search's ladder is a training too"
+    assert "or name its winner, runs/first/finalists/winner" in refused("evaluate", "first")
+    (Path("runs/idle")).mkdir()
+    shutil.copy(first / "config.yaml", "runs/idle")
+    (Path("runs/idle") / "ledger.jsonl").touch()
+    assert find_thing("last").path == net, "a start that came to nothing is not it"
+
+
 def test_any_folder_is_listed_and_one_that_is_not_there_is_named(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     there = nas(["list", "runs", "place"], tmp_path, monkeypatch)

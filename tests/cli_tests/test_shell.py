@@ -19,6 +19,7 @@ from nas.cli.shell import completion, defaults
 from nas.cli.shell.command import MAY_BE_BLANK, Command, flags_of
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import ConfigError
+from nas.tools.environment import environment
 from search_spaces.plugins import PluginError
 
 ROOT_COMMAND: Any = typer.main.get_command(main.app)
@@ -181,6 +182,31 @@ def test_what_is_typed_displaces_defaults_that_do_not_go_with_it(here: Path, mon
     assert (resumed["preset"], resumed["data"], resumed["budget"]) == ("auto", None, None)
     resumed = parsed("train", "--resume", "net")
     assert (resumed["epochs"], resumed["data"], resumed["device"]) == (None, None, "cpu")
+
+
+def test_what_is_made_again_is_not_changed_by_defaults(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "nas.yaml").write_text("device: cpu\nsearch: {budget: 20, data: digits}\ntrain: {epochs: 3}\ncompare: {seeds: 3}\n")
+    monkeypatch.setenv("NAS_SEED", "7")
+    again = parsed("search", "--preset", "runs/first/config.yaml")
+    assert (again["budget"], again["data"], again["seed"]) == (None, None, None)
+    assert parsed("search", "--preset", "cpu")["budget"] == 20
+    again = parsed("train", "--again", "net")
+    assert (again["epochs"], again["seed"], again["device"]) == (None, None, "cpu")
+    assert parsed("compare", "--again", "compared")["seeds"] == 1
+
+
+def test_defaults_that_held_are_on_record_as_they_would_be_typed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "nas.yaml").write_text("search: {budget: 20, set: {looks: 0, data.name: digits}, dry-run: true}\n")
+    monkeypatch.setenv("NAS_SEED", "7")
+    monkeypatch.setenv("NAS_DATA", "/sets")
+    parsed("search", "--controller", "random")
+    found = environment()
+    assert found["variables"]["NAS_DATA"] == "/sets"
+    expected = "--budget 20 --seed 7 --set looks=0 --set data.name=digits --dry-run"
+    assert found["defaults"] == expected.split()
+    assert {"altair", "jinja2", "packaging", "vl-convert-python", "torch"} <= set(found["packages"]), "all that pyproject.toml names"
+    parsed("list")
+    assert "defaults" not in environment()
 
 
 def test_paths_in_a_file_are_seen_from_its_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from nas.runs.config import config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.loop import Watcher
 
+POINTS = "nas.points"
+"""The tag in which MLflow keeps how many points it has."""
 STORES = {"files": "file://{}/store", "sqlite": "sqlite:///{}/store.db"}
 ABOUT = {"a": {"b": 1, "c": [2, 3]}, "d": None}
 
@@ -164,6 +166,9 @@ def test_mlflow_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted((metric.step, metric.value) for metric in history) == [(point.step, point.scalars["loss/train"]) for point in points(5)]
     assert run.data.params == {"a.b": "1", "a.c": "[2, 3]", "d": "None"} and run.info.run_name == tmp_path.name
     assert run.info.status == "FINISHED"
+    if store == "sqlite":  # a kill between the points and their number: they come again, at the same step and time
+        client.set_tag(run.info.run_id, POINTS, "3")
+        assert send(tmp_path, 5, "mlflow") == [] and len(client.get_metric_history(run.info.run_id, "loss/train")) == 5
 
 
 def test_mlflow_begins_anew_where_the_store_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

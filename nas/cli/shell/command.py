@@ -5,6 +5,7 @@ All of it goes by the parser's own table of parameters, so that a new command ha
 
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -15,6 +16,7 @@ from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
 from nas.errors import UserError
+from nas.tools.environment import DEFAULTS
 from nas.tools.files import check_not_blank
 from nas.tools.words import quoted
 from search_spaces.plugins import guess
@@ -33,8 +35,8 @@ EXCLUDES: Mapping[str, frozenset[str]] = {
 MAY_BE_BLANK = frozenset({"text", "title"})
 """Parameters that an empty text says something to: it takes away the note of a run, and the title of a picture."""
 
-STILL_WITH_RESUME = frozenset({"data-dir", "device", "threads", "loader-workers", "address", "workers", "sync", "dry-run"})
-"""Defaults that hold beside a typed ``--resume``, which goes on with what its folder says of everything else."""
+STILL_WITH_FOLDER = frozenset({"data-dir", "device", "threads", "loader-workers", "address", "workers", "sync", "dry-run"})
+"""Defaults that hold beside a typed ``--resume``, ``--again`` or a run's own config.yaml as ``--preset``: a folder says all else."""
 
 
 WHENCE: Mapping[str, str] = {"ENVIRONMENT": ", from the environment", "DEFAULT_MAP": ", from a file of defaults (see `nas config`)"}
@@ -147,6 +149,7 @@ class Command(Shown):
         if not ctx.resilient_parsing:
             self._give_way(ctx)
             self._tell(ctx, said)
+            DEFAULTS.set(self._defaults(ctx, said))
         return rest
 
     def _say_where_from(self, error: Any, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - of typer's
@@ -163,12 +166,27 @@ class Command(Shown):
         sources = {flag: ctx.get_parameter_source(option.name) for flag, option in flags_of(self).items()}
         typed = {flag for flag, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
         gone = {other for flag in typed for other in EXCLUDES.get(flag, ())}
-        if "resume" in typed:
-            gone |= sources.keys() - STILL_WITH_RESUME
+        if typed & {"resume", "again"} or ("preset" in typed and Path(str(ctx.params["preset"])).name == "config.yaml"):
+            gone |= sources.keys() - STILL_WITH_FOLDER
         for flag in gone & sources.keys() - typed:
             option = flags_of(self)[flag]
             ctx.params[option.name] = option.process_value(ctx, option.default)
             ctx.set_parameter_source(option.name, type(sources[flag]).DEFAULT)
+
+    def _defaults(self, ctx: Any, said: Mapping[str, Default]) -> tuple[str, ...]:  # noqa: ANN401 - a context of typer's
+        """What holds beside what is typed, from the environment or files, as it would be typed: a result depends on it as well."""
+        words: list[str] = []
+        for flag, option in flags_of(self).items():
+            source = ctx.get_parameter_source(option.name)
+            if source is None or source.name not in WHENCE:
+                continue
+            value = said[flag].value if source.name == "DEFAULT_MAP" else next(filter(None, map(os.environ.get, option.envvar)))
+            if option.is_flag:
+                words += [f"--{flag}"] if ctx.params[option.name] else []
+                continue
+            for one in value if isinstance(value, list) else value.split() if option.multiple else [value]:
+                words += [f"--{flag}", str(one)]
+        return tuple(words)
 
     def _tell(self, ctx: Any, said: Mapping[str, Default]) -> None:  # noqa: ANN401 - a context of typer's
         """Say which defaults of files hold, so that none comes as a surprise; on the error stream."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from nas.tools.shelves import Shelf
+from nas.tools.shelves import RUNS, TRAINED
 from search_spaces.plugins import installed_names
 
 DATASETS = ("cifar10", "cifar100", "digits", "synthetic")
@@ -80,12 +80,12 @@ def controllers() -> Iterable[str]:
 
 def runs() -> Iterable[str]:
     """``last``, and the runs that are found by name, newest first."""
-    return ["last", *sorted((path.name for path in Shelf("runs", "NAS_RUNS").holding("ledger.jsonl")), reverse=True)]
+    return ["last", *sorted((path.name for path in RUNS.holding("ledger.jsonl")), reverse=True)]
 
 
 def trainings() -> Iterable[str]:
     """``last``, and the trainings that are found by name."""
-    return ["last", *(path.name for path in Shelf("trained", "NAS_TRAINED").holding("metrics.jsonl"))]
+    return ["last", *(path.name for path in TRAINED.holding("metrics.jsonl"))]
 
 
 def _known(*names: str) -> Names:

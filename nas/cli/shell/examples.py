@@ -18,7 +18,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("on another machine, whose images lie elsewhere", "runs/first --data-dir ~/data"),
     ),
     "show": (
-        ("ranking, failures, the best cell of the newest run", "last"),
+        ("ranking, failures, the best cell of the last search; or what else did something last", "last"),
         ("a published cell: where it is from, its size, its YAML", "nasnet-a"),
         ("the settings of a preset, to copy and change", "cpu"),
     ),
@@ -27,7 +27,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("the best five, for longer", "last --top 5 --epochs 20"),
     ),
     "train": (
-        ("the best cell of the newest run, to convergence", "last --recipe fast"),
+        ("the best cell of the last search, to convergence", "last --recipe fast"),
         ("a published cell on images of your own", "nasnet-a --data photos/ --epochs 50 -o net"),
         ("go on with a training that was stopped", "--resume net"),
     ),
@@ -49,7 +49,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("against random cells, three trainings of each", "last --random 3 --macs 10M --seeds 3"),
     ),
     "export": (
-        ("the best cell of the newest run, as a page of YAML", "last"),
+        ("the best cell of the last search, as a page of YAML", "last"),
         ("a trained network that needs nothing of this package", "net --format onnx -o net.onnx"),
         ("the same as one Python file with its weights beside it", "net --format python -o net.py"),
     ),
@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("the same cells solved for a size, with their latency here", "nasnet-a --macs 564M --latency"),
     ),
     "draw": (
-        ("the two cells of the newest run's best", "last -o cells.svg"),
+        ("the two cells of the last search's best", "last -o cells.svg"),
         ("the whole network", "nasnet-a --network -o network.png"),
     ),
     "data": (
@@ -76,11 +76,11 @@ EXAMPLES: Mapping[str, Examples] = {
         ("published cells with their sizes", "genotypes"),
     ),
     "watch": (
-        ("the newest search, as its own terminal shows it", "last"),
+        ("the last search, as its own terminal shows it", "last"),
         ("how it stands now, for programs", "last --once --json"),
     ),
     "report": (
-        ("the newest search as one page", "last -o report.html"),
+        ("what did something last, as one page", "last -o report.html"),
         ("a training, with accuracy by class, opened in the browser", "net --evaluate --open"),
     ),
     "reproduce": (

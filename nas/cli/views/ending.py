@@ -8,8 +8,9 @@ from nas.cli.options import console, say, say_next
 from nas.cli.views.run import print_winner
 from nas.errors import LossesError
 from nas.runs.folder import RunFolder
-from nas.runs.standings import WINNER, winner_test
+from nas.runs.standings import winner_test
 from nas.tools.interrupts import Stopper
+from nas.training.folder import WINNER
 
 if TYPE_CHECKING:
     from nas.cli.views.live import Shown

@@ -22,6 +22,7 @@ from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.runs.trials import Trial
 from nas.tools.words import duration
+from nas.training.folder import WINNER
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
 
@@ -130,7 +131,7 @@ def _best_there(state: RunState, standings: "Standings", rung: int) -> str:
 
 def print_winner(console: Console, folder: RunFolder) -> None:
     """The test of the winner, where it has been trained."""
-    from nas.runs.standings import WINNER, winner_test
+    from nas.runs.standings import winner_test
 
     if test := winner_test(folder):
         accuracy, images, where = 100 * float(test["top1"]), int(test["images"]), folder.path / WINNER / "best.safetensors"
@@ -266,8 +267,6 @@ def next_commands(path: Path, state: RunState, known: "Known", winner: int | Non
 
     They hand on the very cell that was told as the winner, a trial, where there is one, else the incumbent.
     """
-    from nas.runs.standings import WINNER
-
     commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", path])]
     if state.spent < state.budget:
         commands.insert(0, ("train the rest of the budget", ["nas", "resume", path]))
