@@ -1,9 +1,11 @@
 """One CPU thread for each test process (small networks are slower on more, and tests run side by side), and shared fixtures."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +38,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``support.kept.make_place``, made once, as by a command: not to be changed."""
+    from support.kept import make_place
+
+    from nas.tools.environment import COMMAND
+
+    token = COMMAND.set(("nas", "search", "--run", "a b"))
+    try:
+        return make_place(tmp_path_factory.mktemp("made"))
+    finally:
+        COMMAND.reset(token)
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of ``made`` of its own, as working directory."""
+    shutil.copytree(made, tmp_path / "place")
+    monkeypatch.chdir(tmp_path / "place")
+    return tmp_path / "place"
 
 
 @pytest.fixture

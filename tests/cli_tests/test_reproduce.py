@@ -2,13 +2,11 @@
 
 import json
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from support.commands import nas
-from support.kept import make_place
 from typer.testing import CliRunner
 
 from nas.api.differing import differences
@@ -19,24 +17,8 @@ from nas.comparisons.folder import CompareFolder
 from nas.errors import ConfigError
 from nas.runs.folder import RunFolder
 from nas.tools import environment as tools
-from nas.tools.environment import COMMAND, add_data, add_session, read_environment, write_environment
+from nas.tools.environment import add_data, add_session, read_environment, write_environment
 from nas.training.folder import TrainFolder
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    token = COMMAND.set(("nas", "search", "--run", "a b"))
-    try:
-        return make_place(tmp_path_factory.mktemp("made"))
-    finally:
-        COMMAND.reset(token)
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
 
 
 def refused(*arguments: str) -> str:

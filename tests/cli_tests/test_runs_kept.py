@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.commands import nas
-from support.kept import make_place
 from typer.testing import CliRunner
 
 from nas.api.things import find_thing, known_things
@@ -24,19 +23,6 @@ from nas.runs.folder import RunFolder
 from nas.runs.ledger import Ledger
 from nas.runs.loop import QUIET
 from nas.training.folder import TrainFolder, find_weights, newest_training
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_place(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of its own, as working directory."""
-    shutil.copytree(made, tmp_path / "place")
-    monkeypatch.chdir(tmp_path / "place")
-    return tmp_path / "place"
 
 
 def refused(*arguments: str) -> str:

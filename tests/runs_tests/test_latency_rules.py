@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.configs import scored_by_formula
 from support.stopwatch import CountedStopwatch
 
 from nas.cli.views.run import print_run
 from nas.errors import ConfigError
 from nas.runs import session as engine
-from nas.runs.config import SearchConfig, build_config, config_from_document
+from nas.runs.config import SearchConfig, build_config
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import matched_of
 from nas.runs.ledger import read_records
@@ -41,18 +42,7 @@ def timing(monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 def ruled(budget: int = 6, **settings: Any) -> SearchConfig:
-    document = {
-        "budget": budget,
-        "evaluator": "synthetic",
-        "seed": 3,
-        "data": {"name": "digits"},
-        "fidelity": {"epochs": 2, "cells": 1},
-        "controller": {"name": "random"},
-        "runner": {"kind": "local"},
-        "cards": ["nasnet-a"],
-        "latency_on": "cpu",
-    }
-    return config_from_document(document | settings)
+    return scored_by_formula(budget, **{"cards": ["nasnet-a"], "latency_on": "cpu", **settings})
 
 
 def facts(state: RunState) -> list[object]:

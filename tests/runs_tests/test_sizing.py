@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.configs import scored_by_formula
 
 import nas
 from controllers.controller import Completed, Outcome, Proposal
@@ -18,7 +19,7 @@ from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.networks.architecture import searched_skeleton
 from nas.networks.matching import TOLERANCE, read_objective
 from nas.runs import session as engine
-from nas.runs.config import SearchConfig, build_config, config_from_document
+from nas.runs.config import SearchConfig, build_config
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
 from nas.runs.loop import QUIET, Ending
@@ -34,17 +35,7 @@ from search_spaces.skeletons import NASNetSkeleton
 
 
 def sized(budget: int = 8, controller: str = "random", **settings: Any) -> SearchConfig:
-    document = {
-        "budget": budget,
-        "evaluator": "synthetic",
-        "seed": 3,
-        "data": {"name": "digits"},
-        "fidelity": {"epochs": 2, "cells": 1},
-        "controller": {"name": controller},
-        "runner": {"kind": "local"},
-        "synthetic": {"noise": 0.05},
-    }
-    return config_from_document(document | settings)
+    return scored_by_formula(budget, controller, **{"synthetic": {"noise": 0.05}, **settings})
 
 
 def facts(state: RunState) -> list[object]:
