@@ -19,6 +19,7 @@ from nas.cli.options import (
     SyncOption,
     WorkersOption,
     console,
+    say,
     say_lines,
     say_marked,
     say_next_of_dry_run,
@@ -78,7 +79,7 @@ def search(
     with silenced(quiet or json):
         if resume is not None:
             _check_resume(given)
-            _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir}, quiet=quiet, json=json)
+            _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir}, quiet=quiet, json=json, dry_run=dry_run)
             return
         _search(given)
 
@@ -142,6 +143,7 @@ def resume(
     data_dir: DataDirOption = None,
     sync: SyncOption = None,
     log: LogOption = None,
+    dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     json: JsonLinesOption = False,
 ) -> None:
@@ -151,7 +153,7 @@ def resume(
 
         places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir)}
         places |= {"runner.sync": sync, "log": logger_names(log)}
-        _resume(run, None, places, into, quiet=quiet, json=json)
+        _resume(run, None, places, into, quiet=quiet, json=json, dry_run=dry_run)
 
 
 def _resume(
@@ -162,6 +164,7 @@ def _resume(
     moved: Mapping[str, Path | str | None] | None = None,
     quiet: bool = False,
     json: bool = False,
+    dry_run: bool = False,
 ) -> None:
     with doing("reading the run"):
         from nas.api.searching import find_or_fetch
@@ -182,4 +185,7 @@ def _resume(
         lines, seconds = describe_rest(*rest, hardware)
         say_lines(lines)
         shown.plan(lines, seconds)
+    if dry_run:
+        say_next_of_dry_run() if rest is not None else say("nothing is left to train")
+        return
     conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places, checked=True), shown)

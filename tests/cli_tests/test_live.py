@@ -157,11 +157,14 @@ def test_a_search_that_goes_on_says_what_it_will_do_what_is_left_and_how_long_by
 
 def test_resume_prints_its_plan_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_shown(Lines(Console(file=io.StringIO())), tmp_path / "run")
+    dry = nas(["search", "--budget", "14", "--resume", "run", "--dry-run"], tmp_path, monkeypatch)
+    assert "left:   2 children" in dry and "14/14" not in dry
     text = nas(["search", "--budget", "14", "--resume", "run"], tmp_path, monkeypatch)
     plan, _, after = text.partition("14/14 children")
     said = ("search: 14 children", "done:   12 of 14 children", "left:   2 children", "time:   about")
     assert all(words in plan for words in said) and after
     assert "time:" not in nas(["resume", "run"], tmp_path, monkeypatch), "nothing is left to do"
+    assert "nothing is left to train" in nas(["resume", "run", "--dry-run"], tmp_path, monkeypatch)
 
 
 def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_to_compute(written: RunFolder) -> None:
