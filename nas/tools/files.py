@@ -17,10 +17,10 @@ def check_not_blank(said: object, name: str, whence: str = "") -> None:
     Args:
         said: what stands for a path or a name; anything but a text is fine.
         name: the option or argument, as it is typed.
-        whence: where it comes from, if it was not typed; ends the message.
+        whence: where it comes from, if it was not typed; follows the value.
     """
     if isinstance(said, str) and not said.strip():
-        raise ConfigError(f"{name} must not be empty, but got {said!r}{whence}; leave it out for its default, or write . for this folder")
+        raise ConfigError(f"{name} must not be empty, but got {said!r}{whence} (the working directory is .)")
 
 
 def check_room(folder: Path) -> None:
