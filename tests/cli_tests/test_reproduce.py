@@ -92,6 +92,16 @@ def test_what_is_made_again_is_the_same(name: str, place: Path, monkeypatch: pyt
     assert first.kind == second.kind and read_environment(second.folder.environment_file)["command"][0] == "nas"
 
 
+def test_defaults_and_variables_that_held_are_told_with_the_commands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("runs/first/environment.json")
+    held = {"defaults": ["--budget", "6", "--set", "a=b c"], "variables": {"NAS_DATA": "/my sets", "OMP_NUM_THREADS": "1"}}
+    file.write_text(json.dumps(read_environment(file) | held))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("NAS_DATA", raising=False)
+    printed = nas(["reproduce", "first"], place, monkeypatch)
+    assert "do without: --budget 6 --set 'a=b c'" in printed and "set then, and not so here: NAS_DATA='/my sets'\n" in printed
+
+
 def test_commands_are_quoted_and_a_taken_folder_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("trained/net").rename("trained/my net")
     line = nas(["reproduce", "my net"], place, monkeypatch).splitlines()[-2]
