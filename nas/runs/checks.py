@@ -7,10 +7,11 @@ from nas.errors import ConfigError, RunError
 from nas.evaluators.registry import EVALUATORS
 from nas.runners.places import Node, check_fits, gpu_share
 from nas.runs.config import SearchConfig
-from nas.runs.folder import SHELF, RunFolder
+from nas.runs.folder import RunFolder
 from nas.tools.files import check_room
 from nas.tools.hardware import Hardware
 from nas.tools.locks import is_held
+from nas.tools.shelves import RUNS
 from nas.tools.stages import doing
 from nas.tools.words import quoted
 from nas.training.fitting import amount_of
@@ -28,7 +29,7 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
     Raises:
         UserError: it cannot run as asked.
     """
-    notes = check_place(SHELF.new() if path is None else Path(path))
+    notes = check_place(RUNS.new() if path is None else Path(path))
     check_workers(config, hardware)
     if not EVALUATORS[config.evaluator].needs_data:
         return notes
@@ -62,9 +63,9 @@ def check_place(folder: Path) -> list[str]:
         raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
     check_room(folder)
     above = folder.absolute().parent
-    if above == SHELF.new().absolute() or above.is_dir():
+    if above == RUNS.new().absolute() or above.is_dir():
         return []
-    return [f"folder: {folder}; {folder.parent} is made too, and the run goes by its whole path, since it is not in {SHELF.new()}/"]
+    return [f"folder: {folder}; {folder.parent} is made too, and the run goes by its whole path, since it is not in {RUNS.new()}/"]
 
 
 def check_workers(config: SearchConfig, hardware: Hardware) -> None:

@@ -17,8 +17,7 @@ from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE, read_label
 from nas.tools.locks import is_held
-from nas.tools.shelves import RUNS as SHELF
-from nas.tools.shelves import took_last
+from nas.tools.shelves import RUNS, took_last
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
@@ -197,7 +196,7 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
 def _new_name(what: str) -> Path:
     """A folder under runs/ that is named by the time, and that nothing has: several searches may begin in one second."""
     first = f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{what}"
-    names = (SHELF.new() / (first if number == 1 else f"{first}-{number}") for number in count(1))
+    names = (RUNS.new() / (first if number == 1 else f"{first}-{number}") for number in count(1))
     return next(name for name in names if not name.exists())
 
 
@@ -209,7 +208,7 @@ def find(name: str) -> RunFolder:
     """
     if name == "last":
         return _last()
-    for path in SHELF.find(name):
+    for path in RUNS.find(name):
         if (path / "config.yaml").is_file():
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
                 raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
@@ -233,9 +232,9 @@ def _last() -> RunFolder:
 
 
 def _where() -> Path:
-    return next(iter(SHELF.places()), SHELF.new())
+    return next(iter(RUNS.places()), RUNS.new())
 
 
 def known_runs() -> list[RunFolder]:
     """The runs found without a path (``Shelf.holding``), those that lie in the working directory itself last."""
-    return [RunFolder(path) for path in SHELF.holding("ledger.jsonl")]
+    return [RunFolder(path) for path in RUNS.holding("ledger.jsonl")]

@@ -21,9 +21,10 @@ import fsspec
 from filelock import Timeout
 
 from nas.errors import ConfigError, RunError
-from nas.runs.folder import SHELF, RunFolder
+from nas.runs.folder import RunFolder
 from nas.tools.files import write_atomically
 from nas.tools.locks import folder_lock
+from nas.tools.shelves import RUNS
 from nas.tools.words import kind_and_line, quoted
 
 PART_BYTES = 1 << 20
@@ -272,7 +273,7 @@ def fetch(url: str, into: str | Path | None = None) -> RunFolder:
         raise RunError(f"{url}: the mirror cannot be read: {kind_and_line(error)}") from None
     if config is None:
         raise RunError(f"{url}: no mirror of a run there (it would have a config.yaml); mirrors are made with --sync")
-    folder = RunFolder(Path(into or SHELF.new() / remote.name))
+    folder = RunFolder(Path(into or RUNS.new() / remote.name))
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = folder_lock(folder.lock_file)
     try:

@@ -17,8 +17,7 @@ from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE
 from nas.tools.locks import is_held
-from nas.tools.shelves import RUNS, took_last
-from nas.tools.shelves import TRAINED as SHELF
+from nas.tools.shelves import RUNS, TRAINED, took_last
 from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
@@ -236,7 +235,7 @@ def newest_training(runs: Container[str], trial: int | None = None) -> TrainFold
 
 def known_trainings(file: str = "genotype.yaml") -> list[TrainFolder]:
     """The trainings with that file that are found without a path (``Shelf.holding``)."""
-    return [place for path in SHELF.holding(file) if (place := TrainFolder(path)).exists() and place.genotype_file.is_file()]
+    return [place for path in TRAINED.holding(file) if (place := TrainFolder(path)).exists() and place.genotype_file.is_file()]
 
 
 def _age(place: TrainFolder) -> int:
@@ -249,7 +248,7 @@ def find_training(path: Path) -> TrainFolder:
 
     The winner of a search's ladder, whose folder lies in the search's, is a training too.
     """
-    where = next(iter(SHELF.places()), SHELF.new())
+    where = next(iter(TRAINED.places()), TRAINED.new())
     if str(path) == "last" and not path.exists():
         winners = map(TrainFolder, RUNS.holding(f"{WINNER}/best.safetensors"))
         trained = [*known_trainings("best.safetensors"), *(place for place in winners if place.exists())]
@@ -258,7 +257,7 @@ def find_training(path: Path) -> TrainFolder:
         last = max(trained, key=_age)
         took_last(last.path)
         return last
-    for place in map(TrainFolder, (*SHELF.find(str(path)), *RUNS.find(str(path)))):
+    for place in map(TrainFolder, (*TRAINED.find(str(path)), *RUNS.find(str(path)))):
         if place.exists():
             if (place.path / "ledger.jsonl").exists():
                 crowned = place.path / WINNER

@@ -16,6 +16,7 @@ from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect, wanted_threads
+from nas.tools.shelves import TRAINED
 from nas.training.config import TrainConfig
 from nas.training.fitting import (
     FITTED_RECIPE,
@@ -29,7 +30,7 @@ from nas.training.fitting import (
     fit_validation,
     own_images,
 )
-from nas.training.folder import SHELF, TrainFolder, differences
+from nas.training.folder import TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
 from search_spaces.skeletons import Skeleton, has_size, load_skeleton
@@ -198,7 +199,7 @@ def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
 
 def default_folder(genotype: Genotype, config: TrainConfig) -> Path:
     """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
-    root = SHELF.new()
+    root = TRAINED.new()
     skeleton = config.skeleton
     size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
     data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
