@@ -102,6 +102,8 @@ CANDIDATES = (
     Way("12px 16k", 12, 16_000),
     Way("16px 8k batch 16", 16, 8000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
     Way("32px 4k batch 16", 32, 4000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
+    Way("24px 8k batch 32", 24, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
+    Way("32px 8k batch 32", 32, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
     Way("16px 16k", 16, 16_000),
     SECOND,
     Way("24px 20k", 24, 20_000),
