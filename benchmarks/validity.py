@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,7 @@ class Way:
         return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs, "precision": "float32"}, dict(self.changes)))
 
 
+HALF_BATCH = (("batch_size", 32), ("optimizer.learning_rate", 0.07))
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
 FIRST = Way("16px 8k", 16, 8000)
@@ -102,6 +104,13 @@ CANDIDATES = (
     Way("12px 16k", 12, 16_000),
     Way("16px 8k batch 16", 16, 8000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
     Way("32px 4k batch 16", 32, 4000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
+    Way("12px 16k batch 32", 12, 16_000, changes=HALF_BATCH),
+    Way("12px 45k", 12, None),
+    Way("16px 16k batch 32", 16, 16_000, changes=HALF_BATCH),
+    Way("24px 8k batch 32", 24, 8000, changes=HALF_BATCH),
+    Way("12px 45k twice", 12, None, epochs=2),
+    Way("8px 45k twice", 8, None, epochs=2),
+    Way("32px 8k batch 32", 32, 8000, changes=HALF_BATCH),
     Way("16px 16k", 16, 16_000),
     SECOND,
     Way("24px 20k", 24, 20_000),
@@ -315,11 +324,19 @@ def _choose(
     with choosing:
         rows = read_rows(arguments.rows)
         done = {(row.cell, row.way, row.seed) for row in rows} | tried
-        wanted = (task for task in tasks(rows, arguments.cells) if share_of(task[0], shares) == mine and asked_for(task, arguments))
+        every = listed(arguments) if arguments.seeds else (task for task in tasks(rows, arguments.cells) if asked_for(task, arguments))
+        wanted = (task for task in every if share_of(task[0], shares) == mine)
         task = next((task for task in wanted if (task[0], task[1].name, task[2]) not in done), None)
         if task is not None:
             tried.add((task[0], task[1].name, task[2]))  # never twice in one process, should a row not be readable
         return task
+
+
+def listed(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, int]]:
+    """What the command line names: seed by seed, way by way."""
+    every = {way.name: way for way in (TRUTH, LONG, *CANDIDATES, *RECIPES)}
+    for seed, way in product(arguments.seeds, arguments.ways or [TRUTH.name]):
+        yield from ((cell, every[way], seed) for cell in arguments.only or cells(read_rows(arguments.rows))[: arguments.cells])
 
 
 def asked_for(task: tuple[str, Way, int], arguments: argparse.Namespace) -> bool:
@@ -436,6 +453,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="trainings at once in this process: for a GPU, where each has a stream")
     parser.add_argument("--only", nargs="+", metavar="CELL", help="only these cells")
     parser.add_argument("--ways", nargs="+", metavar="WAY", help="only these ways to train them")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="exactly the cells and ways that are named, with these seeds")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
     (train if arguments.what == "train" else report)(arguments)
