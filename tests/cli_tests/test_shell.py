@@ -307,8 +307,8 @@ def takes_text(parameter: Any) -> bool:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_no_option_or_argument_takes_a_blank_path_or_name(name: str, here: Path) -> None:
-    texts = [parameter for parameter in COMMANDS[name].params if takes_text(parameter)]  # type: ignore[attr-defined]
-    needed = ["x" for one in COMMANDS[name].params if one.param_type_name == "argument" and one.required]  # type: ignore[attr-defined]
+    texts = [parameter for parameter in COMMANDS[name].params if takes_text(parameter)]
+    needed = ["x" for one in COMMANDS[name].params if one.param_type_name == "argument" and one.required]
     for parameter in texts:
         flag = max(parameter.opts, key=len)
         for blank in ("", "  "):
