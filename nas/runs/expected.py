@@ -204,12 +204,15 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
 
 
 def side_by_side(workers: int) -> float:
-    """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores."""
+    """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores.
+
+    Children are processes. So that threads of this one do not wait for each other's Python, an operation is long.
+    """
     import torch
 
     from nas.training.numerics import own_threads
 
-    images, weights = torch.zeros(32, 16, 16, 16), torch.zeros(16, 16, 3, 3)
+    images, weights = torch.zeros(512, 16, 16, 16), torch.zeros(16, 16, 3, 3)
 
     def count(seconds: float) -> float:
         torch.set_num_threads(1)  # of this thread
