@@ -76,7 +76,7 @@ class _Notes(logging.Handler):
     """Shows a person what the library logs of its choices; on the error stream, since it is no part of what a command prints."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        errors.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
+        errors.print(record.getMessage(), highlight=False, markup=False)
 
 
 def main() -> None:

@@ -167,7 +167,7 @@ class Command(Shown):
         if held:
             words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
             files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
-            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim", soft_wrap=True)
+            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """Examples, and how options are set without being typed."""

@@ -149,7 +149,7 @@ def _skeletons() -> Table:
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
         origin = FAMILIES.origin(kind_of(SKELETONS[name]))
-        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture), origin)
+        table.add_row(name, architecture.name, f"{architecture.image_size}×{architecture.image_size}", *_cost_cells(architecture), origin)
     for kind in FAMILIES:
         try:
             FAMILIES[kind]
@@ -234,7 +234,8 @@ def _operations() -> Table:
 def _datasets() -> Table:
     def cells(name: str, entry: DatasetEntry) -> tuple[object, ...]:
         shape = entry.shape
-        return entry.text, "" if shape is None else f"{shape.images:,} of {shape.side}²×{shape.channels}, {shape.classes} classes"
+        size = "" if shape is None else f"{shape.images:,} of {shape.side}×{shape.side}×{shape.channels}, {shape.classes} classes"
+        return entry.text, size
 
     return _registered("data sets", DATASETS, ("what it is", "training images"), cells)
 

@@ -312,7 +312,7 @@ class Screen(_ForPersons):
 
     def say(self, text: str) -> None:
         """Above the view."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Screen":
         self._live.start()
@@ -348,7 +348,7 @@ class Lines(_ForPersons):
 
     def say(self, text: str) -> None:
         """A line as it is."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Lines":
         return self
@@ -419,7 +419,7 @@ class Silence(_ForPersons):
 
     def say(self, text: str) -> None:
         """On the error stream."""
-        self._errors.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._errors.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Silence":
         return self

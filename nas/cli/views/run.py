@@ -106,13 +106,13 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
             text += f", {failed} trainings failed"
         if found := agreement(state, rung):
             text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
     if standings.top and standings.ties > 1:
         text = f"the best {standings.ties} cells of rung {standings.top} are tied: their 95 % intervals hold the best belief"
         say_marked("note:", "bold yellow", text, console)
     for rung in sorted({card.rung for card in standings.cards}):
         cards = ", ".join(map(str, standings.cards_at(rung)))
-        console.print(f"control cards at rung {rung}{_best_there(standings, rung)}: {cards}", highlight=False, soft_wrap=True)
+        console.print(f"control cards at rung {rung}{_best_there(standings, rung)}: {cards}", highlight=False)
 
 
 def _best_there(standings: "Standings", rung: int) -> str:
@@ -131,7 +131,7 @@ def print_winner(console: Console, folder: RunFolder) -> None:
     if test := winner_test(folder):
         accuracy, images, where = 100 * float(test["top1"]), int(test["images"]), folder.path / WINNER / "best.safetensors"
         text = f"winner: trial {test['trial']}, trained once more: {accuracy:.2f} % of {images:,} test images, read once; {where}"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
 
 
 def shown_accuracy(value: float | None, yardstick: Yardstick | None) -> str:

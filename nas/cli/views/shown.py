@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.api.things import Thing
-from nas.cli.options import say, say_lines, say_next
+from nas.cli.options import say, say_lines, say_next, say_whole
 from nas.cli.views.run import print_run
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
@@ -42,7 +42,7 @@ def _print_search(console: Console, folder: RunFolder, top: int) -> None:
     if known.trials:
         console.print(f"\nbest known ({known.how(1)}):")
         trial, believed = known.head(1)[0]
-        say(to_yaml(found_genotype(space, trial, folder.path.name, config.controller.name, believed)))
+        say_whole(to_yaml(found_genotype(space, trial, folder.path.name, config.controller.name, believed)))
 
 
 def training_lines(folder: TrainFolder) -> list[str]:
