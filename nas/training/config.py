@@ -47,6 +47,12 @@ def skeleton_of(config: TrainConfig) -> Skeleton:
     return read_skeleton(config.skeleton, "config.yaml")[1]
 
 
+def size_words(config: TrainConfig) -> str:
+    """N and F as the flags call them, to be added to a network's name; nothing of networks that have none."""
+    skeleton = config.skeleton
+    return f", N={skeleton['cells']}, F={skeleton['filters']:g}" if "filters" in skeleton else ""
+
+
 def trained_skeleton(skeleton: Skeleton, recipe: Recipe) -> Skeleton:
     """The skeleton with what the recipe changes in it: auxiliary head, drop path (stochastic depth), dropout.
 

@@ -9,7 +9,7 @@ from nas.networks.weights.layouts import recognise
 from nas.tools.intervals import wilson
 from nas.tools.stages import doing
 from nas.tools.words import duration, top5_words
-from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
+from nas.training.config import TrainConfig, preparation, size_words, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
 from nas.training.folder import TrainFolder
 from nas.training.numerics import own_threads
@@ -32,7 +32,7 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, cho
     check_training(TrainFolder(folder), genotype, config)
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     lines = [
-        f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
+        f"train:  {network_name(genotype, skeleton)}{size_words(config)} in skeleton {config.skeleton['name']}, seed {config.seed}",
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
         *(f"fitted: {choice}" for choice in choices),

@@ -16,7 +16,7 @@ from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect, wanted_threads
-from nas.training.config import TrainConfig
+from nas.training.config import TrainConfig, skeleton_of
 from nas.training.fitting import (
     FITTED_RECIPE,
     Amount,
@@ -32,10 +32,12 @@ from nas.training.fitting import (
 from nas.training.folder import SHELF, TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import Skeleton, has_size, load_skeleton
+from search_spaces.skeletons import Skeleton, has_size, load_skeleton, network_name
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
+LONGEST_PART = 32
+"""Letters that the name of a cell, of a data set and of a recipe take in a folder's name at most."""
 _FOR_LARGE = {"nasnet-cifar": "nasnet-mobile", "darts-cifar": "darts-imagenet", "amoebanet-cifar": "nasnet-mobile"}
 _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "resnet-50": "resnet-29-cifar"}
 
@@ -199,17 +201,29 @@ def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
 def default_folder(genotype: Genotype, config: TrainConfig) -> Path:
     """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
     root = SHELF.new()
-    skeleton = config.skeleton
-    size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
-    data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
-    parts = (genotype.name or "cells", skeleton["name"] + size, data, config.recipe.name)
-    name = re.sub(r"[^\w.+-]+", "_", "-".join(parts)) + (f"-seed{config.seed}" if config.seed else "")
+    name = _short_name(genotype, config)
     number = 1
     while True:
         folder = root / (name if number == 1 else f"{name}-{number}")
         if not folder.exists() or _same(TrainFolder(folder), genotype, config):
             return folder
         number += 1
+
+
+def _short_name(genotype: Genotype, config: TrainConfig) -> str:
+    """The cell, the network's size as tables write it, its skeleton unless it is the usual one, the data, the recipe.
+
+    Of a run that nobody named only the time is taken, and long names are cut: who the cell is stands in the folder.
+    """
+    origin, skeleton = genotype.provenance, config.skeleton
+    cell = genotype.name or "cells"
+    if origin is not None and origin.run and (unnamed := re.match(r"[0-9]{8}-[0-9]{6}(?=-)", origin.run)) and cell.startswith(origin.run):
+        cell = unnamed[0] + cell.removeprefix(origin.run)
+    size = re.search(r"\(([^()]*)\)$", network_name(genotype, skeleton_of(config))) if "filters" in skeleton else None
+    where = "" if skeleton["name"] == default_skeleton(genotype) and size is not None else str(skeleton["name"])
+    data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
+    parts = (cell[-LONGEST_PART:], where, size[1].replace(" ", "") if size else "", data[:LONGEST_PART], config.recipe.name[:LONGEST_PART])
+    return re.sub(r"[^\w.+@=-]+", "_", "-".join(filter(None, parts))).lstrip("-") + (f"-seed{config.seed}" if config.seed else "")
 
 
 def _same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> bool:

@@ -1,6 +1,7 @@
 """What is chosen to suit the images: steps before anything else, within what the machine can do; what a person says stands."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from nas.runs import config as search_config
 from nas.runs.config import build_config, fitted_config
 from nas.tools.hardware import Hardware
 from nas.training import setup
+from nas.training.config import skeleton_of
 from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_validation
 from nas.training.recipe import load_recipe
-from nas.training.setup import Request, configure
+from nas.training.setup import Request, configure, default_folder
+from search_spaces.genotype import Provenance
 from search_spaces.reference import load_reference
+from search_spaces.skeletons import network_name
 
 LAPTOP, STATION = Hardware(2, 16, ()), Hardware(16, 128, ("a GPU",))
 
@@ -155,3 +159,20 @@ def test_mirroring_is_on_where_the_class_is_elsewhere() -> None:
 def test_names_may_tell_that_a_side_matters(names: list[str]) -> None:
     pictures = [Image.new("RGB", (8, 8))] * len(names)
     assert not judged(names, pictures, list(range(len(names))))[0]
+
+
+def test_a_training_is_named_shortly_by_what_it_is_and_as_its_network_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def named(name: str, run: str | None = None, **asked: object) -> str:
+        origin = Provenance(run=run, trial=57) if run else None
+        cell = replace(load_reference("nasnet-a"), name=name, provenance=origin)
+        genotype, config, _ = configure(Request(genotype=cell, cells=1, data={"data.name": "digits"}, **asked))
+        assert network_name(genotype, skeleton_of(config)).startswith(name)
+        return default_folder(genotype, config).name
+
+    assert named("NASNet-A", filters=8) == "NASNet-A-1@192-digits-fast"
+    run = "20261126-165307-nasnet-laptop"
+    assert named(f"{run}-trial-57", run, filters=8) == "20261126-165307-trial-57-1@192-digits-fast"
+    assert named("wide-trial-57", "wide", filters=8, skeleton="nasnet-mobile") == "wide-trial-57-nasnet-mobile-1@192-digits-fast"
+    assert len(named("x" * 200, filters=8)) <= 72

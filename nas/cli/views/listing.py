@@ -8,7 +8,9 @@ from typing import TypeVar
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.cli.views.run import short_count
 from nas.cli.views.things import tables as run_tables
+from nas.cli.views.writing import width
 from nas.data.registry import DATASETS, DatasetEntry
 from nas.errors import ConfigError, UserError
 from nas.evaluators.registry import EVALUATORS, EvaluatorRow
@@ -29,6 +31,9 @@ from search_spaces.strict_yaml import load_document
 from search_spaces.vocabulary import OPERATIONS, OperationRow
 
 T = TypeVar("T")
+
+ROOM_FOR_DIGITS = 100
+"""Columns of a terminal from which on counts of parameters and MACs are listed exactly (`nas cost` says them anyway)."""
 
 
 def tables(what: str | None = None, places: Sequence[Path] = ()) -> Iterator[Table]:
@@ -105,8 +110,8 @@ def _space_text(space: SearchSpace) -> str:
 
 
 def _cost_line(architecture: Architecture) -> str:
-    side, (parameters, macs) = architecture.image_size, _cost_cells(architecture)
-    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {parameters} parameters, {macs} MACs"
+    side, cost = architecture.image_size, architecture.cost()
+    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {cost.parameters:,} parameters, {cost.macs:,} MACs"
 
 
 def _known_genotype(skeleton: str) -> Genotype:
@@ -145,11 +150,11 @@ def _genotypes() -> Table:
 
 
 def _skeletons() -> Table:
-    table = _table("skeletons", "name", "with", "input", "parameters", "MACs", "from")
+    table = _table("skeletons", "name", "with", "side", "parameters", "MACs", "from")
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
         origin = FAMILIES.origin(kind_of(SKELETONS[name]))
-        table.add_row(name, architecture.name, f"{architecture.image_size}×{architecture.image_size}", *_cost_cells(architecture), origin)
+        table.add_row(name, architecture.name, f"{architecture.image_size}", *_cost_cells(architecture), origin)
     for kind in FAMILIES:
         try:
             FAMILIES[kind]
@@ -159,7 +164,10 @@ def _skeletons() -> Table:
 
 
 def _cost_cells(architecture: Architecture) -> tuple[str, str]:
+    """Exact, or, on a terminal that has no room for that, in few letters."""
     cost = architecture.cost()
+    if width() < ROOM_FOR_DIGITS:
+        return short_count(cost.parameters), short_count(cost.macs)
     return f"{cost.parameters:,}", f"{cost.macs:,}"
 
 
@@ -194,7 +202,8 @@ def _presets() -> Table:
     def cells(name: str, preset: Document) -> tuple[object, ...]:
         config = build_config(name)
         fidelity = config.fidelity
-        return config.space, config.budget, config.data.name, fidelity.cells, fidelity.filters, fidelity.epochs
+        filters = f"for {config.match}" if config.match is not None else f"{fidelity.filters:g}"
+        return config.space, config.budget, config.data.name, fidelity.cells, filters, fidelity.epochs
 
     return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F", "epochs"), cells)
 

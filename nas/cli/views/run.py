@@ -70,8 +70,8 @@ def _ranked(rank: int, trial: Trial, one: "Standing", found: "Standings", state:
     if sized:
         row["F"] = f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters is not None else "–"
     if not found.top:
-        row["params"] = _count(metrics.get("params"))
-    row["MACs"] = _count(metrics.get("macs"))
+        row["params"] = short_count(metrics.get("params"))
+    row["MACs"] = short_count(metrics.get("macs"))
     return row | ({"latency": _cost("latency", metrics["latency"])} if "latency" in metrics else {})
 
 
@@ -278,11 +278,12 @@ def next_commands(folder: Path, state: RunState) -> list[tuple[str, list[object]
 def _cost(name: str, value: float | None) -> str:
     """What a network costs, in the unit of that cost."""
     if value is None or name in ("params", "macs"):
-        return _count(value)
+        return short_count(value)
     return milliseconds(value) if name == "latency" else f"{value:.4g}"
 
 
-def _count(value: float | None) -> str:
+def short_count(value: float | None) -> str:
+    """A number of parameters or MACs in few letters: ``3.21M``."""
     if value is None:
         return "–"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -12,8 +12,10 @@ from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
 from nas.tools.words import duration, printable, top5_words
+from nas.training.config import size_words, skeleton_of
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import to_yaml
+from search_spaces.skeletons import network_name
 
 
 def print_thing(console: Console, thing: Thing, top: int) -> None:
@@ -48,15 +50,14 @@ def _print_search(console: Console, folder: RunFolder, top: int) -> None:
 def training_lines(folder: TrainFolder) -> list[str]:
     """What was trained on what and how, how far it is, and how good: from the folder alone."""
     config, genotype, result = folder.config(), folder.genotype(), folder.result() or {}
-    skeleton, recipe, records = config.skeleton, config.recipe, folder.history()
-    size = f", N={skeleton['cells']}, F={skeleton['filters']}" if "filters" in skeleton else ""
+    recipe, records = config.recipe, folder.history()
     origin = genotype.provenance
     found = f", found in the search {origin.run}, trial {origin.trial}" if origin is not None and origin.run else ""
     rate = f"{recipe.optimizer.name}, learning rate {recipe.optimizer.learning_rate:g}, batches of {recipe.batch_size}"
     seconds = sum(float(record.get("seconds", 0.0)) for record in records)
     lines = [
         f"{folder.path}: {folder.condition()} after {len(records)} of {recipe.epochs} epochs, {duration(seconds)}",
-        f"network: {genotype.name or 'unnamed'} in {skeleton.get('name')}{size}{found}",
+        f"network: {network_name(genotype, skeleton_of(config))}{size_words(config)} in skeleton {config.skeleton['name']}{found}",
         f"data:    {data_words(config.data)}",
         f"recipe:  {recipe.name}: {rate}; seed {config.seed}",
     ]
