@@ -68,7 +68,7 @@ ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a proces
 CompileOption = Annotated[
     bool | None, typer.Option("--compile", help="Training's forward pass through torch.compile: a minute or more first, then faster steps.")
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/CELL-SIZE-DATA-RECIPE.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Its folder; default trained/CELL-SIZE-DATA-RECIPE.")]
 
 # trained networks
 NetworkArgument = Annotated[

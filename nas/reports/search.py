@@ -165,7 +165,10 @@ def _best(
     for rank, (trial, believed) in enumerate(known.head(DRAWN), start=1):
         genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
         pictures.append(Picture(f"Rank {rank}: trial {trial.number}, {known.how(rank)}", genotype))
-    notes = []
+    notes = [
+        "An interval is of the mean of a cell's trainings, all scored on the same images: other images may be harder or easier for all "
+        "cells together. What is believed of a cell at a rung above the one that it was trained at is expected, not measured."
+    ]
     if losses := state.losses():
         notes.append(f"Warning: {losses}.")
     if known.standings.ties > 1:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from nas.runs.search_view import ChildView, IncumbentView, RungView, SearchView, TrialView
 from nas.runs.standings import CardStanding
+from nas.tools.intervals import half_width
 from nas.tools.words import duration, quoted
 
 SCHEMA = "nas.search/1"
@@ -32,6 +33,8 @@ PROGRESS_EVERY = 15.0
 """Seconds between two looks at the whole in JSON."""
 FIXED_LINES = 14
 """What a view needs beside its rungs, children and events."""
+NOT_MEASURED = "~"
+"""Before an accuracy at a rung that the cell has not been trained at: what is expected there."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -131,10 +134,11 @@ def _facts(view: SearchView, now: float, unicode: bool) -> Table:
 
 
 def incumbent_words(found: IncumbentView, digits: int) -> str:
-    """``0.8123 ± 0.0100 at rung 1 (trial 57), 3 tied``."""
+    """``0.8123 ± 0.0100 at rung 1 (trial 57), 3 tied``; what was not measured there is ``~0.8123``."""
     where = f" at rung {found.rung}" if found.rung else ""
     tied = f", {found.ties} tied" if found.rung and found.ties > 1 else ""
-    return f"{found.mean:.{digits}f} ± {(found.high - found.low) / 2:.{digits}f}{where} (trial {found.trial}){tied}"
+    mean = f"{NOT_MEASURED * (found.trained < found.rung)}{found.mean:.{digits}f}"
+    return f"{mean} ± {half_width(found.mean, found.low, found.high):.{digits}f}{where} (trial {found.trial}){tied}"
 
 
 def _cards(view: SearchView) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from controllers.controller import Failed, Stopped
 from nas.cli.options import say_marked
+from nas.cli.views.live import NOT_MEASURED
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
 from nas.networks.scaling import milliseconds
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nas.runs.standings import Known, Standing, Standings
 
 
+TWO_SIDED = 1.96
+"""Standard errors on both sides that hold 95 % of a normal distribution."""
 LEAST_CELL = 20
 """Columns of a terminal that the ranking leaves a cell's operations at least, if it must leave something else out for that."""
 
@@ -80,12 +83,24 @@ def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, 
     from nas.runs.standings import words
 
     yardstick = yardstick_at(state, found.top)
-    belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
+    belief = NOT_MEASURED * (one.rung < found.top) + words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:
         return {"belief": belief}
     seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
     there = f"{one.rung}: {shown_accuracy(fmean(one.rewards), yardstick_at(state, one.rung))}{seeds}"
     return {"belief": belief, "trained at": there if one.rung else "–"}
+
+
+def footnotes(state: RunState, found: "Standings", top: int) -> list[str]:
+    """What the intervals of a ranking are of, and what the mark before some of its beliefs means."""
+    yardstick, mean = yardstick_at(state, found.top), found.ranked[0].belief.mean
+    notes = ["± 95 %: of the mean of a cell's trainings"]
+    if yardstick is not None:
+        wider = f"{TWO_SIDED * yardstick.error(mean):.{yardstick.digits(mean)}f}"
+        notes[0] += f", all scored on the same {yardstick.images:,} images; on other images all may be off together, by ± {wider}"
+    if any(one.rung < found.top for one in found.ranked[:top]):
+        notes.append(f"{NOT_MEASURED} not trained at rung {found.top}: what is expected there, from the rungs below")
+    return notes
 
 
 def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
@@ -210,6 +225,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     known = best_known(space, state)
     if known.trials:
         console.print(ranking(state, space, known, top, console.width))
+        for note in footnotes(state, known.standings, top):
+            console.print(note, style="dim")
     rewards = [trial.reward or 0.0 for trial in state.ranked()]
     if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         say_marked("note:", "bold yellow", found, console)
