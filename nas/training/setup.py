@@ -26,6 +26,7 @@ from nas.training.fitting import (
     fit_network,
     fit_recipe,
     fit_side,
+    fit_sizes,
     fit_validation,
     own_images,
 )
@@ -140,7 +141,8 @@ def fit_request(request: Request) -> Fitted:
     amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
     if request.recipe == FITTED_RECIPE:
         framing = fit_framing(data) if "crop_mode" not in said else None
-        of_recipe = (*fit_recipe(recipe, amount(), said), *([framing] if framing else []))
+        sizes = fit_sizes(recipe, side or planned_side(amount(), data, recipe), said)
+        of_recipe = (*fit_recipe(recipe, amount(), said), *(choice for choice in (sizes, framing) if choice))
         recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in of_recipe}, **said})
         choices += of_recipe
     if side is None and own_images(data) and (fitted := fit_side(amount(), recipe, detect())):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.data.mirrors import judge_mirrors
+from nas.data.prepared import prepare
 from nas.data.settings import DataSettings
 from nas.evaluators.fitting import CPU_STEPS, fit_children
 from nas.networks.architecture import choose_architecture
@@ -16,8 +17,9 @@ from nas.runs import config as search_config
 from nas.runs.config import build_config, fitted_config
 from nas.tools.hardware import Hardware
 from nas.training import setup
-from nas.training.config import skeleton_of
-from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_validation
+from nas.training.config import preparation, skeleton_of
+from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_sizes, fit_validation
+from nas.training.plan import describe_data
 from nas.training.recipe import load_recipe
 from nas.training.setup import Request, configure, default_folder
 from search_spaces.genotype import Provenance
@@ -48,6 +50,21 @@ def test_a_training_has_hundreds_of_steps_however_few_images_there_are(train: in
     batch, epochs = fitted.get("batch_size", recipe.batch_size), fitted.get("epochs", recipe.epochs)
     assert epochs * math.ceil(train / batch) >= LEAST_STEPS and epochs >= recipe.epochs
     assert (fitted == {}) == (train >= 45_000)  # of CIFAR-10's size and above the recipe is as it was measured
+
+
+@pytest.mark.parametrize(("side", "start"), [(8, 1.0), (20, 1.0), (24, None), (32, None)])
+def test_small_images_are_not_made_smaller_to_begin_with(side: int, start: float | None) -> None:
+    found = fit_sizes(load_recipe("fast"), side, ())
+    assert (found.value if found is not None else None) == start
+    assert fit_sizes(load_recipe("fast"), side, {"resolution.start"}) is None
+
+
+def test_digits_are_trained_on_whole_and_never_flipped_and_the_plan_says_so() -> None:
+    _, config, choices = configure(Request(genotype=load_reference("nasnet-a"), cells=1, filters=4, data={"data.name": "digits"}))
+    assert config.recipe.resolution.start == 1 and "resolution.start" in [choice.setting for choice in choices]
+    data = prepare(config.data, preparation(config))
+    assert "never flipped" in describe_data(data, config.recipe)[-1]
+    assert "never flipped" not in describe_data(replace(data, mirrors=True), config.recipe)[-1]
 
 
 def test_what_a_person_says_of_a_recipe_stands() -> None:

@@ -53,7 +53,7 @@ class TrainProgress:
 
     def on_start(self, trainer: Trainer, data: PreparedData) -> None:
         """The data are there and the network is built."""
-        for line in describe_data(data):
+        for line in describe_data(data, self._config.recipe):
             self._console.print(line, highlight=False, markup=False)
         self._classes = data.classes
         share, position = trainer.share, trainer.position
