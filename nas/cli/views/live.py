@@ -18,7 +18,7 @@ from rich.text import Text
 from nas.runs.search_view import ChildView, IncumbentView, RungView, SearchView, TrialView
 from nas.runs.standings import CardStanding
 from nas.tools.intervals import half_width
-from nas.tools.words import duration, quoted
+from nas.tools.words import counted, duration, quoted
 
 SCHEMA = "nas.search/1"
 """Of every line that ``--json`` prints: fields may be added, none is removed or means something else under this name."""
@@ -153,17 +153,12 @@ def card_words(card: CardStanding, digits: int) -> str:
 
 def _workers(view: SearchView) -> str:
     busy = len(view.children)
-    return f"{min(busy, view.workers)} of {view.workers} busy" if view.workers else f"{busy} children in training"
+    return f"{min(busy, view.workers)} of {view.workers} busy" if view.workers else f"{counted(busy, 'child', 'children')} in training"
 
 
 def _saved(view: SearchView) -> str:
     parts = [f"{counted(view.repeats, 'repeat')} answered free"] if view.repeats else []
     return " · ".join([*parts, f"{view.redrawn} redrawn"] if view.redrawn else parts)
-
-
-def counted(count: int, what: str) -> str:
-    """``1 update``, ``2 updates``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -22,7 +22,7 @@ from nas.runs.noise import Yardstick, verdict
 from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.runs.trials import Trial
-from nas.tools.words import duration
+from nas.tools.words import counted, duration
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
 
@@ -51,7 +51,7 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, 
         if width - _taken(columns) < LEAST_CELL:
             columns.pop(unneeded, None)
     room = width - _taken(columns)
-    table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
+    table = Table(title=f"Best {min(top, len(known.trials))} of {counted(state.spent, 'trained child', 'trained children')} ({where})")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used" if room >= 2 * LEAST_CELL else "most used", overflow="ellipsis", no_wrap=True)
@@ -116,9 +116,10 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
         stands = state.ladder.at(rung).values()
         seeds = f", {rule.seeds} seeds each" if rule.seeds > 1 else ""
         failed = sum(stand.ended - len(stand.rewards) for stand in stands)
-        text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {len(stands)} cells that went up are trained{seeds}"
+        went, are = counted(len(stands), "cell"), "is" if len(stands) == 1 else "are"
+        text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {went} that went up {are} trained{seeds}"
         if failed:
-            text += f", {failed} trainings failed"
+            text += f", {counted(failed, 'training')} failed"
         if found := agreement(state, rung):
             text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
         console.print(text, highlight=False)
@@ -169,27 +170,27 @@ def rungs(state: RunState) -> str:
 
 def summary(state: RunState) -> str:
     """One line on what happened."""
-    parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
+    parts = [f"{state.spent} of {counted(state.budget, 'child', 'children')} trained in {duration(state.elapsed())}"]
     failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
     if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
         parts.append(f"{stopped} stopped early")
     if state.repeats:
-        parts.append(f"{state.repeats} repeats answered from the ledger")
+        parts.append(f"{counted(state.repeats, 'repeat')} answered from the ledger")
     if state.setbacks:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(state.setbacks.items()))
         parts.append(f"tried again: {counts}")
     if trained := state.ladder.trained():
-        parts.append(f"{trained} trainings on the ladder")
+        parts.append(f"{counted(trained, 'training')} on the ladder")
     if looked := len(state.ladder.at(0)):
         parts.append(f"{looked} of the best looked at twice")
     if state.cards:
-        parts.append(f"{len(state.cards)} control cards")
+        parts.append(counted(len(state.cards), "control card"))
     if state.redrawn:
         parts.append(f"cells redrawn, free: {redrawn_words(state.redrawn)}")
     if len(state.sessions) > 1:
-        parts.append(f"{len(state.sessions)} sessions")
+        parts.append(counted(len(state.sessions), "session"))
     return " · ".join(parts)
 
 

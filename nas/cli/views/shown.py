@@ -11,7 +11,7 @@ from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
-from nas.tools.words import duration, printable, top5_words
+from nas.tools.words import counted, duration, printable, top5_words
 from nas.training.config import size_words, skeleton_of
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import to_yaml
@@ -56,7 +56,7 @@ def training_lines(folder: TrainFolder) -> list[str]:
     rate = f"{recipe.optimizer.name}, learning rate {recipe.optimizer.learning_rate:g}, batches of {recipe.batch_size}"
     seconds = sum(float(record.get("seconds", 0.0)) for record in records)
     lines = [
-        f"{folder.path}: {folder.condition()} after {len(records)} of {recipe.epochs} epochs, {duration(seconds)}",
+        f"{folder.path}: {folder.condition()} after {len(records)} of {counted(recipe.epochs, 'epoch')}, {duration(seconds)}",
         f"network: {network_name(genotype, skeleton_of(config))}{size_words(config)} in skeleton {config.skeleton['name']}{found}",
         f"data:    {data_words(config.data)}",
         f"recipe:  {recipe.name}: {rate}; seed {config.seed}",
@@ -87,7 +87,8 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
 
     plan, rows = read_plan(folder, folder.path), read_rows(folder)
     recipe = plan.base.recipe
-    table = Table(title=f"about {plan.target}, recipe {recipe.name}, {recipe.epochs} epochs, {plan.seeds} seeds", title_justify="left")
+    terms = f"{counted(recipe.epochs, 'epoch')}, {counted(plan.seeds, 'seed')}"
+    table = Table(title=f"about {plan.target}, recipe {recipe.name}, {terms}", title_justify="left")
     for name in ("who", "test %", "parameters", "MACs", "ms"):
         table.add_column(name, justify="left" if name == "who" else "right", overflow="fold")
     for row in rows:
