@@ -29,7 +29,7 @@ class Setting:
 def config(
     context: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(metavar="[COMMAND]", help="Every option of this command; default what is set of all.")
+        str | None, typer.Argument(metavar="COMMAND", help="Every option of this command; default what is set of all.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:

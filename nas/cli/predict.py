@@ -14,6 +14,7 @@ from nas.cli.options import (
     TableFileOption,
     WhichOption,
     errors,
+    say_marked,
     say_next,
 )
 from nas.tools.stages import doing
@@ -60,6 +61,8 @@ def predict(
         read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
     if output is not None:
         errors.print(f"{counted(read, 'image')} → {output}", highlight=False, markup=False)
+    if hint := looking.impression.unlike():
+        say_marked("note:", "bold yellow", hint, errors)
     if form == "table" and output is None and read:
         named = images if len(images) <= FEW_NAMES else ["IMAGES"]
         say_next(("the same for programs", ["nas", "predict", network, *named, "-o", "found.csv"]), where=errors)

@@ -174,7 +174,7 @@ class Command(Shown):
         super().format_epilog(ctx, formatter)
         variable = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
         if flags_of(self):
-            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml; see `nas config {self.name}`.\n")
+            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml;\nsee `nas config {self.name}`.\n")
 
 
 class Group(TyperGroup):
