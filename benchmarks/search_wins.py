@@ -2,6 +2,7 @@
 
     python benchmarks/search_wins.py --data-dir DIR --out OUT            # hours; the same command goes on where it was
     python benchmarks/search_wins.py --data-dir DIR --out OUT --only report
+    python benchmarks/search_wins.py --data-dir DIR --out OUT --gpu --budget 240     # the same on one GPU, in float32: minutes
 
 Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
 
@@ -12,6 +13,9 @@ Everything is done by the commands that a user has, in folders under OUT that go
 3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
 4. *longer*: the same at 5M MACs with eight times the passes.
 5. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
+
+With ``--gpu`` children and networks are trained on one GPU, several at once in each of a few processes, without Ray: the same search,
+the same trainings, none of them bit for bit.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +34,46 @@ REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", 
 BLOCKS = ("resnext-2x64d", "convnext")
 CONTROLLERS = ("ppo", "random")
 STAGES = ("search", "equal", "larger", "longer", "transfer", "report")
+COMPARED_ON_GPU = ("--device", "cuda", "--workers", 6, "--set", "precision=float32")
+SEARCHED_ON_GPU = {"runner": "local", "gpus_per_child": 1, "workers": 6, "settings": ["training.precision=float32"]}
 
 
-def nas(*words: object) -> None:
-    """Run a command of the package; its output is this one's. Ends the benchmark where it fails."""
-    command = [sys.executable, "-m", "nas", *map(str, words)]
-    print("$ nas", *words, flush=True)
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise SystemExit(done.returncode)
+def nas(*commands: Sequence[object]) -> None:
+    """Run commands of the package beside one another; their output is this one's. Ends the benchmark where one fails."""
+    for words in commands:
+        print("$ nas", *words, flush=True)
+    run([[sys.executable, "-m", "nas", *map(str, words)] for words in commands])
+
+
+def run(commands: Sequence[Sequence[str]]) -> None:
+    """Run commands beside one another."""
+    running = [subprocess.Popen(command) for command in commands]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise SystemExit(1)
 
 
 def search(arguments: argparse.Namespace) -> None:
     """The searches, seed by seed, so that a benchmark cut short compares like with like."""
     for seed in range(1, arguments.seeds + 1):
-        for controller in CONTROLLERS:
-            folder = run_folder(arguments, controller, seed)
-            if not (folder / "config.yaml").is_file():
-                size = ["--budget", arguments.budget] if arguments.budget else ["--minutes", arguments.minutes]
-                wish = ["--preset", "cpu", *size, "--controller", controller, "--seed", seed]
-                nas("search", *wish, "--data-dir", arguments.data_dir, "--run", folder)
-            else:
-                nas("resume", folder)
+        folders = {controller: run_folder(arguments, controller, seed) for controller in CONTROLLERS}
+        if arguments.gpu:  # by the Python function, which begins without timing children for a plan
+            size = {"budget": arguments.budget} if arguments.budget else {"minutes": arguments.minutes}
+            wish = {"preset": "cpu", **size, "seed": seed, "data_dir": arguments.data_dir, **SEARCHED_ON_GPU}
+            run([_python({**wish, "controller": controller, "run": str(folder)}) for controller, folder in folders.items()])
+            continue
+        for controller, folder in folders.items():
+            size = ["--budget", arguments.budget] if arguments.budget else ["--minutes", arguments.minutes]
+            wish = ["--preset", "cpu", *size, "--controller", controller, "--seed", seed, "--data-dir", arguments.data_dir]
+            nas(["resume", folder] if (folder / "config.yaml").is_file() else ["search", *wish, "--run", folder])
+
+
+def _python(wish: dict[str, object]) -> list[str]:
+    """A search from Python, begun or gone on with."""
+    folder = Path(str(wish["run"]))
+    call = f"nas.resume({str(folder)!r})" if (folder / "config.yaml").is_file() else f"nas.search(**{wish!r})"
+    print(">>>", call, flush=True)
+    return [sys.executable, "-c", f"import nas; print({call}.best)"]
 
 
 def run_folder(arguments: argparse.Namespace, controller: str, seed: int) -> Path:
@@ -64,21 +87,25 @@ def winners(arguments: argparse.Namespace, controller: str) -> list[Path]:
     return [run for run in runs if (run / "best" / "1.yaml").is_file()]
 
 
-def compare(arguments: argparse.Namespace, stage: str, who: list[Any], *words: object) -> None:
-    """One comparison in its folder."""
-    nas("compare", *who, *words, "--recipe", "fast", "--output", Path(arguments.out) / stage)
+def compare(arguments: argparse.Namespace, stage: str, groups: Sequence[Sequence[object]], *words: object) -> None:
+    """One comparison; on a GPU the groups have a process and a folder each, else all are in one."""
+    given = [*words, "--recipe", "fast", *(COMPARED_ON_GPU if arguments.gpu else ())]
+    whole = [[member for group in groups for member in group]]
+    parts = [group for group in groups if group] if arguments.gpu else whole
+    names = [stage if len(parts) == 1 else f"{stage}-{number}" for number in range(1, len(parts) + 1)]
+    nas(*(["compare", *part, *given, "--output", Path(arguments.out) / name] for part, name in zip(parts, names, strict=True)))
 
 
 def equal(arguments: argparse.Namespace) -> None:
     """All at 5M MACs."""
-    who = [*winners(arguments, "ppo"), *winners(arguments, "random"), *REFERENCES, *BLOCKS]
-    size = ["--random", 10, "--macs", "5M", "--cells", 1, "--epochs", 2, "--seeds", arguments.trainings]
-    compare(arguments, "equal", who, *size, "--data-dir", arguments.data_dir)
+    groups = [[*winners(arguments, "ppo"), *winners(arguments, "random")], [*REFERENCES, *BLOCKS], ["--random", 10]]
+    size = ["--macs", "5M", "--cells", 1, "--epochs", 2, "--seeds", arguments.trainings]
+    compare(arguments, "equal", groups, *size, "--data-dir", arguments.data_dir)
 
 
-def few(arguments: argparse.Namespace) -> list[Any]:
+def few(arguments: argparse.Namespace) -> list[list[object]]:
     """Who takes part in the dearer comparisons."""
-    return [*winners(arguments, "ppo"), "nasnet-a", "darts-v2", *winners(arguments, "random")[:1]]
+    return [[*winners(arguments, "ppo"), *winners(arguments, "random")[:1]], ["nasnet-a", "darts-v2", "amoebanet-a"]]
 
 
 def larger(arguments: argparse.Namespace) -> None:
@@ -105,9 +132,10 @@ def transfer(arguments: argparse.Namespace) -> None:
 def report(arguments: argparse.Namespace) -> None:
     """The tables: means with 95 % intervals over seeds, and how far from random cells and NASNet-A."""
     for stage in STAGES[1:-1]:
-        file = Path(arguments.out) / stage / "compare.json"
-        if file.is_file():
-            table(stage, json.loads(file.read_text(encoding="utf-8"))["rows"])
+        files = [*Path(arguments.out).glob(f"{stage}/compare.json"), *Path(arguments.out).glob(f"{stage}-*/compare.json")]
+        rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+        if rows:
+            table(stage, sorted(rows, key=lambda row: -statistics.fmean(row["test"] or [0])))
 
 
 def table(stage: str, rows: list[dict[str, Any]]) -> None:
@@ -147,6 +175,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, help="children of a search, in place of --minutes: the same work on a busy machine")
     parser.add_argument("--trainings", type=int, default=5, help="training seeds of everybody at 5M MACs; a larger number later adds to it")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--gpu", action="store_true", help="train on this machine's GPU instead of its CPU cores")
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
     for stage in (stage for stage in STAGES if stage in arguments.only):

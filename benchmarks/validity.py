@@ -2,6 +2,7 @@
 
     python benchmarks/validity.py train --data-dir DIR          # hours; stop and start it as you like: a row a training
     python benchmarks/validity.py train --data-dir DIR --share 0/2   # one of two processes side by side
+    python benchmarks/validity.py train --data-dir DIR --device cuda --at-once 6 --rows FILE   # on a GPU, six at once
     python benchmarks/validity.py report                        # the tables, of the rows that there are
 
 The *truth* is the target: every cell's width is solved for 5M MACs at 32×32 (N=1) and the network trained by the recipe ``fast``
@@ -10,7 +11,8 @@ one pass (and, as it was until now, 16 filters on 8×8 pixels whatever they cost
 
 ``benchmarks/data/validity.csv`` has a row a training: the cell (r: random, m: a mutation of the best of these, or a reference's
 name), what it was trained as, the seed, CPU seconds, F and MACs of the target, accuracy and loss on the validation images, both also
-with mirrored images, mean training loss of the last pass and the sum over passes. Rows of trainings that diverged have no accuracy.
+with mirrored images, mean training loss of the last pass and the sum over passes. Rows of trainings that diverged have no accuracy. On a
+GPU (float32, streams of one process) several trainings share the clock: the seconds are then of the wall, and tell nothing of a CPU.
 """
 
 import argparse
@@ -18,8 +20,10 @@ import csv
 import json
 import os
 import random
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -38,12 +42,14 @@ from nas.data.registry import load_dataset
 from nas.data.settings import DataSettings
 from nas.networks.architecture import Architecture
 from nas.networks.scaling import Target, scale_to
+from nas.runners.threads import own_stream
 from nas.settings.reading import apply_overrides, validated
 from nas.training.config import trained_skeleton
 from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe, load_recipe
 from nas.training.scoring import Mirrored, score
 from nas.training.trainer import DivergedError, Trainer
+from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.networks.build import build_network
@@ -81,8 +87,8 @@ class Way:
     def recipe(self) -> Recipe:
         """The target's, or that of a search's children."""
         if self.truth:
-            return load_recipe("fast", {"epochs": self.epochs})
-        return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs}, dict(self.changes)))
+            return load_recipe("fast", {"epochs": self.epochs, "precision": "float32"})
+        return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs, "precision": "float32"}, dict(self.changes)))
 
 
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
@@ -96,6 +102,8 @@ CANDIDATES = (
     Way("12px 16k", 12, 16_000),
     Way("16px 8k batch 16", 16, 8000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
     Way("32px 4k batch 16", 32, 4000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
+    Way("24px 8k batch 32", 24, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
+    Way("32px 8k batch 32", 32, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
     Way("16px 16k", 16, 16_000),
     SECOND,
     Way("24px 20k", 24, 20_000),
@@ -214,34 +222,38 @@ def target_filters(cell: str) -> tuple[float, int]:
 class Study:
     """The data, prepared once for every way."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, device: str = "cpu") -> None:
+        self._dataset, self._device = dataset, torch.device(device)
         self._prepared: dict[tuple[int, int | None], PreparedData] = {}
+        self._preparing = threading.Lock()
 
     def data(self, way: Way) -> PreparedData:
         """What a way trains on and is scored on: the validation images are the same for all."""
         key = way.side, way.images
-        if key not in self._prepared:
-            wanted = way.recipe().preparation(image_size=way.side, train_examples=way.images)
-            self._prepared[key] = prepare_dataset(self._dataset, DataSettings(name="cifar10", validation_examples=SCORED), wanted)
-        return self._prepared[key]
+        with self._preparing:
+            if key not in self._prepared:
+                wanted = way.recipe().preparation(image_size=way.side, train_examples=way.images)
+                self._prepared[key] = prepare_dataset(self._dataset, DataSettings(name="cifar10", validation_examples=SCORED), wanted)
+            return self._prepared[key]
 
     def train(self, cell: str, way: Way, seed: int) -> Row:
         """Train a cell a way."""
         data, recipe, genotype = self.data(way), way.recipe(), genotype_of(cell)
         filters, macs = target_filters(cell)
         filters = way.filters or filters
-        torch.manual_seed(seed)
         skeleton = trained_skeleton(NASNetSkeleton(1, filters), recipe)
-        network = build_network(genotype, skeleton, classes=data.classes, image_size=data.image_size)
-        started = time.process_time()
-        trainer = Trainer(network, data, recipe, seed=seed, device=torch.device("cpu"))
+        with TURN:
+            torch.manual_seed(seed)
+            network = build_network(genotype, skeleton, classes=data.classes, image_size=data.image_size)
+        clock = time.process_time if self._device.type == "cpu" else time.monotonic
+        started = clock()
+        trainer = Trainer(network, data, recipe, seed=seed, device=self._device)
         nothing = float("nan")
         try:
             trainer.run(lambda best: None)
         except DivergedError:
-            return Row(cell, way.name, seed, time.process_time() - started, filters, macs, *(nothing,) * 6)
-        seconds = time.process_time() - started
+            return Row(cell, way.name, seed, clock() - started, filters, macs, *(nothing,) * 6)
+        seconds = clock() - started
         history = trainer.position.history
         mirrored = score(Mirrored(network), scoring_batches(data, data.validation, trainer.resident))
         losses = [record.train_loss for record in history]
@@ -279,22 +291,37 @@ def tasks(rows: list[Row], first: int | None = None) -> Iterator[tuple[str, Way,
 
 def train(arguments: argparse.Namespace) -> None:
     """Train what has no row yet."""
-    mine, shares = map(int, arguments.share.split("/"))
-    study = Study(load_dataset(DataSettings(name="cifar10", root=arguments.data_dir)))
+    study = Study(load_dataset(DataSettings(name="cifar10", root=arguments.data_dir)), arguments.device)
     tried: set[tuple[str, str, int]] = set()
-    with own_threads(1):
-        while True:
-            rows = read_rows(arguments.rows)
-            done = {(row.cell, row.way, row.seed) for row in rows}
-            done |= tried
-            wanted = (task for task in tasks(rows, arguments.cells) if share_of(task[0], shares) == mine and asked_for(task, arguments))
-            task = next((task for task in wanted if (task[0], task[1].name, task[2]) not in done), None)
-            if task is None:
-                return
+    choosing = threading.Lock()
+
+    def work() -> None:
+        with own_stream():
+            while (task := _choose(arguments, tried, choosing)) is not None:
+                row = study.train(*task)
+                with choosing:
+                    append(row, arguments.rows)
+                seconds = f"{row.cpu_seconds:.0f} s"
+                print(f"{row.cell} {row.way} seed {row.seed}: {row.accuracy:.4f} in {seconds}, F={row.filters:g}", flush=True)
+
+    with own_threads(1), ThreadPoolExecutor(arguments.at_once) as pool:
+        for worker in [pool.submit(work) for _ in range(arguments.at_once)]:
+            worker.result()
+
+
+def _choose(
+    arguments: argparse.Namespace, tried: set[tuple[str, str, int]], choosing: threading.Lock
+) -> tuple[str, Way, int] | None:
+    """The next task of this process that nobody has done or begun."""
+    mine, shares = map(int, arguments.share.split("/"))
+    with choosing:
+        rows = read_rows(arguments.rows)
+        done = {(row.cell, row.way, row.seed) for row in rows} | tried
+        wanted = (task for task in tasks(rows, arguments.cells) if share_of(task[0], shares) == mine and asked_for(task, arguments))
+        task = next((task for task in wanted if (task[0], task[1].name, task[2]) not in done), None)
+        if task is not None:
             tried.add((task[0], task[1].name, task[2]))  # never twice in one process, should a row not be readable
-            row = study.train(*task)
-            append(row, arguments.rows)
-            print(f"{row.cell} {row.way} seed {row.seed}: {row.accuracy:.4f} in {row.cpu_seconds:.0f} CPU s, F={row.filters:g}", flush=True)
+        return task
 
 
 def asked_for(task: tuple[str, Way, int], arguments: argparse.Namespace) -> bool:
@@ -407,6 +434,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--at-once", type=int, default=1, help="trainings at once in this process: for a GPU, where each has a stream")
     parser.add_argument("--only", nargs="+", metavar="CELL", help="only these cells")
     parser.add_argument("--ways", nargs="+", metavar="WAY", help="only these ways to train them")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")

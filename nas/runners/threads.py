@@ -104,6 +104,13 @@ def stream_of(settings: RunnerSettings) -> Place:
     """What a thread trains within: where children take a GPU, a stream of its own."""
     import torch
 
-    if settings.gpus_per_child == 0 or not torch.cuda.is_available():
-        return nullcontext
-    return lambda: torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+    return nullcontext if settings.gpus_per_child == 0 or not torch.cuda.is_available() else own_stream
+
+
+def own_stream() -> AbstractContextManager[object]:
+    """A new stream of the current GPU, as long as it is entered; where there is no GPU, nothing."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]

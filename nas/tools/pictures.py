@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 SUFFIXES = (".svg", ".png", ".pdf")
+_DRAWING = threading.RLock()
+"""Matplotlib's settings are the process's, and trainings may go on in several threads."""
 Theme = Literal["light", "dark", "auto"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
 """``auto`` is an SVG that is light or dark as the reader's system is."""
@@ -92,10 +95,10 @@ DARK = Palette(
 
 @contextmanager
 def drawing(theme: Theme = "light") -> Iterator[Palette]:
-    """Figures made within have the theme's colours and the project's letters; gives the palette."""
+    """Figures made within have the theme's colours and the project's letters; gives the palette. One thread at a time."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_settings(palette(theme))):
+    with _DRAWING, mpl.rc_context(_settings(palette(theme))):
         yield palette(theme)
 
 

@@ -32,6 +32,7 @@ from nas.training.numerics import own_threads
 from nas.training.scoring import Scores
 from nas.training.telemetry import epoch_points, test_point
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
+from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
 from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
@@ -213,9 +214,10 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: PreparedDa
     Raises:
         UserError: genotype and skeleton do not fit, or the weights do not fit the network.
     """
-    torch.manual_seed(config.seed)
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
-    network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    with TURN:
+        torch.manual_seed(config.seed)
+        network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
     if config.weights is not None:
         path, own = Path(config.weights), network.state_dict()
         weights = in_our_names(network, read_weights(path), path)
