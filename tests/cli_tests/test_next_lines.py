@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 from rich.text import Text
+from typer.testing import CliRunner
 
 from nas.cli import options
+from nas.cli.main import app
+from nas.cli.shell import command
 from nas.cli.shell.screen import Screen
 from nas.cli.views.doing import shown_stage
 from nas.cli.views.training_progress import TrainProgress
@@ -112,3 +115,14 @@ def test_tables_are_straight_in_any_encoding_and_lines_say_all(encoding: str, me
     *drawn, line = file.buffer.getvalue().decode(encoding).splitlines()  # type: ignore[attr-defined]
     assert len({len(row) for row in drawn[1:]}) == 1 and any(mean in row for row in drawn)
     assert line == "\\u044e\\u043b\\u0430 ... -> b"
+
+
+def test_an_error_of_the_parser_is_broken_between_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_SEARCH_BUDGET", "many")
+    arguments = ["search", "--dry-run"]
+    (whole,) = [line for line in CliRunner().invoke(app, arguments).output.splitlines() if line.startswith("Error: ")]
+    monkeypatch.setattr(command, "errors", Screen(file=io.StringIO(), width=60, force_terminal=True))
+    lines = CliRunner().invoke(app, arguments).output.splitlines()
+    shown = lines[[line.startswith("Error: ") for line in lines].index(True) :]
+    assert len(whole) > 60 >= max(map(len, shown)) and " ".join(line.strip() for line in shown).strip() == whole
+    assert all(line.startswith(" " * len("Error: ")) for line in shown[1:])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from nas.cli.options import errors
@@ -14,6 +15,7 @@ from nas.cli.shell import defaults
 from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
+from nas.cli.shell.screen import broken
 from nas.errors import UserError
 from nas.tools.words import quoted
 from search_spaces.plugins import guess
@@ -192,6 +194,9 @@ class Group(TyperGroup):
             return super().make_context(*args, **kwargs)
         except BrokenPipeError as error:
             raise ClosedPipeError("nobody reads what is printed") from error
+        except Exception as error:
+            _break_between_words(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
         """Parse and run the command that is typed. A closed pipe becomes an end that the caller of the parser can tell apart."""
@@ -199,6 +204,9 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ClosedPipeError("nobody reads what is printed") from error
+        except Exception as error:
+            _break_between_words(error)
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - of typer's
         """Find the command that is typed, or name the one that is near."""
@@ -210,6 +218,14 @@ class Group(TyperGroup):
                 near = guess(args[0], self.commands)
                 error.message = f"{error.message.rstrip('.')}{near}; `{ctx.command_path} --help` lists the commands"
             raise
+
+
+def _break_between_words(error: Any) -> None:  # noqa: ANN401 - of any kind
+    """Let an error of the parser, which prints it itself, be printed as all else is."""
+    if hasattr(error, "format_message") and errors.is_terminal:
+        head = "Error: "
+        said = broken(Text(head + error.format_message()), errors.width).plain.removeprefix(head)
+        error.format_message = lambda: said
 
 
 def _short(value: object) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.cli.options import console
 from nas.cli.views.run import short_count
 from nas.cli.views.things import tables as run_tables
 from nas.cli.views.writing import width
@@ -166,7 +167,7 @@ def _skeletons() -> Table:
 def _cost_cells(architecture: Architecture) -> tuple[str, str]:
     """Exact, or, on a terminal that has no room for that, in few letters."""
     cost = architecture.cost()
-    if width() < ROOM_FOR_DIGITS:
+    if console.is_terminal and width() < ROOM_FOR_DIGITS:
         return short_count(cost.parameters), short_count(cost.macs)
     return f"{cost.parameters:,}", f"{cost.macs:,}"
 
