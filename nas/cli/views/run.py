@@ -39,7 +39,8 @@ LEAST_CELL = 20
 def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, width: int = 120) -> Table:
     """The best known trials, with what is believed of them at the highest rung, their rewards, and costs, on a terminal that wide."""
     found, rung = known.standings, known.standings.top
-    where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
+    own = "reward: accuracy of the proxy task" if state.yardstick else "reward of the search"
+    where = f"accuracy at rung {rung}, ± 95 %" if rung and state.yardstick else f"reward at rung {rung}, ± 95 %" if rung else own
     sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
     columns: dict[str, list[str]] = {}
     cells = []
@@ -216,6 +217,8 @@ def policy_line(state: RunState) -> str | None:
 
 
 def _source(config: SearchConfig) -> str:
+    if config.evaluator == "synthetic":
+        return "rewards by a formula"
     return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {data_words(config.data)}"
 
 
