@@ -24,7 +24,7 @@ def reproduce(
     found = reproduction(find_thing(run), output)
     say(f"# {found.thing.kind} {printable(str(found.thing.path))}")
     for fact in found.facts:
-        say(f"# {printable(fact)}")
+        (say_whole if ": nas " in fact else say)(f"# {printable(fact)}")
     for words in (found.words, found.look()):
         say_whole(shlex.join(words))
     if not go:

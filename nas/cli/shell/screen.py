@@ -17,7 +17,7 @@ PLAIN = str.maketrans(
 """Signs of ours for terminals that do not have them, in a line."""
 EVEN = str.maketrans("×–−…±→²µ·≤≥√", "x-->~>^u-<>v")
 """The same in a table, where each must be as wide as what it stands for."""
-HEAD = re.compile(r"(?P<blank> *)(?P<mark># |→ |- )?(?P<word>\w[\w ]*: +)?")
+HEAD = re.compile(r"(?P<blank> *)(?P<mark># |→ |- )?(?P<word>\w[\w -]*: +)?")
 LONGEST_HEAD = 16
 """Columns of a head such as ``time:   `` up to which what follows it is kept beside it."""
 

@@ -23,7 +23,7 @@ from nas.settings.reading import Document
 from nas.training.recipe import RECIPES, Recipe, load_recipe, recipe_yaml
 from search_spaces.genotype import SCHEMA as GENOTYPE_SCHEMA
 from search_spaces.genotype import Genotype, to_yaml
-from search_spaces.plugins import Registry, as_written, guess, is_code
+from search_spaces.plugins import BUILT_IN, Registry, as_written, guess, is_code
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACE_SCHEMA, SPACES, load_space
 from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
@@ -151,11 +151,12 @@ def _genotypes() -> Table:
 
 
 def _skeletons() -> Table:
-    table = _table("skeletons", "name", "with", "side", "parameters", "MACs", "from")
+    elsewhere = _some_elsewhere(FAMILIES)
+    table = _table("skeletons", "name", "with", "side", "parameters", "MACs", *(["from"] if elsewhere else []))
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
-        origin = FAMILIES.origin(kind_of(SKELETONS[name]))
-        table.add_row(name, architecture.name, f"{architecture.image_size}", *_cost_cells(architecture), origin)
+        origin = [FAMILIES.origin(kind_of(SKELETONS[name]))] if elsewhere else []
+        table.add_row(name, architecture.name, f"{architecture.image_size}", *_cost_cells(architecture), *origin)
     for kind in FAMILIES:
         try:
             FAMILIES[kind]
@@ -179,15 +180,24 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _some_elsewhere(registry: Registry[T]) -> bool:
+    """Whether it has rows from outside: where all are built in, a column that says so tells nothing."""
+    return any(registry.origin(name) != BUILT_IN for name in registry)
+
+
 def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cells: Callable[[str, T], tuple[object, ...]]) -> Table:
-    """A registry as a table: name, what ``cells`` says of each row, where it comes from. A plug-in that cannot be used says why."""
-    table = _table(title, "name", *columns, "from")
+    """A registry as a table: name, what ``cells`` says of each row, and where rows come from if some are plug-ins.
+
+    A plug-in that cannot be used says why.
+    """
+    elsewhere = _some_elsewhere(registry)
+    table = _table(title, "name", *columns, *(["from"] if elsewhere else []))
     for name in registry:
         try:
             row = tuple(str(cell) for cell in cells(name, registry[name]))
         except UserError as problem:
             row = (f"cannot be used: {problem}", *[""] * (len(columns) - 1))
-        table.add_row(name, *row, registry.origin(name))
+        table.add_row(name, *row, *([registry.origin(name)] if elsewhere else []))
     return table
 
 
@@ -203,10 +213,10 @@ def _presets() -> Table:
     def cells(name: str, preset: Document) -> tuple[object, ...]:
         config = build_config(name)
         fidelity = config.fidelity
-        filters = f"for {config.match}" if config.match is not None else f"{fidelity.filters:g}"
+        filters = config.match if config.match is not None else f"{fidelity.filters:g}"
         return config.space, config.budget, config.data.name, fidelity.cells, filters, fidelity.epochs
 
-    return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F", "epochs"), cells)
+    return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F, or cost", "epochs"), cells)
 
 
 def _recipes() -> Table:
