@@ -136,7 +136,7 @@ def test_json_is_stable_and_holds_what_the_view_has(written: RunFolder) -> None:
     }
     assert set(found["rungs"][0]) == {"rung", "done", "places", "seeds", "left"}
     assert set(found["children"][0]) == {"trial", "rung", "origin", "card", "attempt", "epoch", "epochs", "reward", "began"}
-    assert set(found["incumbent"]) == {"trial", "rung", "mean", "low", "high", "ties"}
+    assert set(found["incumbent"]) == {"trial", "rung", "mean", "low", "high", "ties", "trained"}
     assert found["cards"] == [{"name": "nasnet-a", "rung": 0, "rewards": [0.61]}]
 
 
