@@ -22,10 +22,11 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,10 @@ class Way:
         return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs, "precision": "float32"}, dict(self.changes)))
 
 
+HALF_BATCH = (("batch_size", 32), ("optimizer.learning_rate", 0.07))
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
+TEST = Way("test", TARGET_SIDE, None, epochs=2, truth=True)
+"""The truth again, scored on the test images, which no search has seen."""
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
 FIRST = Way("16px 8k", 16, 8000)
 SECOND = Way("16px 45k", 16, None)
@@ -102,8 +106,13 @@ CANDIDATES = (
     Way("12px 16k", 12, 16_000),
     Way("16px 8k batch 16", 16, 8000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
     Way("32px 4k batch 16", 32, 4000, changes=(("batch_size", 16), ("optimizer.learning_rate", 0.05))),
-    Way("24px 8k batch 32", 24, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
-    Way("32px 8k batch 32", 32, 8000, changes=(("batch_size", 32), ("optimizer.learning_rate", 0.07))),
+    Way("12px 16k batch 32", 12, 16_000, changes=HALF_BATCH),
+    Way("12px 45k", 12, None),
+    Way("16px 16k batch 32", 16, 16_000, changes=HALF_BATCH),
+    Way("24px 8k batch 32", 24, 8000, changes=HALF_BATCH),
+    Way("12px 45k twice", 12, None, epochs=2),
+    Way("8px 45k twice", 8, None, epochs=2),
+    Way("32px 8k batch 32", 32, 8000, changes=HALF_BATCH),
     Way("16px 16k", 16, 16_000),
     SECOND,
     Way("24px 20k", 24, 20_000),
@@ -255,10 +264,11 @@ class Study:
             return Row(cell, way.name, seed, clock() - started, filters, macs, *(nothing,) * 6)
         seconds = clock() - started
         history = trainer.position.history
-        mirrored = score(Mirrored(network), scoring_batches(data, data.validation, trainer.resident))
+        part = data.test if way is TEST and data.test is not None else data.validation
+        scored = trainer.scored_network.eval()
+        plain, mirrored = (score(network, scoring_batches(data, part, trainer.resident)) for network in (scored, Mirrored(scored)))
         losses = [record.train_loss for record in history]
-        last = history[-1]
-        scores = last.validation_top1, last.validation_loss, mirrored.top1, mirrored.loss
+        scores = plain.top1, plain.loss, mirrored.top1, mirrored.loss
         return Row(cell, way.name, seed, seconds, filters, macs, *scores, losses[-1], sum(losses))
 
 
@@ -300,7 +310,7 @@ def train(arguments: argparse.Namespace) -> None:
             while (task := _choose(arguments, tried, choosing)) is not None:
                 row = study.train(*task)
                 with choosing:
-                    append(row, arguments.rows)
+                    append(row, arguments.rows[0])
                 seconds = f"{row.cpu_seconds:.0f} s"
                 print(f"{row.cell} {row.way} seed {row.seed}: {row.accuracy:.4f} in {seconds}, F={row.filters:g}", flush=True)
 
@@ -315,13 +325,21 @@ def _choose(
     """The next task of this process that nobody has done or begun."""
     mine, shares = map(int, arguments.share.split("/"))
     with choosing:
-        rows = read_rows(arguments.rows)
+        rows = read_rows(arguments.rows[0])
         done = {(row.cell, row.way, row.seed) for row in rows} | tried
-        wanted = (task for task in tasks(rows, arguments.cells) if share_of(task[0], shares) == mine and asked_for(task, arguments))
+        every = listed(arguments) if arguments.seeds else (task for task in tasks(rows, arguments.cells) if asked_for(task, arguments))
+        wanted = (task for task in every if share_of(task[0], shares) == mine)
         task = next((task for task in wanted if (task[0], task[1].name, task[2]) not in done), None)
         if task is not None:
             tried.add((task[0], task[1].name, task[2]))  # never twice in one process, should a row not be readable
         return task
+
+
+def listed(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, int]]:
+    """What the command line names: seed by seed, way by way."""
+    every = {way.name: way for way in (TRUTH, TEST, LONG, *CANDIDATES, *RECIPES)}
+    for seed, way in product(arguments.seeds, arguments.ways or [TRUTH.name]):
+        yield from ((cell, every[way], seed) for cell in arguments.only or cells(read_rows(arguments.rows[0]))[: arguments.cells])
 
 
 def asked_for(task: tuple[str, Way, int], arguments: argparse.Namespace) -> bool:
@@ -362,16 +380,21 @@ def words(values: Floats, truth: Floats) -> str:
 
 def report(arguments: argparse.Namespace) -> None:
     """Print the tables."""
-    rows = [row for row in read_rows(arguments.rows) if row.accuracy == row.accuracy]
-    by = {(row.cell, row.way, row.seed): row for row in rows}
-    truth = {row.cell: row.accuracy for row in rows if row.way == TRUTH.name and row.seed == 0}
+    rows = [row for file in arguments.rows for row in read_rows(file) if row.accuracy == row.accuracy]
+    by = {(row.cell, row.way, row.seed): row for row in reversed(rows)}
+    truths = truths_of(rows)
+    truth = {cell: float(np.mean(values)) for cell, values in truths.items()}
     random_truth = np.array([value for cell, value in truth.items() if cell.startswith("r")])
     mean, sigma = random_truth.mean(), random_truth.std(ddof=1)
     print(f"{len(truth)} cells; random ones {mean:.4f} ± {sigma:.4f} (σ over cells), best {random_truth.max():.4f}")
-    for reference in (name for name in REFERENCES if name in truth):
-        print(f"  {reference}: {truth[reference]:.4f} ({(truth[reference] - mean) / sigma:+.1f} σ)")
+    for cell in sorted((cell for cell in truth if not cell.startswith("r")), key=lambda cell: -truth[cell]):
+        print(f"  {cell}: {truth[cell]:.4f} ({(truth[cell] - mean) / sigma:+.1f} σ; {len(truths[cell])} trainings)")
+    several = [values for values in truths.values() if len(values) > 1]
+    if several:
+        noise = np.sqrt(np.sum([np.var(values) * len(values) for values in several]) / np.sum([len(values) - 1 for values in several]))
+        print(f"one training of the truth: σ {noise:.4f} over trainings of the same cell ({len(several)} cells)")
     for way in (TRUTH, FIRST):
-        both = [cell for cell in truth if (cell, way.name, 1) in by]
+        both = [cell for cell in truth if (cell, way.name, 0) in by and (cell, way.name, 1) in by]
         if len(both) > 3:
             first, second = (np.array([by[cell, way.name, seed].accuracy for cell in both]) for seed in (0, 1))
             noise = (first - second).std(ddof=1) / 2**0.5
@@ -382,8 +405,17 @@ def report(arguments: argparse.Namespace) -> None:
     for way in (*CANDIDATES, *RECIPES):
         print(line(way, by, truth, random_truth))
     print(recipes_table(by, truth))
-    for name, values in fixed_scores(by, truth).items():
+    for name, values in fixed_scores(rows, truth).items():
         print(f"{name}: {words(values, np.array(list(truth.values())))}")
+
+
+def truths_of(rows: Sequence[Row]) -> dict[str, list[float]]:
+    """Accuracies of the target trainings of every cell."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.way == TRUTH.name:
+            found.setdefault(row.cell, []).append(row.accuracy)
+    return found
 
 
 def line(way: Way, by: dict[tuple[str, str, int], Row], truth: dict[str, float], random_truth: Floats) -> str:
@@ -420,24 +452,25 @@ def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) 
     return "\n".join(lines)
 
 
-def fixed_scores(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) -> dict[str, Floats]:
+def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floats]:
     """What is known of a cell without training it."""
-    rows = [by[cell, TRUTH.name, 0] for cell in truth]
-    macs = np.array([row.macs for row in rows], float)
-    return {"width at equal cost": np.array([row.filters for row in rows]), "MACs (all near 5M)": macs}
+    target = {row.cell: row for row in rows if row.way == TRUTH.name}
+    macs = np.array([target[cell].macs for cell in truth], float)
+    return {"width at equal cost": np.array([target[cell].filters for cell in truth]), "MACs (all near 5M)": macs}
 
 
 def main() -> None:
     """Train, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["train", "report"])
-    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--rows", type=Path, nargs="+", default=[ROWS], help="files; a training appends to the first")
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--at-once", type=int, default=1, help="trainings at once in this process: for a GPU, where each has a stream")
     parser.add_argument("--only", nargs="+", metavar="CELL", help="only these cells")
     parser.add_argument("--ways", nargs="+", metavar="WAY", help="only these ways to train them")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="exactly the cells and ways that are named, with these seeds")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
     (train if arguments.what == "train" else report)(arguments)

@@ -204,12 +204,15 @@ def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch
 
 
 def side_by_side(workers: int) -> float:
-    """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores."""
+    """How many times slower so many threads compute beside one another than one does alone: they share caches, memory and cores.
+
+    Children are processes, and what a thread's first operations cost is none of it: all warm up before any is timed.
+    """
     import torch
 
     from nas.training.numerics import own_threads
 
-    images, weights = torch.zeros(32, 16, 16, 16), torch.zeros(16, 16, 3, 3)
+    images, weights = torch.zeros(64, 16, 16, 16), torch.zeros(16, 16, 3, 3)
 
     def count(seconds: float) -> float:
         torch.set_num_threads(1)  # of this thread
@@ -221,10 +224,18 @@ def side_by_side(workers: int) -> float:
 
     if workers == 1:
         return 1.0
+    together = threading.Barrier(workers)
+    rates: list[float] = []
+
+    def beside() -> None:
+        count(ALONE_SECONDS / 3)
+        together.wait()
+        rates.append(count(ALONE_SECONDS))
+
     with own_threads(1):
         count(ALONE_SECONDS / 3)
-        alone, rates = count(ALONE_SECONDS), []
-        threads = [threading.Thread(target=lambda: rates.append(count(ALONE_SECONDS))) for _ in range(workers)]
+        alone = count(ALONE_SECONDS)
+        threads = [threading.Thread(target=beside) for _ in range(workers)]
         for thread in threads:
             thread.start()
         for thread in threads:

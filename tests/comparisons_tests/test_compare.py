@@ -50,7 +50,7 @@ def test_everybody_gets_a_row_and_a_second_call_reads_the_first(tmp_path: Path, 
     assert "failed: " in (tmp_path / "compare.md").read_text()
     metrics = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/metrics.jsonl")}
     assert len(metrics) == 4
-    monkeypatch.setattr("nas.runners.side_by_side.start_ray", lambda *given: pytest.fail("what is finished is read back here"))
+    monkeypatch.setattr("nas.runners.ray_start.start_ray", lambda *given: pytest.fail("what is finished is read back here"))
     again, _ = run_comparison(members(), replace(plan(tmp_path, seeds=2), workers=2), lines.append)
     assert [(row.label, row.test) for row in again] == [(row.label, row.test) for row in rows]
     assert {path: path.stat().st_mtime_ns for path in metrics} == metrics  # nothing was trained again
@@ -101,6 +101,23 @@ def test_an_interrupted_comparison_ends_with_the_same_figures(tmp_path: Path) ->
     rows, whole = run_comparison(pair, side_by_side, lambda line: None)
     assert whole
     assert [(row.label, row.test, row.validation) for row in rows] == [(row.label, row.test, row.validation) for row in expected]
+
+
+def test_threads_that_share_a_gpu_train_what_one_after_the_other_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one, _ = run_comparison(members(), plan(tmp_path / "one"), lambda line: None)
+    monkeypatch.setattr("nas.runners.side_by_side._on_one_gpu", lambda config: True)
+    monkeypatch.setattr("nas.runners.ray_start.start_ray", lambda *given: pytest.fail("trainings on one GPU need no other process"))
+    threads, whole = run_comparison(members(), replace(plan(tmp_path / "two"), workers=2), lambda line: None)
+    assert whole
+    assert [(row.label, row.test) for row in threads] == [(row.label, row.test) for row in one_by_one]
+
+
+def test_threads_stop_where_somebody_asks_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.runners.side_by_side._on_one_gpu", lambda config: True)
+    pair, wanted = [members()[0], members()[2]], replace(plan(tmp_path), workers=2)
+    assert not run_comparison(pair, wanted, lambda line: None, stop=lambda: True)[1]
+    rows, whole = run_comparison(pair, wanted, lambda line: None)
+    assert whole and [len(row.test) for row in rows] == [1, 1]
 
 
 def test_whoever_stops_after_a_trainings_last_step_begins_no_other(tmp_path: Path) -> None:
