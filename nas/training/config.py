@@ -48,9 +48,10 @@ def skeleton_of(config: TrainConfig) -> Skeleton:
 
 
 def size_words(config: TrainConfig) -> str:
-    """N and F as the flags call them, to be added to a network's name; nothing of networks that have none."""
+    """N and F as the flags call them, to be added to a network's name; of a skeleton from outside those that it has."""
     skeleton = config.skeleton
-    return f", N={skeleton['cells']}, F={skeleton['filters']:g}" if "filters" in skeleton else ""
+    said = [f"{letter}={skeleton[name]:g}" for letter, name in (("N", "cells"), ("F", "filters")) if name in skeleton]
+    return "".join(f", {one}" for one in said)
 
 
 def trained_skeleton(skeleton: Skeleton, recipe: Recipe) -> Skeleton:
