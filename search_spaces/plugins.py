@@ -23,6 +23,9 @@ Text = TypeVar("Text", str, str | None)
 TRUST_VARIABLE = "NAS_TRUST"
 """Environment variable: modules, separated by commas, that names found in files may import (see SECURITY.md)."""
 
+BUILT_IN = "built-in"
+"""The origin of what belongs to this package."""
+
 _trusted: set[str] = set()
 
 
@@ -181,7 +184,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def origin(self, name: str) -> str:
         """Where a row comes from: ``built-in``, ``package NAME (module:attr)``, or the ``module:attr`` itself. Imports nothing."""
         if name in self.built_in:
-            return "built-in"
+            return BUILT_IN
         points = _installed(self.group).get(name, ())
         return ", ".join(f"package {_package(point)} ({point.value})" for point in points) or name
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.tools.hardware import detect
+from nas.tools.words import counted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -158,7 +159,7 @@ def _threads() -> Answer:
     import torch
 
     cores, quota, said = detect().cores, _cpu_quota(), os.environ.get("OMP_NUM_THREADS")
-    parts = [f"{cores} cores, {torch.get_num_threads()} threads in torch"]
+    parts = [f"{cores} cores, {counted(torch.get_num_threads(), 'thread')} in torch"]
     parts += [f"OMP_NUM_THREADS={said[:20]}"] if said else []
     if quota is not None and quota < cores:
         parts.append(f"but a limit of {quota:g} cores on this container")

@@ -138,7 +138,7 @@ def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, proces
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     for one in kept:
         left = one.runs_left()
-        console.print(f"\n{one.comparison.title()}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\n{one.comparison.title()}", highlight=False, markup=False)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("runs", total=left)
 
@@ -149,14 +149,14 @@ def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, proces
                 done = run_missing(one, data, processes, BenchWatcher(lambda: progress.advance(bar), tell))  # noqa: B023
             except KeyboardInterrupt:
                 where = "" if output is None else f"; the controllers that had finished are in {output}, and the same command does the rest"
-                console.print(f"interrupted{where}", highlight=False, soft_wrap=True)
+                console.print(f"interrupted{where}", highlight=False)
                 raise typer.Exit(130) from None
         if not left:
-            console.print(f"not run again: {done.path} has it (--force runs it again)", highlight=False, soft_wrap=True)
+            console.print(f"not run again: {done.path} has it (--force runs it again)", highlight=False)
         _print(done)
         if done.path is not None:
             write_report(done)
-            console.print(f"wrote {done.path} (raw runs), {done.path.stem}.md and {done.path.stem}.png", highlight=False, soft_wrap=True)
+            console.print(f"wrote {done.path} (raw runs), {done.path.stem}.md and {done.path.stem}.png", highlight=False)
 
 
 def _print(kept: "Kept") -> None:

@@ -27,7 +27,7 @@ from nas.tools.words import quoted
 def compare(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN|GENOTYPE ...]", help="Who takes part: run folders (their winners), reference genotypes, files."),
+        typer.Argument(metavar="RUN|GENOTYPE ...", help="Who takes part: run folders (their winners), reference genotypes, files."),
     ] = None,
     randoms: Annotated[int, typer.Option("--random", min=0, help="So many cells drawn uniformly from --space.")] = 0,
     space: Annotated[str, typer.Option(help="Search space of the random cells.")] = "nasnet",

@@ -29,7 +29,7 @@ class Setting:
 def config(
     context: typer.Context,
     command: Annotated[
-        str | None, typer.Argument(metavar="[COMMAND]", help="Every option of this command; default what is set of all.")
+        str | None, typer.Argument(metavar="COMMAND", help="Every option of this command; default what is set of all.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
@@ -107,7 +107,14 @@ def _say_settings(settings: list[Setting], command: str | None) -> None:
         say("no option is set: every default is the program's own, which `nas config COMMAND` lists")
         return
     names = [one.option if command else f"{one.command} --{one.option}" for one in settings]
-    values = ["" if one.value is None else str(one.value) for one in settings]
+    values = [_said(one.value) for one in settings]
     width, middle = max(map(len, names)), min(40, max(map(len, values)))
     for name, value, one in zip(names, values, settings, strict=True):
         say(f"{name:{width}}  {value:{middle}}  {one.origin}")
+
+
+def _said(value: object) -> str:
+    """A value as it is typed."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -84,7 +84,7 @@ class _Notes(logging.Handler):
         if record.getMessage() in self._said:
             return
         self._said.add(record.getMessage())
-        errors.print(record.getMessage(), highlight=False, markup=False, soft_wrap=True)
+        errors.print(record.getMessage(), highlight=False, markup=False)
 
 
 def main() -> None:

@@ -1,38 +1,17 @@
 """What all commands share: the consoles, and every option that more than one of them takes. Imports nothing heavy."""
 
-import errno
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from textwrap import wrap
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from nas.cli.shell.screen import Screen
 from search_spaces.plugins import as_written
-
-
-class Screen(Console):
-    """A console that prints texts as they are, in tables too: brackets and colons in a name are no styles and no emoji.
-
-    A closed pipe is left to whoever ends the command: rich itself would end it, with the code of a divergence.
-    """
-
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - rich's
-        super().__init__(**{"markup": False, "emoji": False, "highlight": False, **options})
-
-    def forget(self) -> None:
-        """Drop what could not be written: the next print would begin with it."""
-        self._buffer.clear()
-
-    def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError."""
-        raise BrokenPipeError(errno.EPIPE, "nobody reads what is printed")
-
 
 console = Screen()
 errors = Screen(stderr=True)
@@ -89,7 +68,7 @@ ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads of a proces
 CompileOption = Annotated[
     bool | None, typer.Option("--compile", help="Training's forward pass through torch.compile: a minute or more first, then faster steps.")
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of this training; default trained/<what>.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Its folder; default trained/CELL-SIZE-DATA-RECIPE.")]
 
 # trained networks
 NetworkArgument = Annotated[
@@ -129,37 +108,34 @@ STOPPING = "stopping after this step, writing a checkpoint"
 """What a training says to the first Ctrl-C."""
 
 
-def escape(text: str) -> str:
-    """Text that rich prints as it is, brackets included."""
-    from rich.markup import escape as escape_markup
+def say(text: str) -> None:
+    """Print a text as it is, without markup or colours: on a terminal broken between words, elsewhere not at all."""
+    console.print(text, highlight=False, markup=False)
 
-    return escape_markup(text)
+
+def say_lines(lines: Iterable[str]) -> None:
+    """Print lines such as ``data:   …``."""
+    for line in lines:
+        say(line)
+
+
+def say_whole(text: str) -> None:
+    """Print a text without breaks: what a person may copy, such as a command or YAML."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def say_marked(word: str, style: str, text: str, where: Console = console) -> None:
     """Print a text after a word in a style, such as ``note:``; the text as it is."""
     from rich.text import Text
 
-    where.print(Text.assemble((word, style), " ", text), soft_wrap=True)
-
-
-def say_lines(lines: Iterable[str]) -> None:
-    """Print lines such as ``data:   …``: on a terminal broken between words, and below their first word; elsewhere whole."""
-    for line in lines:
-        if not console.is_terminal:
-            say(line)
-            continue
-        start = re.match(r"\w[\w ]*: +", line)
-        rest = " " * (start.end() if start else 2)
-        wrapped = wrap(line.strip("\n"), console.width, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
-        say("\n" * line.startswith("\n") + "\n".join(wrapped))
+    where.print(Text.assemble((word, style), " ", text))
 
 
 def say_next(*commands: tuple[str, Sequence[object]], where: Console = console) -> None:
     """Print what a person may type next: what each command is for as a comment, and below it the command, quoted for a shell."""
     where.print("\nnext:")
     for purpose, words in commands:
-        where.print(f"  # {purpose}", style="dim", highlight=False, markup=False, soft_wrap=True)
+        where.print(f"  # {purpose}", style="dim", highlight=False, markup=False)
         where.print(f"  {shlex.join(map(str, words))}", style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -168,8 +144,3 @@ def say_next_of_dry_run() -> None:
     words = [word for word in sys.argv[1:] if word != "--dry-run"]
     if len(words) + 1 < len(sys.argv):
         say_next(("the same for real", ["nas", *words]))
-
-
-def say(text: str) -> None:
-    """Print a line as it is: no markup, no colours, no breaks."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -14,9 +14,11 @@ from nas.cli.options import (
     TableFileOption,
     WhichOption,
     errors,
+    say_marked,
     say_next,
 )
 from nas.tools.stages import doing
+from nas.tools.words import counted
 
 UNREADABLE = 3
 """Exit code where some images cannot be read and the others are predicted."""
@@ -58,10 +60,12 @@ def predict(
     with writing(output) as target:
         read, unread = report(form, looking.class_names, looking.see(named_images(images, sys.stdin), batch_size), top, target)
     if output is not None:
-        errors.print(f"{read:,} images → {output}", highlight=False, markup=False)
+        errors.print(f"{counted(read, 'image')} → {output}", highlight=False, markup=False)
+    if hint := looking.impression.unlike():
+        say_marked("note:", "bold yellow", hint, errors)
     if form == "table" and output is None and read:
         named = images if len(images) <= FEW_NAMES else ["IMAGES"]
         say_next(("the same for programs", ["nas", "predict", network, *named, "-o", "found.csv"]), where=errors)
     if unread:
-        errors.print(f"{unread:,} of {read + unread:,} images cannot be read", highlight=False)
+        errors.print(f"{unread:,} of {counted(read + unread, 'image')} cannot be read", highlight=False)
         raise typer.Exit(UNREADABLE if read else 2)

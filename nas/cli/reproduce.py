@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import say
+from nas.cli.options import say, say_whole
 
 
 def reproduce(
@@ -24,9 +24,9 @@ def reproduce(
     found = reproduction(find_thing(run), output)
     say(f"# {found.thing.kind} {printable(str(found.thing.path))}")
     for fact in found.facts:
-        say(f"# {printable(fact)}")
+        (say_whole if ": nas " in fact else say)(f"# {printable(fact)}")
     for words in (found.words, found.look()):
-        say(shlex.join(words))
+        say_whole(shlex.join(words))
     if not go:
         return
     check_trusted(found.thing)

@@ -33,7 +33,7 @@ from nas.tools.stages import doing, loading_torch
 
 def train(
     source: Annotated[
-        str | None, typer.Argument(metavar="[RUN|GENOTYPE]", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
+        str | None, typer.Argument(metavar="RUN|GENOTYPE", help="Run folder, `last`, a reference genotype's name, or a genotype file.")
     ] = None,
     rank: RankOption = 1,
     skeleton: SkeletonOption = None,

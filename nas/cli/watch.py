@@ -9,7 +9,7 @@ from nas.tools.stages import doing
 
 
 def watch(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="Run folder, its name under runs/, or `last`.")] = "last",
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, its name under runs/, or `last`.")] = "last",
     once: Annotated[bool, typer.Option("--once", help="Show it as it is now, and stop.")] = False,
     json: JsonLinesOption = False,
 ) -> None:

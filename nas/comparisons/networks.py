@@ -23,7 +23,7 @@ from nas.settings.reading import validated
 from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
 from nas.tools.stages import doing
-from nas.tools.words import kind_and_line
+from nas.tools.words import counted, kind_and_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
@@ -293,7 +293,8 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     recipe = plan.base.recipe
     measured = ", another measurement than the one that was matched" if plan.target.quantity == "latency" else ""
     lines = [
-        f"Recipe `{recipe.name}`, {recipe.epochs} epochs, data `{plan.base.data.name}`, seeds: {plan.seeds}, size: about {plan.target}.",
+        f"Recipe `{recipe.name}`, {counted(recipe.epochs, 'epoch')}, data `{plan.base.data.name}`, seeds: {plan.seeds}, "
+        f"size: about {plan.target}.",
         "Test accuracy of the epoch that was best on the validation part, read once a training; ± is the standard deviation over",
         f"seeds. Latency: one image, {place_words(plan.place)}, median of {RUNS}{measured}. `*`: nobody is both more accurate and faster.",
         "",
@@ -354,7 +355,7 @@ def front_of(rows: Sequence[Row], plan: Plan) -> Front:
     """The comparison as a chart: accuracy over latency, and over what was not matched, parameters or MACs."""
     recipe = plan.base.recipe
     heading = f"{plan.base.data.name}: networks of about {plan.target}"
-    note = f"recipe {recipe.name}, {recipe.epochs} epochs"
+    note = f"recipe {recipe.name}, {counted(recipe.epochs, 'epoch')}"
     return _front([asdict(row) for row in rows], plan.target.quantity, heading, note, plan.classes, plan.place)
 
 
@@ -364,7 +365,7 @@ def read_front(folder: str | Path) -> Front:
     document = place.document()
     try:
         training, target = document["training"], Target(**document["target"])
-        note = f"recipe {training['recipe']['name']}, {training['recipe']['epochs']} epochs"
+        note = f"recipe {training['recipe']['name']}, {counted(training['recipe']['epochs'], 'epoch')}"
         heading = f"{training['data']['name']}: networks of about {target}"
         classes, where = int(document.get("classes") or 0), check_place(document.get("place", "cpu"))  # older ones do not say
         return _front(document["rows"], target.quantity, heading, note, classes, where)

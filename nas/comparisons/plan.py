@@ -11,7 +11,7 @@ from nas.networks.description import skeleton_document
 from nas.runners.side_by_side import as_many_as_fit
 from nas.runs.expected import side_by_side
 from nas.tools.stages import doing
-from nas.tools.words import duration
+from nas.tools.words import counted, duration
 from nas.training.numerics import own_threads
 from nas.training.plan import describe_data, describe_recipe
 from nas.training.session import build_for_training, make_trainer
@@ -29,11 +29,11 @@ def describe_comparison(members: Sequence[Member], plan: Plan) -> list[str]:
     """
     check_comparison(plan)
     data = images_of(plan)
-    seeds = f"{plan.seeds} training{'s' if plan.seeds > 1 else ''} each"
+    seeds = f"{counted(plan.seeds, 'training')} each"
     lines = [
         f"compare: {len(members)} networks of about {plan.target}, {seeds}, in {plan.folder}",
         f"recipe: {describe_recipe(plan.base.recipe)}",
-        *describe_data(data),
+        *describe_data(data, plan.base.recipe),
     ]
     times: list[float] = []
     able, began = 0, time.monotonic()
@@ -55,6 +55,6 @@ def describe_comparison(members: Sequence[Member], plan: Plan) -> list[str]:
         trainings = able * plan.seeds
         at_once = min(trainings, plan.workers or as_many_as_fit(plan.base))
         whole = duration(fmean(times) * ceil(trainings / at_once) * side_by_side(at_once))
-        said = f"about {whole} for {trainings} trainings, {at_once} at once ({len(times)} networks timed)"
+        said = f"about {whole} for {counted(trainings, 'training')}, {at_once} at once ({counted(len(times), 'network')} timed)"
         lines.append(f"time:   {said}; Ctrl-C stops, the same command goes on")
     return lines

@@ -15,7 +15,7 @@ from nas.exports.loading import Loader
 from nas.exports.trials import TrialTable, write_csv, write_parquet
 from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
-from nas.tools.words import first_line
+from nas.tools.words import first_line, lacking
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
 from search_spaces.strict_yaml import parse_document
@@ -328,7 +328,7 @@ def require_packages(*names: str, extra: str) -> None:
 
     missing = [name for name in dict.fromkeys(names) if find_spec(name) is None]
     if missing:
-        raise ExportError(f"this format needs {', '.join(missing)}, which is not installed: pip install 'nas-engine[{extra}]'")
+        raise ExportError(f"this format needs {lacking(missing)}: pip install 'nas-engine[{extra}]'")
 
 
 FORMATS: Registry[Format] = Registry(

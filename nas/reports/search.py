@@ -20,7 +20,7 @@ from nas.runs.plan import rung_words, trained_words
 from nas.runs.standings import Known, agreement, best_known, winner_test, words
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.intervals import wilson
-from nas.tools.words import duration
+from nas.tools.words import counted, duration
 from search_spaces.space import SearchSpace
 
 DRAWN = 3
@@ -87,7 +87,7 @@ def _asked(folder: RunFolder, config: SearchConfig, state: RunState, space: Sear
     facts = [
         ("space", f"{space.name}: {len(space.decisions)} decisions"),
         ("controller", config.controller.name + (f" ({options})" if options else "")),
-        ("budget", f"{config.budget:,} children, seed {config.seed}, preset {config.preset}"),
+        ("budget", f"{counted(config.budget, 'child', 'children')}, seed {config.seed}, preset {config.preset}"),
         *_child_facts(config, state),
         *((f"rung {rung}", rung_words(rung, config)) for rung in range(1, len(config.ladder) + 1)),
         ("control cards", ", ".join(config.cards) or "none"),
@@ -165,7 +165,10 @@ def _best(
     for rank, (trial, believed) in enumerate(known.head(DRAWN), start=1):
         genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
         pictures.append(Picture(f"Rank {rank}: trial {trial.number}, {known.how(rank)}", genotype))
-    notes = []
+    notes = [
+        "An interval is of the mean of a cell's trainings, all scored on the same images: other images may be harder or easier for all "
+        "cells together. What is believed of a cell at a rung above the one that it was trained at is expected, not measured."
+    ]
     if losses := state.losses():
         notes.append(f"Warning: {losses}.")
     if known.standings.ties > 1:

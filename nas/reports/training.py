@@ -11,7 +11,7 @@ from nas.errors import RunError
 from nas.reports.folders import environment_facts
 from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table, Value
 from nas.tools.intervals import wilson
-from nas.tools.words import duration, top5_words
+from nas.tools.words import counted, duration, top5_words
 from nas.training.folder import TrainFolder, config_yaml, test_facts
 from nas.training.measured import CLASS_COLUMNS, Answers, Measured
 
@@ -100,7 +100,7 @@ def _asked(place: TrainFolder, history: History) -> tuple[tuple[str, str], ...]:
         *((("found by", f"run {origin.run}, trial {origin.trial}"),) if origin is not None else ()),
         *((("size", f"{parameters:,.0f} parameters, {macs:,.0f} MACs"),) if parameters is not None and macs is not None else ()),
         ("data", data_words(config.data)),
-        ("recipe", f"{recipe.name}: {recipe.epochs} epochs, {recipe.batch_size} images a step, {recipe.optimizer.name}"),
+        ("recipe", f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, {recipe.batch_size} images a step, {recipe.optimizer.name}"),
         ("seed", str(config.seed)),
         *(
             (("time", f"{duration(seconds)}, {duration(_number(result, 'cpu_seconds') or 0.0)} of CPU time"),)
@@ -149,7 +149,7 @@ def _measured(measured: Measured) -> tuple[Section, ...]:
     facts = (
         ("images", f"{measured.scores.images:,}: {measured.said}"),
         ("accuracy", f"{measured.scores.top1:.2%} ({low:.1%} to {high:.1%}), loss {measured.scores.loss:.4f}"),
-        ("speed", f"{measured.scores.images_per_second:,.0f} images a second ({measured.device}, {measured.threads} threads)"),
+        ("speed", f"{measured.scores.images_per_second:,.0f} images a second ({measured.device}, {counted(measured.threads, 'thread')})"),
     )
     classes = Table.of(
         CLASS_COLUMNS, [(c.name, c.images, c.correct, c.accuracy, *c.interval, c.taken_for, c.taken) for c in measured.answers.by_class()]

@@ -20,7 +20,7 @@ from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
 from nas.tools.hardware import Hardware
 from nas.tools.stages import doing, loading_torch
-from nas.tools.words import duration, megabytes
+from nas.tools.words import counted, duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
@@ -72,15 +72,18 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
     space = load_space(config.space)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
-        f"search: {config.budget} children from space {space.name} ({len(space.decisions)} decisions, {size(space):.2e} action sequences), "
-        f"proposed by {config.controller.name}, seed {config.seed}",
+        f"search: {counted(config.budget, 'child', 'children')} from space {space.name} ({len(space.decisions)} decisions, "
+        f"{size(space):.2e} action sequences), proposed by {config.controller.name}, seed {config.seed}",
     ]
     lines += [f"fitted: {choice}" for choice in choices]
-    if EVALUATORS[config.evaluator].needs_data:
+    row = EVALUATORS[config.evaluator]
+    if row.needs_data:
         trained = trained_words(config, config.fidelity, f" of {data_words(config.data)}")
         lines.append(f"child:  {trained}, reward = accuracy on a validation split of the training set")
         amount = amount_of(config.data)
         lines += _about_images(config, amount)
+    elif config.evaluator != "table":
+        lines.append(f"child:  scored by {config.evaluator}" + (f": {row.about}" if row.about else ""))
     lines += describe_sizing(config, space)
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
@@ -101,7 +104,8 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
         if config.runner.cluster
         else "Ray on this machine"
     )
-    lines.append(f"runner: {where}, {workers or 'as many as fit'} children at once ({hardware.describe()})")
+    at_once = counted(workers, "child", "children") if workers else "as many children as fit"
+    lines.append(f"runner: {where}, {at_once} at once ({hardware.describe()})")
     if config.evaluator == "train" and not hardware.gpus:
         lines.append(f"native kernels: {describe_kernels()}")
     if config.evaluator == "train" and hardware.gpus and config.runner.gpus_per_child != 0:
@@ -118,9 +122,11 @@ def rung_words(rung: int, config: SearchConfig) -> str:
 
 
 def trained_words(config: SearchConfig, fidelity: Fidelity, of: str = "") -> str:
-    """How a child is trained at a fidelity of a search: its size, for how long, on which images."""
+    """How a child is trained at a fidelity of a search: its size, for how long, on which images, if its evaluator looks at any."""
+    epochs = counted(fidelity.epochs, "epoch")
+    if not EVALUATORS[config.evaluator].needs_data:
+        return epochs
     width = "F matched" if config.match is not None else f"F={fidelity.filters:g}"
-    epochs = f"{fidelity.epochs} epoch{'s' if fidelity.epochs > 1 else ''}"
     images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
     return f"N={fidelity.cells}, {width}, {epochs} on {images} images{of} at {side}"

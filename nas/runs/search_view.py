@@ -75,7 +75,10 @@ class TrialView:
 
 @dataclass(frozen=True)
 class IncumbentView:
-    """The best known cell: its trial, what is believed of its reward at ``rung`` with its 95 % interval, and who is tied with it."""
+    """The best known cell: its trial, what is believed of its reward at ``rung`` with its 95 % interval, and who is tied with it.
+
+    ``trained`` is the highest rung that it has been trained at: what is believed at one above that is expected and not measured.
+    """
 
     trial: int
     rung: int
@@ -83,6 +86,7 @@ class IncumbentView:
     low: float
     high: float
     ties: int
+    trained: int
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ def _incumbent(standings: Standings | None) -> IncumbentView | None:
         return None
     first = standings.ranked[0]
     belief = first.belief
-    return IncumbentView(first.trial, standings.top, belief.mean, belief.low, belief.high, standings.ties)
+    return IncumbentView(first.trial, standings.top, belief.mean, belief.low, belief.high, standings.ties, first.rung)
 
 
 def _child(trial: Trial, config: SearchConfig) -> ChildView:

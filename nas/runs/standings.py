@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nas.runs.folder import RunFolder
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen, Trial
+from nas.tools.intervals import half_width
 from nas.training.folder import WINNER, TrainFolder
 from search_spaces.space import Actions, SearchSpace
 
@@ -57,11 +58,11 @@ class Knowledge:
         rest = [one for one in self._observations if one.actions not in found]
         if rest:
             line = linear_regression(*zip(*((one.reward, found[one.actions].mean) for one in part if not one.rung), strict=True))
-            half = median((belief.high - belief.low) / 2 for belief in found.values())
+            half = median(half_width(belief.mean, belief.low, belief.high) for belief in found.values())
             deviation = median(belief.deviation for belief in found.values())
         for one in rest:
-            mean = line.intercept + line.slope * one.reward
-            found[one.actions] = Belief(mean, mean - half, mean + half, deviation)
+            mean, low, high = (min(1.0, max(0.0, line.intercept + line.slope * one.reward + side)) for side in (0.0, -half, half))
+            found[one.actions] = Belief(mean, low, high, deviation)
         return found
 
     def _catch_up(self) -> None:
@@ -152,7 +153,7 @@ class Standings:
 
 def words(belief: "Belief", digits: int = 4) -> str:
     """A belief with half the width of its 95 % interval."""
-    return f"{belief.mean:.{digits}f} ± {(belief.high - belief.low) / 2:.{digits}f}"
+    return f"{belief.mean:.{digits}f} ± {half_width(belief.mean, belief.low, belief.high):.{digits}f}"
 
 
 def standings_of(space: SearchSpace, state: RunState, knowledge: Knowledge | None = None) -> Standings:

@@ -3,6 +3,11 @@
 CONFIDENCE = 0.95
 
 
+def half_width(mean: float, low: float, high: float) -> float:
+    """What stands after ± : the wider side, since the interval of a share ends at 0 and 1 and its mean is not in the middle there."""
+    return max(mean - low, high - mean)
+
+
 def wilson(share: float, count: int) -> tuple[float, float]:
     """Wilson's interval (1927) of a share in [0, 1] that was measured on so many: with 95 % confidence the true one lies in it."""
     from scipy.stats import binomtest

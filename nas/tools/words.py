@@ -1,6 +1,7 @@
 """Durations and sizes as a person says them, and paths as a shell takes them."""
 
 import shlex
+from collections.abc import Sequence
 
 
 def quoted(place: object) -> str:
@@ -21,6 +22,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(count: int, what: str, several: str = "") -> str:
+    """``1 update``, ``2,000 updates``; ``several`` where that is no letter more."""
+    return f"{count:,} {what if count == 1 else several or what + 's'}"
+
+
+def lacking(names: Sequence[str]) -> str:
+    """``onnx, which is not installed``, ``onnx, onnxruntime, which are not installed``."""
+    return f"{', '.join(names)}, which {'is' if len(names) == 1 else 'are'} not installed"
 
 
 TOP5_FROM = 6

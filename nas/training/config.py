@@ -47,6 +47,13 @@ def skeleton_of(config: TrainConfig) -> Skeleton:
     return read_skeleton(config.skeleton, "config.yaml")[1]
 
 
+def size_words(config: TrainConfig) -> str:
+    """N and F as the flags call them, to be added to a network's name; of a skeleton from outside those that it has."""
+    skeleton = config.skeleton
+    said = [f"{letter}={skeleton[name]:g}" for letter, name in (("N", "cells"), ("F", "filters")) if name in skeleton]
+    return "".join(f", {one}" for one in said)
+
+
 def trained_skeleton(skeleton: Skeleton, recipe: Recipe) -> Skeleton:
     """The skeleton with what the recipe changes in it: auxiliary head, drop path (stochastic depth), dropout.
 

@@ -32,6 +32,8 @@ MACS_A_CORE, MACS_A_CORE_AN_IMAGE = 2.5e11, 4e7
 MACS_A_GPU = 1e16
 DESERVED_MACS, DESERVED_MACS_AN_IMAGE = 3e7, 3e4
 """Multiply-accumulates of a network for one image, at most: larger ones learn few images by heart, or diverge in their few steps."""
+LEAST_SIDE = 12
+"""Side in pixels below which images are not made smaller for the first epochs."""
 HELD_OUT = 8
 """One of so many images of a small set is held out by a training: it only chooses its epoch, where a search compares cells."""
 DEPTH_OF_SMALL = 2
@@ -100,6 +102,13 @@ def fit_recipe(recipe: Recipe, amount: Amount, said: Container[str]) -> tuple[Ch
     if epochs > recipe.epochs and "epochs" not in said:
         choices.append(Choice("epochs", epochs, f"at least {steps:,} steps, in repeated passes"))
     return tuple(choices)
+
+
+def fit_sizes(recipe: Recipe, side: int, said: Container[str]) -> Choice | None:
+    """Images as they are from the beginning, where they are so small that smaller ones would show nothing; None elsewhere."""
+    if recipe.resolution.start == 1 or side * recipe.resolution.start >= LEAST_SIDE or "resolution.start" in said:
+        return None
+    return Choice("resolution.start", 1.0, f"images of {side} pixels are not made smaller to begin with")
 
 
 def fit_validation(amount: Amount, data: DataSettings) -> Choice | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from nas.data.dataset import Labels
 from nas.tools.intervals import CONFIDENCE, wilson
-from nas.tools.words import TOP5_FROM
+from nas.tools.words import TOP5_FROM, counted
 
 if TYPE_CHECKING:
     from nas.training.scoring import Scores
@@ -110,7 +110,7 @@ class Measured:
             f"accuracy:   {100 * found.top1:.2f} % top-1{top5}, loss {found.loss:.4f}",
             f"interval:   {100 * low:.1f} to {100 * high:.1f} % top-1 ({100 * CONFIDENCE:g} %, Wilson)",
             f"throughput: {speed}",
-            f"            ({self.device}, {self.threads} threads{', folded for inference' if self.folded else ''})",
+            f"            ({self.device}, {counted(self.threads, 'thread')}{', folded for inference' if self.folded else ''})",
         ]
 
     def document(self) -> dict[str, Any]:

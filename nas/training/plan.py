@@ -8,8 +8,8 @@ from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
 from nas.tools.intervals import wilson
 from nas.tools.stages import doing
-from nas.tools.words import duration, top5_words
-from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
+from nas.tools.words import counted, duration, top5_words
+from nas.training.config import TrainConfig, preparation, size_words, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
 from nas.training.folder import TrainFolder
 from nas.training.numerics import own_threads
@@ -32,7 +32,7 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, cho
     check_training(TrainFolder(folder), genotype, config)
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
     lines = [
-        f"train:  {network_name(genotype, skeleton)} in skeleton {config.skeleton['name']}, seed {config.seed}",
+        f"train:  {network_name(genotype, skeleton)}{size_words(config)} in skeleton {config.skeleton['name']}, seed {config.seed}",
         f"recipe: {describe_recipe(config.recipe)}",
         f"folder: {folder}",
         *(f"fitted: {choice}" for choice in choices),
@@ -49,11 +49,12 @@ def describe_recipe(recipe: Recipe) -> str:
     optimizer, schedule, augmentation, other = recipe.optimizer, recipe.schedule, recipe.augmentation, recipe.regularisation
     scaled = optimizer.per_images not in (None, recipe.batch_size)
     rate = f"{optimizer.learning_rate:g}" + (f" for {optimizer.per_images} images" if scaled else "")
-    parts = [f"{recipe.name}: {recipe.epochs} epochs, {optimizer.name} at {rate} with batches of {recipe.batch_size}"]
-    parts.append(f"{schedule.kind} schedule" + (f" after {schedule.warmup_epochs:g} epochs of warm-up" if schedule.warmup_epochs else ""))
+    parts = [f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, {optimizer.name} at {rate} with batches of {recipe.batch_size}"]
+    warm = f"{schedule.warmup_epochs:g} epoch{'' if schedule.warmup_epochs == 1 else 's'}" if schedule.warmup_epochs else ""
+    parts.append(f"{schedule.kind} schedule" + (f" after {warm} of warm-up" if warm else ""))
     images = [
         f"{augmentation.crop} crops",
-        "flips" if augmentation.flip else "",
+        "flips where images allow it" if augmentation.flip else "",
         f"cutout {augmentation.cutout}" if augmentation.cutout else "",
     ]
     images += [name for name, value in (("mixup", augmentation.mixup), ("CutMix", augmentation.cutmix)) if value]
@@ -77,15 +78,16 @@ def _timed(genotype: Genotype, config: TrainConfig) -> list[str]:
     with doing("timing steps"), own_threads(config.threads):
         trainer = make_trainer(build_for_training(genotype, config, data), data, config)
         time = describe_time(trainer, config, estimate(trainer.twin()))
-    return [*describe_data(data), *describe_steps(trainer), time]
+    return [*describe_data(data, config.recipe), *describe_steps(trainer), time]
 
 
-def describe_data(data: PreparedData) -> list[str]:
+def describe_data(data: PreparedData, recipe: Recipe) -> list[str]:
     """What was noticed of the images, and what becomes of them."""
+    unflipped = "; never flipped, their mirror images show something else" if recipe.augmentation.flip and not data.mirrors else ""
     return [
         *(f"note:   {note}" for note in data.notes),
         f"data:   {data.name}: {len(data.train):,} images to train on, {len(data.validation):,} to choose the best epoch by, "
-        f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}",
+        f"{len(data.test or ()):,} to test once; {data.classes} classes, {data.image_size}×{data.image_size}×{data.channels}{unflipped}",
     ]
 
 
@@ -101,7 +103,7 @@ def describe_time(trainer: Trainer, config: TrainConfig, expected: Estimate) -> 
     steps = [f"{1000 * seconds:.0f}" for _, seconds in expected.timed]
     sides = f" at {' to '.join(str(side) for side, _ in expected.timed[:: len(expected.timed) - 1])} pixels" if len(steps) > 1 else ""
     compiled = "; without --compile, whose first steps take a minute or more" if config.compile else ""
-    place = str(trainer.device) if trainer.device.type == "cuda" else f"{config.threads} threads"
+    place = str(trainer.device) if trainer.device.type == "cuda" else counted(config.threads, "thread")
     return (
         f"time:   about {duration(expected.after(trainer.updates))} ({' to '.join(steps[:: max(1, len(steps) - 1)])} ms a step of "
         f"{trainer.share.batch_size} images{sides}, {trainer.steps_an_epoch} steps an epoch, {place}{compiled}); "
@@ -112,7 +114,8 @@ def describe_time(trainer: Trainer, config: TrainConfig, expected: Estimate) -> 
 def describe_result(result: TrainResult) -> list[str]:
     """How a training ended: accuracies, costs, time, files."""
     lines = [
-        f"\n{result.ending.value} after {result.epochs} epochs, {duration(result.seconds)} ({duration(result.cpu_seconds)} of CPU time)"
+        f"\n{result.ending.value} after {counted(result.epochs, 'epoch')}, {duration(result.seconds)} "
+        f"({duration(result.cpu_seconds)} of CPU time)"
     ]
     if result.best_epoch:
         lines.append(f"validation: {100 * result.validation_top1:.2f} % after epoch {result.best_epoch}, the best")

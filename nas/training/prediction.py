@@ -21,6 +21,10 @@ from nas.training.numerics import flushed_denormals
 from nas.training.scoring import Mirrored
 from search_spaces.networks.cost import evaluation_mode
 
+EXCHANGED, FAR = 0.3, 1.5
+"""A distance between mean brightnesses (of 1), and one in deviations of training pixels, from which on images are unlike the known ones."""
+COLOURED = 0.005
+"""Between the mean brightness of two channels, where images have colours."""
 READERS = 4
 """Threads that read images while the network works: Pillow lets go of the GIL."""
 
@@ -37,8 +41,41 @@ class Seen:
     problem: str = ""
 
 
+class Impression:
+    """How bright and colourful pictures are on the whole, beside those that a network has learned from."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self._mean, self._std = np.array(mean), float(np.mean(std))
+        self._sum, self._count, self._grey = np.zeros(len(mean)), 0, True
+
+    def take(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """Look at some (images, side, side, channels)."""
+        self._sum += pixels.mean(axis=(1, 2)).sum(axis=0) / 255
+        self._count += len(pixels)
+        self._grey = self._grey and bool((pixels == pixels[..., :1]).all())
+
+    def unlike(self) -> str:
+        """In what they are far from what the network knows, so that its answers mean little; nothing where they are near.
+
+        That a mean on the other side of grey is one of exchanged colours is a guess: dark letters on paper where it knows light ones.
+        """
+        if not self._count:
+            return ""
+        known, seen = float(self._mean.mean()), float((self._sum / self._count).mean())
+        means = f"mean {seen:.2f} of 1, where the training images have {known:.2f}"
+        if (known - 0.5) * (seen - 0.5) < 0 and abs(seen - known) > EXCHANGED:
+            return f"these images look as if dark and light were exchanged ({means}): invert them, or its answers mean little"
+        if abs(seen - known) > FAR * self._std:
+            return f"these images are much {'brighter' if seen > known else 'darker'} than those that it learned from ({means})"
+        if self._grey and np.ptp(self._mean) > COLOURED:
+            return "these images are grey, and those that it learned from are in colour"
+        return ""
+
+
 class Predictor:
     """A network with what it needs to look at pictures. ``flip`` gives the mean of every picture and its mirror image.
+
+    ``impression`` has what all pictures so far are like.
 
     Raises:
         ConfigError: the network has no classes to tell apart.
@@ -53,6 +90,7 @@ class Predictor:
         self._network = Mirrored(network) if flip else network
         self._place = next(network.parameters()).device
         self._mean, self._std = torch.tensor(description.mean), torch.tensor(description.std)
+        self.impression = Impression(description.mean, description.std)
 
     def see(self, pictures: Iterable[Picture], batch_size: int = 64) -> Iterator[Seen]:
         """One answer a picture, in their order; a picture that cannot be read is answered with the reason.
@@ -78,6 +116,8 @@ class Predictor:
     def _answers(self, names: list[str], reads: list[Future[npt.NDArray[np.uint8]]]) -> Iterator[Seen]:
         results = [_result(read) for read in reads]
         pixels = [result for result in results if not isinstance(result, str)]
+        if pixels:
+            self.impression.take(np.stack(pixels))
         rows = iter(self._probabilities(np.stack(pixels)) if pixels else ())
         for name, result in zip(names, results, strict=True):
             yield Seen(name, problem=result) if isinstance(result, str) else Seen(name, next(rows))

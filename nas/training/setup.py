@@ -17,7 +17,7 @@ from nas.networks.description import skeleton_document
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect, wanted_threads
 from nas.tools.shelves import TRAINED
-from nas.training.config import TrainConfig
+from nas.training.config import TrainConfig, skeleton_of
 from nas.training.fitting import (
     FITTED_RECIPE,
     Amount,
@@ -27,16 +27,19 @@ from nas.training.fitting import (
     fit_network,
     fit_recipe,
     fit_side,
+    fit_sizes,
     fit_validation,
     own_images,
 )
 from nas.training.folder import TrainFolder, differences
 from nas.training.recipe import Recipe, load_recipe
 from search_spaces.genotype import Genotype
-from search_spaces.skeletons import Skeleton, has_size, load_skeleton
+from search_spaces.skeletons import Skeleton, has_size, load_skeleton, network_name
 
 SMALL_STEM_SIDE = 64
 """Up to this side a network keeps its first stage at full resolution; above, its stem halves it three times."""
+LONGEST_PART = 32
+"""Letters that the name of a cell, of a data set and of a recipe take in a folder's name at most."""
 _FOR_LARGE = {"nasnet-cifar": "nasnet-mobile", "darts-cifar": "darts-imagenet", "amoebanet-cifar": "nasnet-mobile"}
 _FOR_SMALL = {"pnasnet-large": "nasnet-cifar", "convnext-t": "convnext-cifar", "resnet-50": "resnet-29-cifar"}
 
@@ -139,7 +142,8 @@ def fit_request(request: Request) -> Fitted:
     amount, side = cache(lambda: amount_of(data)), _given(request.settings).get("image_size")
     if request.recipe == FITTED_RECIPE:
         framing = fit_framing(data) if "crop_mode" not in said else None
-        of_recipe = (*fit_recipe(recipe, amount(), said), *([framing] if framing else []))
+        sizes = fit_sizes(recipe, side or planned_side(amount(), data, recipe), said)
+        of_recipe = (*fit_recipe(recipe, amount(), said), *(choice for choice in (sizes, framing) if choice))
         recipe = load_recipe(request.recipe, {**{choice.setting: choice.value for choice in of_recipe}, **said})
         choices += of_recipe
     if side is None and own_images(data) and (fitted := fit_side(amount(), recipe, detect())):
@@ -200,17 +204,29 @@ def planned_side(amount: Amount, data: DataSettings, recipe: Recipe) -> int:
 def default_folder(genotype: Genotype, config: TrainConfig) -> Path:
     """A folder named by what is trained: the one where the same training was begun, else the first that is free."""
     root = TRAINED.new()
-    skeleton = config.skeleton
-    size = f"-{skeleton['cells']}x{skeleton['filters']}" if "filters" in skeleton else ""
-    data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
-    parts = (genotype.name or "cells", skeleton["name"] + size, data, config.recipe.name)
-    name = re.sub(r"[^\w.+-]+", "_", "-".join(parts)) + (f"-seed{config.seed}" if config.seed else "")
+    name = _short_name(genotype, config)
     number = 1
     while True:
         folder = root / (name if number == 1 else f"{name}-{number}")
         if not folder.exists() or _same(TrainFolder(folder), genotype, config):
             return folder
         number += 1
+
+
+def _short_name(genotype: Genotype, config: TrainConfig) -> str:
+    """The cell, the network's size as tables write it, its skeleton unless it is the usual one, the data, the recipe.
+
+    Of a run that nobody named only the time is taken, and long names are cut: who the cell is stands in the folder.
+    """
+    origin, skeleton = genotype.provenance, config.skeleton
+    cell = genotype.name or "cells"
+    if origin is not None and origin.run and (unnamed := re.match(r"[0-9]{8}-[0-9]{6}(?=-)", origin.run)) and cell.startswith(origin.run):
+        cell = unnamed[0] + cell.removeprefix(origin.run)
+    size = re.search(r"\(([^()]*)\)$", network_name(genotype, skeleton_of(config))) if "filters" in skeleton else None
+    where = "" if skeleton["name"] == default_skeleton(genotype) and size is not None else str(skeleton["name"])
+    data = Path(config.data.root).name if config.data.name == "folder" and config.data.root else config.data.name
+    parts = (cell[-LONGEST_PART:], where, size[1].replace(" ", "") if size else "", data[:LONGEST_PART], config.recipe.name[:LONGEST_PART])
+    return re.sub(r"[^\w.+@=-]+", "_", "-".join(filter(None, parts))).lstrip("-") + (f"-seed{config.seed}" if config.seed else "")
 
 
 def _same(place: TrainFolder, genotype: Genotype, config: TrainConfig) -> bool:

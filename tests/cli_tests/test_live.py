@@ -10,6 +10,7 @@ from rich.console import Console
 from support.commands import nas
 
 from controllers.controller import Completed, Failed, Proposal
+from nas.cli.shell.screen import Screen
 from nas.cli.views import live
 from nas.cli.views.live import JsonLines, Lines, document, drawn
 from nas.cli.views.run import print_ladder, print_run
@@ -186,7 +187,7 @@ def test_json_is_stable_and_holds_what_the_view_has(written: RunFolder) -> None:
     }
     assert set(found["rungs"][0]) == {"rung", "done", "places", "seeds", "left"}
     assert set(found["children"][0]) == {"trial", "rung", "origin", "card", "attempt", "epoch", "epochs", "reward", "began"}
-    assert set(found["incumbent"]) == {"trial", "rung", "mean", "low", "high", "ties"}
+    assert set(found["incumbent"]) == {"trial", "rung", "mean", "low", "high", "ties", "trained"}
     assert found["cards"] == [{"name": "nasnet-a", "rung": 0, "rewards": [0.61]}]
 
 
@@ -197,7 +198,7 @@ def run_shown(shown: live.Shown, folder: Path, **settings: Any) -> engine.Search
 def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_LINES", 1000)  # a formula's children end by the hundred a second
     output = io.StringIO()
-    result = run_shown(Lines(Console(file=output, width=80)), tmp_path / "run")
+    result = run_shown(Lines(Screen(file=output, width=80)), tmp_path / "run")
     lines = output.getvalue().splitlines()
     trained = [trial for trial in result.state.trials.values() if trial.repeats is None]
     for trial in trained:
@@ -242,13 +243,13 @@ def test_watching_ends_with_the_search_and_says_where_nobody_works(written: RunF
         with Ledger(written.ledger_file) as ledger:
             ledger.append(records.closed("interrupted", BEGAN + 80))
 
-    look_until_end(Follower(written), Lines(Console(file=output, width=200)), sleep)
+    look_until_end(Follower(written), Lines(Screen(file=output, width=200)), sleep)
     said = output.getvalue()
     assert len(pauses) == 1 and "no process on this machine is at work" in said and "`nas resume" in said
 
 
 def test_watch_shows_a_run_that_has_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_shown(Lines(Console(file=io.StringIO())), tmp_path / "runs" / "one")
+    run_shown(Lines(Screen(file=io.StringIO())), tmp_path / "runs" / "one")
     text = nas(["watch"], tmp_path, monkeypatch)
     assert "12/12 children" in text and "no process" not in text
     (line,) = nas(["watch", "one", "--json"], tmp_path, monkeypatch).splitlines()[-1:]
@@ -263,8 +264,8 @@ def test_quiet_and_json_print_nothing_else(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_ranking_keeps_the_names_of_operations_whole_at_80_columns(tmp_path: Path) -> None:
-    result = run_shown(Lines(Console(file=io.StringIO())), tmp_path / "run", match="params=30k")
-    console = Console(width=80, file=io.StringIO())
+    result = run_shown(Lines(Screen(file=io.StringIO())), tmp_path / "run", match="params=30k")
+    console = Screen(width=80, file=io.StringIO())
     print_run(console, result.folder, result.config, result.state, result.space)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     rows = [line for line in text.splitlines() if line.startswith("│")]

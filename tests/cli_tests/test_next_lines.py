@@ -6,15 +6,25 @@ import shlex
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from support.commands import nas
+from typer.testing import CliRunner
 
 from nas.cli import options
+from nas.cli.main import app
+from nas.cli.shell import command
+from nas.cli.shell.screen import Screen
+from nas.cli.views.doing import shown_stage
+from nas.cli.views.training_progress import TrainProgress
+from nas.training.config import TrainConfig
+from nas.training.recipe import Recipe
+from nas.training.trainer import Position
 from search_spaces.genotype import read_genotype
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, width: int = 80, terminal: bool = True) -> Console:
-    made = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+def shown(monkeypatch: pytest.MonkeyPatch, width: int = 80, terminal: bool = True) -> Screen:
+    made = Screen(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
     monkeypatch.setattr(options, "console", made)
     return made
 
@@ -61,11 +71,84 @@ def test_after_a_search_the_winner_is_told_first_and_every_next_line_works_on_th
     result, _, after = text.partition("\nnext:\n")
     told = re.search(r"winner: trial (\d+), trained once more", result)
     assert told is not None and "winner: trial" not in after
-    commands = [shlex.split(line)[1:] for line in after.splitlines() if line.startswith("  nas ")]
-    assert [command[0] for command in commands] == ["show", "export", "finalists", "evaluate", "train", "search"]
+    lines = [shlex.split(line)[1:] for line in after.splitlines() if line.startswith("  nas ")]
+    assert [line[0] for line in lines] == ["show", "export", "finalists", "evaluate", "train", "search"]
     assert after.count(f"the winner, trial {told[1]},") == 3
-    for command in commands[:-1]:
-        said = nas([*command, *TINY.get(command[0], ())], tmp_path, monkeypatch)
-        assert command[0] != "train" or f"a run-trial-{told[1]}" in said, said
+    for line in lines[:-1]:
+        said = nas([*line, *TINY.get(line[0], ())], tmp_path, monkeypatch)
+        assert line[0] != "train" or f"a run-trial-{told[1]}" in said, said
     genotype = read_genotype(tmp_path / "cell.json")
     assert genotype.provenance is not None and genotype.provenance.trial == int(told[1])
+
+
+def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = shown(monkeypatch)
+    notes = Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with shown_stage("loading torch", screen):
+        notes.print("trial 2 is taken")
+    notes.print("afterwards")
+    assert remains(screen.file.getvalue()) == ["trial 2 is taken"]  # type: ignore[attr-defined]
+    assert notes.file.getvalue() == "afterwards\n"  # type: ignore[attr-defined]
+
+
+def test_no_bar_is_left_behind_by_a_training() -> None:
+    screen = Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with TrainProgress(screen, TrainConfig(skeleton={}, recipe=Recipe(epochs=2))) as progress:
+        progress.on_step(Position(1, 49, 0.0), 100)
+    screen.print("finished")
+    assert remains(screen.file.getvalue()) == ["finished"]  # type: ignore[attr-defined]
+
+
+def remains(written: str) -> list[str]:
+    """The lines that are left on a terminal: what is written over or erased is gone."""
+    rows, place = [""], 0
+    for code, letter in re.findall(r"\x1b\[[?0-9;]*([A-Za-z])|(.)", written, re.DOTALL):
+        if code == "A":
+            place -= 1
+        elif code == "K":
+            rows[place] = ""
+        elif letter == "\n":
+            place += 1
+            rows += [""] * (place == len(rows))
+        elif letter and letter != "\r":
+            rows[place] += letter
+    return [row for row in rows if row]
+
+
+def test_a_screen_breaks_texts_between_words_and_leaves_what_is_to_be_copied_whole() -> None:
+    def lines(text: str, terminal: bool = True, **how: bool) -> list[str]:
+        screen = Screen(file=io.StringIO(), width=24, force_terminal=terminal, color_system=None)
+        screen.print(text, **how)
+        return screen.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    assert lines("time:   about two hours and a half") == ["time:   about two hours", "        and a half"]
+    assert lines("no head but 中文字 several words") == ["no head but 中文字", "  several words"]
+    assert lines("  # what it is for, in some words") == ["  # what it is for, in", "  # some words"]
+    assert lines("weights: " + "trained/" * 5) == ["weights: " + "trained/" * 5], "a path stays whole, beside its head"
+    assert lines("a b " * 20, soft_wrap=True) == lines("a b " * 20, terminal=False) == ["a b " * 20]
+
+
+@pytest.mark.parametrize(("encoding", "mean"), [("ascii", "0.9+/-0.1"), ("latin-1", "0.9 ± 0.1")])
+def test_tables_are_straight_in_any_encoding_and_lines_say_all(encoding: str, mean: str) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="nas.plainly")
+    screen = Screen(file=file, width=60)
+    table = Table("name", "what", title="± 95 %")
+    for name in ("юла", "×3 …", "→ b", "0.9 ± 0.1"):
+        table.add_row(Text(name), name)
+    screen.print(table)
+    screen.print("юла … → b")
+    file.flush()
+    *drawn, line = file.buffer.getvalue().decode(encoding).splitlines()  # type: ignore[attr-defined]
+    assert len({len(row) for row in drawn[1:]}) == 1 and any(mean in row for row in drawn)
+    assert line == "\\u044e\\u043b\\u0430 ... -> b"
+
+
+def test_an_error_of_the_parser_is_broken_between_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_SEARCH_BUDGET", "many")
+    arguments = ["search", "--dry-run"]
+    (whole,) = [line for line in CliRunner().invoke(app, arguments).output.splitlines() if line.startswith("Error: ")]
+    monkeypatch.setattr(command, "errors", Screen(file=io.StringIO(), width=60, force_terminal=True))
+    lines = CliRunner().invoke(app, arguments).output.splitlines()
+    shown = lines[[line.startswith("Error: ") for line in lines].index(True) :]
+    assert len(whole) > 60 >= max(map(len, shown)) and " ".join(line.strip() for line in shown).strip() == whole
+    assert all(line.startswith(" " * len("Error: ")) for line in shown[1:])

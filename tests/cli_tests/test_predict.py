@@ -16,13 +16,14 @@ from support.image_trees import CLASSES, picture
 from typer.testing import CliRunner, Result
 
 import nas
+from nas.api.predicting import predictor
 from nas.cli.main import app
 from nas.data.inputs import named_images
 from nas.errors import ConfigError, UserError
 from nas.networks.architecture import choose_architecture
 from nas.networks.description import NetworkDescription
 from nas.networks.weights.described import write_described
-from nas.training.prediction import Predictor
+from nas.training.prediction import Impression, Predictor
 from search_spaces.reference import load_reference
 
 
@@ -167,3 +168,34 @@ def test_links_in_circles_end(tmp_path: Path) -> None:
     picture(0, 1).save(tmp_path / "1.png")
     (tmp_path / "again").symlink_to(tmp_path)
     assert [named.path.name for named in named_images([tmp_path])] == ["1.png"]
+
+
+DIGITS, PHOTOGRAPHS = ((0.31,), (0.38,)), ((0.49, 0.48, 0.45), (0.25, 0.24, 0.26))
+
+
+@pytest.mark.parametrize(
+    ("known", "pixels", "said"),
+    [
+        (DIGITS, np.full((2, 8, 8, 1), 80), ""),
+        (DIGITS, np.full((2, 8, 8, 1), 180), "as if dark and light were exchanged (mean 0.71 of 1, where the training images have 0.31)"),
+        (PHOTOGRAPHS, np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)), ""),
+        (PHOTOGRAPHS, np.full((2, 8, 8, 3), (6, 5, 4)), "much darker"),
+        (PHOTOGRAPHS, np.full((2, 8, 8, 3), 120), "are grey"),
+        (((0.5,) * 3, (0.5,) * 3), np.full((2, 8, 8, 3), 120), ""),  # nothing is known of the training images
+    ],
+)
+def test_images_unlike_those_of_the_training_are_said_to_be(known: tuple[tuple[float, ...], ...], pixels: np.ndarray, said: str) -> None:
+    impression = Impression(*known)
+    assert impression.unlike() == ""
+    for half in np.split(pixels.astype(np.uint8), 2):
+        impression.take(half)
+    assert said in impression.unlike() and bool(said) == bool(impression.unlike())
+
+
+def test_a_note_says_that_light_and_dark_are_exchanged(place: Path) -> None:
+    description = nas.load_network(place / "net.safetensors").description
+    side, channels = description.architecture.image_size, description.architecture.channels
+    looking = predictor(place / "net.safetensors")
+    looking.impression = Impression((0.1,) * channels, (0.3,) * channels)
+    list(looking.see([np.full((side, side, 3), 250, dtype=np.uint8)]))
+    assert "exchanged" in looking.impression.unlike()

@@ -138,7 +138,7 @@ def test_names_are_found_from_folders_below_and_by_the_environment(place: Path, 
 
 def test_trainings_go_by_their_names_wherever_one_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "last.safetensors" in inside("trained/net")
-    assert "finished after 1 epochs" in nas(["train", "--resume", "net"], place, monkeypatch)
+    assert "finished after 1 epoch" in nas(["train", "--resume", "net"], place, monkeypatch)
     assert "read back" in nas(["export", "net", "-f", "safetensors", "-o", "net.safetensors"], place, monkeypatch)
     assert "(did you mean 'net'?)" in refused("train", "--again", "nett")
 
@@ -186,7 +186,8 @@ def test_a_start_that_fails_leaves_no_run(place: Path, monkeypatch: pytest.Monke
 
 def test_trainings_comparisons_and_spaces_of_ones_own_are_shown(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = nas(["show", "net"], place, monkeypatch)
-    for words in ("trained/net: finished after 1 of 1 epochs", "in small, N=1, F=2, found in the search first", "digits", "read once"):
+    size = "N=1, F=2 in skeleton small, found in the search first"
+    for words in ("trained/net: finished after 1 of 1 epoch,", size, "digits", "read once"):
         assert words in training
     comparison = nas(["show", "compared"], place, monkeypatch)
     assert "resnet" in comparison and "nasnet-a" in comparison and "compared: finished, on digits" in comparison

@@ -237,8 +237,8 @@ def test_a_longer_budget_keeps_who_is_up_and_makes_room_for_newcomers_on_every_r
     assert [len(longer.state.ladder.at(rung)) for rung in (1, 2, 3)] == [7, 4, 2], "4 of 12, a half of those, 1 of 12"
     assert any(number > max(up) for number in longer.state.ladder.at(1)), "newcomers"
     assert told == [
-        "rung 1 grows with the budget: the best 7 of 20, N=1, F=32, 5 epochs on 600 images at full resolution",
-        "rung 3 grows with the budget: the best 2 of 4, 3 seeds each, N=1, F=32, 3 epochs on 600 images at full resolution",
+        "rung 1 grows with the budget: the best 7 of 20, 5 epochs",
+        "rung 3 grows with the budget: the best 2 of 4, 3 seeds each, 3 epochs",
     ]
     assert [rung.children for rung in engine.resume(first.folder, 24).config.ladder] == [8, None, 2], "of what was said at first"
     assert engine.resume(first.folder, None).config.ladder == first.folder.config().ladder

@@ -217,3 +217,10 @@ def test_searches_that_train_nothing_are_not_timed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(plan, "time_children", lambda config, amount, tell=None: ChildTiming(0, 0, 0, 0))
     assert expect(config(), FOUR) is None, "all children diverged on noise"
     assert describe_plan(config(), FOUR)[-1] == "time:   shown once the first children have ended"
+
+
+def test_the_plan_of_children_that_look_at_no_images_speaks_of_none() -> None:
+    lines = describe_plan(config(evaluator="synthetic", budget=1, ladder=[{"children": 1, "seeds": 3, "epochs": 6}]), FOUR)
+    assert "rung 1: the best 1 of 1, 3 seeds each, 6 epochs" in lines
+    assert not any(word in line for line in lines for word in ("image", "N=", "resolution")), lines
+    assert lines[0].startswith("search: 1 child from") and any(line.startswith("child:  scored by synthetic") for line in lines)

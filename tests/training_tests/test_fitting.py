@@ -1,6 +1,7 @@
 """What is chosen to suit the images: steps before anything else, within what the machine can do; what a person says stands."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nas.data.mirrors import judge_mirrors
+from nas.data.prepared import prepare
 from nas.data.settings import DataSettings
 from nas.evaluators.fitting import CPU_STEPS, fit_children
 from nas.networks.architecture import choose_architecture
@@ -15,10 +17,14 @@ from nas.runs import config as search_config
 from nas.runs.config import build_config, fitted_config
 from nas.tools.hardware import Hardware
 from nas.training import setup
-from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_validation
+from nas.training.config import preparation, skeleton_of
+from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_sizes, fit_validation
+from nas.training.plan import describe_data
 from nas.training.recipe import load_recipe
-from nas.training.setup import Request, configure
+from nas.training.setup import Request, configure, default_folder
+from search_spaces.genotype import Provenance
 from search_spaces.reference import load_reference
+from search_spaces.skeletons import network_name
 
 LAPTOP, STATION = Hardware(2, 16, ()), Hardware(16, 128, ("a GPU",))
 
@@ -44,6 +50,21 @@ def test_a_training_has_hundreds_of_steps_however_few_images_there_are(train: in
     batch, epochs = fitted.get("batch_size", recipe.batch_size), fitted.get("epochs", recipe.epochs)
     assert epochs * math.ceil(train / batch) >= LEAST_STEPS and epochs >= recipe.epochs
     assert (fitted == {}) == (train >= 45_000)  # of CIFAR-10's size and above the recipe is as it was measured
+
+
+@pytest.mark.parametrize(("side", "start"), [(8, 1.0), (20, 1.0), (24, None), (32, None)])
+def test_small_images_are_not_made_smaller_to_begin_with(side: int, start: float | None) -> None:
+    found = fit_sizes(load_recipe("fast"), side, ())
+    assert (found.value if found is not None else None) == start
+    assert fit_sizes(load_recipe("fast"), side, {"resolution.start"}) is None
+
+
+def test_digits_are_trained_on_whole_and_never_flipped_and_the_plan_says_so() -> None:
+    _, config, choices = configure(Request(genotype=load_reference("nasnet-a"), cells=1, filters=4, data={"data.name": "digits"}))
+    assert config.recipe.resolution.start == 1 and "resolution.start" in [choice.setting for choice in choices]
+    data = prepare(config.data, preparation(config))
+    assert "never flipped" in describe_data(data, config.recipe)[-1]
+    assert "never flipped" not in describe_data(replace(data, mirrors=True), config.recipe)[-1]
 
 
 def test_what_a_person_says_of_a_recipe_stands() -> None:
@@ -155,3 +176,20 @@ def test_mirroring_is_on_where_the_class_is_elsewhere() -> None:
 def test_names_may_tell_that_a_side_matters(names: list[str]) -> None:
     pictures = [Image.new("RGB", (8, 8))] * len(names)
     assert not judged(names, pictures, list(range(len(names))))[0]
+
+
+def test_a_training_is_named_shortly_by_what_it_is_and_as_its_network_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def named(name: str, run: str | None = None, **asked: object) -> str:
+        origin = Provenance(run=run, trial=57) if run else None
+        cell = replace(load_reference("nasnet-a"), name=name, provenance=origin)
+        genotype, config, _ = configure(Request(genotype=cell, cells=1, data={"data.name": "digits"}, **asked))
+        assert network_name(genotype, skeleton_of(config)).startswith(name)
+        return default_folder(genotype, config).name
+
+    assert named("NASNet-A", filters=8) == "NASNet-A-1@192-digits-fast"
+    run = "20261126-165307-nasnet-laptop"
+    assert named(f"{run}-trial-57", run, filters=8) == "20261126-165307-trial-57-1@192-digits-fast"
+    assert named("wide-trial-57", "wide", filters=8, skeleton="nasnet-mobile") == "wide-trial-57-nasnet-mobile-1@192-digits-fast"
+    assert len(named("x" * 200, filters=8)) <= 72

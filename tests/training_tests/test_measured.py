@@ -137,7 +137,7 @@ def test_the_folded_network_gives_the_same_answers_and_says_so(place: Path, monk
     assert (as_it_is["folded"], folded["folded"]) == (False, True)
     assert folded["classes"] == as_it_is["classes"] and folded["top1"] == as_it_is["top1"]
     assert folded["loss"] == pytest.approx(as_it_is["loss"], rel=1e-4)
-    assert "1 threads, folded for inference" in nas([*command, "--folded"], place, monkeypatch)
+    assert "1 thread, folded for inference" in nas([*command, "--folded"], place, monkeypatch)
 
 
 def test_answers_by_class() -> None:

@@ -112,4 +112,4 @@ def test_the_line_says_both_ends_where_images_grow() -> None:
     line = describe_time(trainer, TrainConfig(skeleton={}, threads=3, compile=True), told(trainer))  # type: ignore[arg-type]
     assert "(11 to 31 ms a step of 10 images at 8 to 16 pixels, 10 steps an epoch, 3 threads; without --compile" in line
     plain = describe_time(fake(), TrainConfig(skeleton={}), told(fake()))  # type: ignore[arg-type]
-    assert "about 3 s (31 ms a step of 10 images, 10 steps an epoch, 1 threads)" in plain
+    assert "about 3 s (31 ms a step of 10 images, 10 steps an epoch, 1 thread)" in plain

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from nas.cli.options import errors
@@ -15,6 +16,7 @@ from nas.cli.shell import defaults
 from nas.cli.shell.completion import candidates
 from nas.cli.shell.defaults import Default
 from nas.cli.shell.examples import EXAMPLES
+from nas.cli.shell.screen import broken
 from nas.errors import UserError
 from nas.tools.environment import DEFAULTS
 from nas.tools.files import check_not_blank
@@ -195,14 +197,14 @@ class Command(Shown):
         if held:
             words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
             files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
-            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim", soft_wrap=True)
+            errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """Examples, and how options are set without being typed."""
         super().format_epilog(ctx, formatter)
         variable = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
         if flags_of(self):
-            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml; see `nas config {self.name}`.\n")
+            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml;\nsee `nas config {self.name}`.\n")
 
 
 class Group(TyperGroup):
@@ -220,6 +222,9 @@ class Group(TyperGroup):
             return super().make_context(*args, **kwargs)
         except BrokenPipeError as error:
             raise ClosedPipeError("nobody reads what is printed") from error
+        except Exception as error:
+            _break_between_words(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
         """Parse and run the command that is typed. A closed pipe becomes an end that the caller of the parser can tell apart."""
@@ -227,6 +232,9 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ClosedPipeError("nobody reads what is printed") from error
+        except Exception as error:
+            _break_between_words(error)
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - of typer's
         """Find the command that is typed, or name the one that is near."""
@@ -254,6 +262,14 @@ def _not_blank(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - o
     flag = flag_of(parameter)
     name = parameter.metavar or str(parameter.name).upper() if flag is None else f"--{flag}"
     return taken
+
+
+def _break_between_words(error: Any) -> None:  # noqa: ANN401 - of any kind
+    """Let an error of the parser, which prints it itself, be printed as all else is."""
+    if hasattr(error, "format_message") and errors.is_terminal:
+        head = "Error: "
+        said = broken(Text(head + error.format_message()), errors.width).plain.removeprefix(head)
+        error.format_message = lambda: said
 
 
 def _short(value: object) -> str:

@@ -67,7 +67,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("fetch a named data set", "cifar10"),
     ),
     "bench": (
-        ("two controllers on a formula with a known optimum", "--objective synthetic --controller ppo --controller random --seeds 20"),
+        ("two controllers on a formula with a known optimum", "--objective synthetic --controller ppo --controller random --seeds 9"),
         ("a suite from a file", "--suite benchmarks/controllers.yaml --output bench"),
     ),
     "list": (

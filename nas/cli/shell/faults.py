@@ -1,6 +1,5 @@
 """Whatever ends a command ends it with one line and an exit code. Nothing heavy."""
 
-import codecs
 import errno
 import io
 import os
@@ -25,20 +24,6 @@ REMEDIES = {
     errno.ENOMEM: "there is not enough memory",
 }
 """What to do about faults of the operating system; others say it themselves."""
-
-PLAIN = str.maketrans({"×": "x", "–": "-", "…": "...", "±": "+/-", "→": "->", "²": "^2", "µ": "u", "·": "-", "≤": "<=", "≥": ">="})
-"""Signs of ours for terminals that do not have them."""
-
-
-def say_plainly(problem: UnicodeError) -> tuple[str | bytes, int]:
-    """What a terminal cannot show: signs of ours in ASCII, other letters by their numbers. An error handler of ``codecs``."""
-    if not isinstance(problem, UnicodeEncodeError):
-        raise problem
-    signs = problem.object[problem.start : problem.end].translate(PLAIN)
-    return signs.encode("ascii", "backslashreplace").decode("ascii"), problem.end
-
-
-codecs.register_error("nas.plainly", say_plainly)
 
 
 def any_terminal() -> None:

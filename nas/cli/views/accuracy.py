@@ -7,7 +7,8 @@ from typing import TextIO
 from rich.cells import cell_len
 
 from nas.api.training import Accuracy
-from nas.cli.views.writing import clipped, width
+from nas.cli.shell.screen import even
+from nas.cli.views.writing import clipped, encoding_of, width
 from nas.tools.words import printable
 from nas.training.measured import ClassAccuracy
 
@@ -24,7 +25,8 @@ def report(form: str, found: Accuracy, target: TextIO) -> None:
     elif form == "csv":
         target.write(found.measured.table())
     else:
-        target.writelines(f"{printable(line)}\n" for line in (*found.lines(), "", *_table(found.classes)))
+        rows = (even(line, encoding_of(target)) for line in _table(found.classes))
+        target.writelines(f"{printable(line)}\n" for line in (*found.lines(), "", *rows))
 
 
 def _table(classes: tuple[ClassAccuracy, ...]) -> Iterator[str]:

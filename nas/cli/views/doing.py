@@ -21,13 +21,13 @@ def shown_stage(what: str, console: Console | None = None) -> Iterator[Tell]:
     """
     console = console or (options.console if options.console.is_terminal and not options.console.quiet else options.errors)
     if not console.is_terminal:
-        console.print(f"{what} …", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{what} …", highlight=False, markup=False)
         yield _Lines(what, console)
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     text, far = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[far]}")
-    columns = SpinnerColumn(), text, BarColumn(), far, TimeElapsedColumn()
+    columns = SpinnerColumn("line" if console.options.ascii_only else "dots"), text, BarColumn(), far, TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(what, total=None, far="")
         progress.refresh()
@@ -43,4 +43,4 @@ class _Lines:
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() - self._last >= PLAIN_LINE_EVERY:
             self._last = time.monotonic()
-            self._console.print(f"{self._what}: {done:,} of {total:,}", highlight=False, markup=False, soft_wrap=True)
+            self._console.print(f"{self._what}: {done:,} of {total:,}", highlight=False, markup=False)

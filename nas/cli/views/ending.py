@@ -60,7 +60,7 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     if result.state.ranked():
         console.print(f"genotypes: {best}/1.yaml … {best}/{len(list(best.glob('*.yaml')))}.yaml", highlight=False)
     if result.mirror is not None:
-        console.print(result.mirror, markup=False, highlight=False, soft_wrap=True)
+        console.print(result.mirror, markup=False, highlight=False)
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     winner = train_winner(result.folder) if result.ending.value in ("finished", "exhausted") else None

@@ -8,7 +8,10 @@ from typing import TypeVar
 from rich.table import Table
 
 from controllers.registry import CONTROLLERS, ControllerRow, check_options
+from nas.cli.options import console
+from nas.cli.views.run import short_count
 from nas.cli.views.things import tables as run_tables
+from nas.cli.views.writing import width
 from nas.data.registry import DATASETS, DatasetEntry
 from nas.errors import ConfigError, UserError
 from nas.evaluators.registry import EVALUATORS, EvaluatorRow
@@ -20,7 +23,7 @@ from nas.settings.reading import Document
 from nas.training.recipe import RECIPES, Recipe, load_recipe, recipe_yaml
 from search_spaces.genotype import SCHEMA as GENOTYPE_SCHEMA
 from search_spaces.genotype import Genotype, to_yaml
-from search_spaces.plugins import Registry, as_written, guess, is_code
+from search_spaces.plugins import BUILT_IN, Registry, as_written, guess, is_code
 from search_spaces.reference import load_reference, reference_names, reference_source
 from search_spaces.registry import SPACE_SCHEMA, SPACES, load_space
 from search_spaces.skeletons import FAMILIES, SKELETONS, family_of, kind_of
@@ -29,6 +32,9 @@ from search_spaces.strict_yaml import load_document
 from search_spaces.vocabulary import OPERATIONS, OperationRow
 
 T = TypeVar("T")
+
+ROOM_FOR_DIGITS = 100
+"""Columns of a terminal from which on counts of parameters and MACs are listed exactly (`nas cost` says them anyway)."""
 
 
 def tables(what: str | None = None, places: Sequence[Path] = ()) -> Iterator[Table]:
@@ -105,8 +111,8 @@ def _space_text(space: SearchSpace) -> str:
 
 
 def _cost_line(architecture: Architecture) -> str:
-    side, (parameters, macs) = architecture.image_size, _cost_cells(architecture)
-    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {parameters} parameters, {macs} MACs"
+    side, cost = architecture.image_size, architecture.cost()
+    return f"{architecture.name} at {side}×{side}, {architecture.classes} classes: {cost.parameters:,} parameters, {cost.macs:,} MACs"
 
 
 def _known_genotype(skeleton: str) -> Genotype:
@@ -145,11 +151,12 @@ def _genotypes() -> Table:
 
 
 def _skeletons() -> Table:
-    table = _table("skeletons", "name", "with", "input", "parameters", "MACs", "from")
+    elsewhere = _some_elsewhere(FAMILIES)
+    table = _table("skeletons", "name", "with", "side", "parameters", "MACs", *(["from"] if elsewhere else []))
     for name in SKELETONS:
         architecture = choose_architecture(_known_genotype(name), name)
-        origin = FAMILIES.origin(kind_of(SKELETONS[name]))
-        table.add_row(name, architecture.name, f"{architecture.image_size}²", *_cost_cells(architecture), origin)
+        origin = [FAMILIES.origin(kind_of(SKELETONS[name]))] if elsewhere else []
+        table.add_row(name, architecture.name, f"{architecture.image_size}", *_cost_cells(architecture), *origin)
     for kind in FAMILIES:
         try:
             FAMILIES[kind]
@@ -159,7 +166,10 @@ def _skeletons() -> Table:
 
 
 def _cost_cells(architecture: Architecture) -> tuple[str, str]:
+    """Exact, or, on a terminal that has no room for that, in few letters."""
     cost = architecture.cost()
+    if console.is_terminal and width() < ROOM_FOR_DIGITS:
+        return short_count(cost.parameters), short_count(cost.macs)
     return f"{cost.parameters:,}", f"{cost.macs:,}"
 
 
@@ -170,15 +180,24 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _some_elsewhere(registry: Registry[T]) -> bool:
+    """Whether it has rows from outside: where all are built in, a column that says so tells nothing."""
+    return any(registry.origin(name) != BUILT_IN for name in registry)
+
+
 def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cells: Callable[[str, T], tuple[object, ...]]) -> Table:
-    """A registry as a table: name, what ``cells`` says of each row, where it comes from. A plug-in that cannot be used says why."""
-    table = _table(title, "name", *columns, "from")
+    """A registry as a table: name, what ``cells`` says of each row, and where rows come from if some are plug-ins.
+
+    A plug-in that cannot be used says why.
+    """
+    elsewhere = _some_elsewhere(registry)
+    table = _table(title, "name", *columns, *(["from"] if elsewhere else []))
     for name in registry:
         try:
             row = tuple(str(cell) for cell in cells(name, registry[name]))
         except UserError as problem:
             row = (f"cannot be used: {problem}", *[""] * (len(columns) - 1))
-        table.add_row(name, *row, registry.origin(name))
+        table.add_row(name, *row, *([registry.origin(name)] if elsewhere else []))
     return table
 
 
@@ -194,9 +213,10 @@ def _presets() -> Table:
     def cells(name: str, preset: Document) -> tuple[object, ...]:
         config = build_config(name)
         fidelity = config.fidelity
-        return config.space, config.budget, config.data.name, fidelity.cells, fidelity.filters, fidelity.epochs
+        filters = config.match if config.match is not None else f"{fidelity.filters:g}"
+        return config.space, config.budget, config.data.name, fidelity.cells, filters, fidelity.epochs
 
-    return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F", "epochs"), cells)
+    return _registered("presets", PRESETS, ("space", "budget", "data", "N", "F, or cost", "epochs"), cells)
 
 
 def _recipes() -> Table:
@@ -234,7 +254,8 @@ def _operations() -> Table:
 def _datasets() -> Table:
     def cells(name: str, entry: DatasetEntry) -> tuple[object, ...]:
         shape = entry.shape
-        return entry.text, "" if shape is None else f"{shape.images:,} of {shape.side}²×{shape.channels}, {shape.classes} classes"
+        size = "" if shape is None else f"{shape.images:,} of {shape.side}×{shape.side}×{shape.channels}, {shape.classes} classes"
+        return entry.text, size
 
     return _registered("data sets", DATASETS, ("what it is", "training images"), cells)
 

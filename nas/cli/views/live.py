@@ -17,7 +17,8 @@ from rich.text import Text
 
 from nas.runs.search_view import ChildView, IncumbentView, RungView, SearchView, TrialView
 from nas.runs.standings import CardStanding
-from nas.tools.words import duration, quoted
+from nas.tools.intervals import half_width
+from nas.tools.words import counted, duration, quoted
 
 SCHEMA = "nas.search/1"
 """Of every line that ``--json`` prints: fields may be added, none is removed or means something else under this name."""
@@ -32,6 +33,8 @@ PROGRESS_EVERY = 15.0
 """Seconds between two looks at the whole in JSON."""
 FIXED_LINES = 14
 """What a view needs beside its rungs, children and events."""
+NOT_MEASURED = "~"
+"""Before an accuracy at a rung that the cell has not been trained at: what is expected there."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -131,10 +134,11 @@ def _facts(view: SearchView, now: float, unicode: bool) -> Table:
 
 
 def incumbent_words(found: IncumbentView, digits: int) -> str:
-    """``0.8123 ± 0.0100 at rung 1 (trial 57), 3 tied``."""
+    """``0.8123 ± 0.0100 at rung 1 (trial 57), 3 tied``; what was not measured there is ``~0.8123``."""
     where = f" at rung {found.rung}" if found.rung else ""
     tied = f", {found.ties} tied" if found.rung and found.ties > 1 else ""
-    return f"{found.mean:.{digits}f} ± {(found.high - found.low) / 2:.{digits}f}{where} (trial {found.trial}){tied}"
+    mean = f"{NOT_MEASURED * (found.trained < found.rung)}{found.mean:.{digits}f}"
+    return f"{mean} ± {half_width(found.mean, found.low, found.high):.{digits}f}{where} (trial {found.trial}){tied}"
 
 
 def _cards(view: SearchView) -> str:
@@ -149,17 +153,12 @@ def card_words(card: CardStanding, digits: int) -> str:
 
 def _workers(view: SearchView) -> str:
     busy = len(view.children)
-    return f"{min(busy, view.workers)} of {view.workers} busy" if view.workers else f"{busy} children in training"
+    return f"{min(busy, view.workers)} of {view.workers} busy" if view.workers else f"{counted(busy, 'child', 'children')} in training"
 
 
 def _saved(view: SearchView) -> str:
     parts = [f"{counted(view.repeats, 'repeat')} answered free"] if view.repeats else []
     return " · ".join([*parts, f"{view.redrawn} redrawn"] if view.redrawn else parts)
-
-
-def counted(count: int, what: str) -> str:
-    """``1 update``, ``2 updates``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -312,7 +311,7 @@ class Screen(_ForPersons):
 
     def say(self, text: str) -> None:
         """Above the view."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Screen":
         self._live.start()
@@ -348,7 +347,7 @@ class Lines(_ForPersons):
 
     def say(self, text: str) -> None:
         """A line as it is."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Lines":
         return self
@@ -419,7 +418,7 @@ class Silence(_ForPersons):
 
     def say(self, text: str) -> None:
         """On the error stream."""
-        self._errors.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._errors.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> "Silence":
         return self

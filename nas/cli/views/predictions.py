@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from rich.cells import cell_len
 
 from nas.api.predicting import likeliest
-from nas.cli.views.writing import clipped, width
+from nas.cli.shell.screen import even
+from nas.cli.views.writing import clipped, encoding_of, width
 from nas.tools.words import printable
 
 if TYPE_CHECKING:
@@ -76,22 +77,25 @@ class Table(Form):
         """The head, as wide as the first names of files are; longer ones that follow push their line to the right where there is room."""
         self._file = min(self._room, max(cell_len(printable(name)) for name in ("file", *first)))
         other = "  runner-up" if self._beside else ""
-        self._target.write(f"{clipped('file', self._file)}  {clipped('class', self._name)}  probability{other}\n")
+        self._write(f"{clipped('file', self._file)}  {clipped('class', self._name)}  probability{other}")
 
     def answer(self, name: str, ranked: Ranked) -> None:
         """The likeliest classes of one image."""
         file, (label, share) = self._fitted(name), ranked[0]
         if self._beside:
             other, second = ranked[1]
-            self._target.write(f"{file}  {self._cell(label)}  {_share(share, PROBABILITY)}  {self._cell(other)}  {_share(second, SHARE)}\n")
+            self._write(f"{file}  {self._cell(label)}  {_share(share, PROBABILITY)}  {self._cell(other)}  {_share(second, SHARE)}")
             return
         for label, share in ranked:
-            self._target.write(f"{file}  {self._cell(label)}  {_share(share, PROBABILITY)}\n")
+            self._write(f"{file}  {self._cell(label)}  {_share(share, PROBABILITY)}")
             file = " " * cell_len(file)
 
     def problem(self, name: str, why: str) -> None:
         """An image that cannot be read."""
-        self._target.write(f"{self._fitted(name)}  cannot be read: {printable(why)}\n")
+        self._write(f"{self._fitted(name)}  cannot be read: {printable(why)}")
+
+    def _write(self, line: str) -> None:
+        self._target.write(f"{even(line, encoding_of(self._target))}\n")
 
     def _fitted(self, name: str) -> str:
         shown = printable(name)

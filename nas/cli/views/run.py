@@ -12,6 +12,7 @@ from rich.table import Table
 
 from controllers.controller import Failed, Stopped
 from nas.cli.options import say_marked
+from nas.cli.views.live import NOT_MEASURED
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
 from nas.networks.scaling import milliseconds
@@ -21,7 +22,7 @@ from nas.runs.noise import Yardstick, verdict
 from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.runs.trials import Trial
-from nas.tools.words import duration
+from nas.tools.words import counted, duration
 from nas.training.folder import WINNER
 from search_spaces.genotype import CellGenotype
 from search_spaces.space import SearchSpace
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from nas.runs.standings import Known, Standing, Standings
 
 
+TWO_SIDED = 1.96
+"""Standard errors on both sides that hold 95 % of a normal distribution."""
 LEAST_CELL = 20
 """Columns of a terminal that the ranking leaves a cell's operations at least, if it must leave something else out for that."""
 
@@ -37,7 +40,8 @@ LEAST_CELL = 20
 def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, width: int = 120) -> Table:
     """The best known trials, with what is believed of them at the highest rung, their rewards, and costs, on a terminal that wide."""
     found, rung = known.standings, known.standings.top
-    where = f"accuracy at rung {rung}, ± 95 %" if rung else "reward: validation accuracy of the proxy task"
+    own = "reward: accuracy of the proxy task" if state.yardstick else "reward of the search"
+    where = f"accuracy at rung {rung}, ± 95 %" if rung and state.yardstick else f"reward at rung {rung}, ± 95 %" if rung else own
     sized = any(trial.size is not None and trial.size.filters is not None for trial in known.trials[:top])
     columns: dict[str, list[str]] = {}
     cells = []
@@ -49,7 +53,7 @@ def ranking(state: RunState, space: SearchSpace, known: "Known", top: int = 10, 
         if width - _taken(columns) < LEAST_CELL:
             columns.pop(unneeded, None)
     room = width - _taken(columns)
-    table = Table(title=f"Best {min(top, len(known.trials))} of {state.spent} trained children ({where})")
+    table = Table(title=f"Best {min(top, len(known.trials))} of {counted(state.spent, 'trained child', 'trained children')} ({where})")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("normal cell, most used" if room >= 2 * LEAST_CELL else "most used", overflow="ellipsis", no_wrap=True)
@@ -71,8 +75,8 @@ def _ranked(rank: int, trial: Trial, one: "Standing", found: "Standings", state:
     if sized:
         row["F"] = f"{trial.size.filters:g}" if trial.size is not None and trial.size.filters is not None else "–"
     if not found.top:
-        row["params"] = _count(metrics.get("params"))
-    row["MACs"] = _count(metrics.get("macs"))
+        row["params"] = short_count(metrics.get("params"))
+    row["MACs"] = short_count(metrics.get("macs"))
     return row | ({"latency": _cost("latency", metrics["latency"])} if "latency" in metrics else {})
 
 
@@ -81,12 +85,24 @@ def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, 
     from nas.runs.standings import words
 
     yardstick = yardstick_at(state, found.top)
-    belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
+    belief = NOT_MEASURED * (one.rung < found.top) + words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:
         return {"belief": belief}
     seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
     there = f"{one.rung}: {shown_accuracy(fmean(one.rewards), yardstick_at(state, one.rung))}{seeds}"
     return {"belief": belief, "trained at": there if one.rung else "–"}
+
+
+def footnotes(state: RunState, found: "Standings", top: int) -> list[str]:
+    """What the intervals of a ranking are of, and what the mark before some of its beliefs means."""
+    yardstick, mean = yardstick_at(state, found.top), found.ranked[0].belief.mean
+    notes = ["± 95 %: of the mean of a cell's trainings"]
+    if yardstick is not None:
+        wider = f"{TWO_SIDED * yardstick.error(mean):.{yardstick.digits(mean)}f}"
+        notes[0] += f", all scored on the same {yardstick.images:,} images; on other images all may be off together, by ± {wider}"
+    if any(one.rung < found.top for one in found.ranked[:top]):
+        notes.append(f"{NOT_MEASURED} not trained at rung {found.top}: what is expected there, from the rungs below")
+    return notes
 
 
 def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
@@ -104,18 +120,19 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
             continue
         seeds = f", {rule.seeds} seeds each" if rule.seeds > 1 else ""
         failed = sum(stand.ended - len(stand.rewards) for stand in stands)
-        text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {len(stands)} cells that went up are trained{seeds}"
+        went, are = counted(len(stands), "cell"), "is" if len(stands) == 1 else "are"
+        text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {went} that went up {are} trained{seeds}"
         if failed:
-            text += f", {failed} trainings failed"
+            text += f", {counted(failed, 'training')} failed"
         if found := agreement(state, rung):
             text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
     if standings.top and standings.ties > 1:
         text = f"the best {standings.ties} cells of rung {standings.top} are tied: their 95 % intervals hold the best belief"
         say_marked("note:", "bold yellow", text, console)
     for rung in sorted({card.rung for card in standings.cards}):
         cards = ", ".join(map(str, standings.cards_at(rung)))
-        console.print(f"control cards at rung {rung}{_best_there(state, standings, rung)}: {cards}", highlight=False, soft_wrap=True)
+        console.print(f"control cards at rung {rung}{_best_there(state, standings, rung)}: {cards}", highlight=False)
 
 
 def _best_there(state: RunState, standings: "Standings", rung: int) -> str:
@@ -136,7 +153,7 @@ def print_winner(console: Console, folder: RunFolder) -> None:
     if test := winner_test(folder):
         accuracy, images, where = 100 * float(test["top1"]), int(test["images"]), folder.path / WINNER / "best.safetensors"
         text = f"winner: trial {test['trial']}, trained once more: {accuracy:.2f} % of {images:,} test images, read once; {where}"
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False)
 
 
 def shown_accuracy(value: float | None, yardstick: Yardstick | None) -> str:
@@ -159,27 +176,27 @@ def rungs(state: RunState) -> str:
 
 def summary(state: RunState) -> str:
     """One line on what happened."""
-    parts = [f"{state.spent} of {state.budget} children trained in {duration(state.elapsed())}"]
+    parts = [f"{state.spent} of {counted(state.budget, 'child', 'children')} trained in {duration(state.elapsed())}"]
     failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
     if stopped := sum(isinstance(trial.evaluation.outcome, Stopped) for trial in state.trials.values() if trial.evaluation is not None):
         parts.append(f"{stopped} stopped early")
     if state.repeats:
-        parts.append(f"{state.repeats} repeats answered from the ledger")
+        parts.append(f"{counted(state.repeats, 'repeat')} answered from the ledger")
     if state.setbacks:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(state.setbacks.items()))
         parts.append(f"tried again: {counts}")
     if trained := state.ladder.trained():
-        parts.append(f"{trained} trainings on the ladder")
+        parts.append(f"{counted(trained, 'training')} on the ladder")
     if looked := len(state.ladder.at(0)):
         parts.append(f"{looked} of the best looked at twice")
     if state.cards:
-        parts.append(f"{len(state.cards)} control cards")
+        parts.append(counted(len(state.cards), "control card"))
     if state.redrawn:
         parts.append(f"cells redrawn, free: {redrawn_words(state.redrawn)}")
     if len(state.sessions) > 1:
-        parts.append(f"{len(state.sessions)} sessions")
+        parts.append(counted(len(state.sessions), "session"))
     return " · ".join(parts)
 
 
@@ -205,6 +222,8 @@ def policy_line(state: RunState) -> str | None:
 
 
 def _source(config: SearchConfig) -> str:
+    if config.evaluator == "synthetic":
+        return "rewards by a formula"
     return f"table {config.table.path}" if config.table is not None and config.evaluator == "table" else f"data {data_words(config.data)}"
 
 
@@ -215,6 +234,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     known = best_known(space, state)
     if known.trials:
         console.print(ranking(state, space, known, top, console.width))
+        for note in footnotes(state, known.standings, top):
+            console.print(note, style="dim")
     rewards = [trial.reward or 0.0 for trial in state.ranked()]
     if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
         say_marked("note:", "bold yellow", found, console)
@@ -290,11 +311,12 @@ def next_commands(path: Path, state: RunState, known: "Known", winner: int | Non
 def _cost(name: str, value: float | None) -> str:
     """What a network costs, in the unit of that cost."""
     if value is None or name in ("params", "macs"):
-        return _count(value)
+        return short_count(value)
     return milliseconds(value) if name == "latency" else f"{value:.4g}"
 
 
-def _count(value: float | None) -> str:
+def short_count(value: float | None) -> str:
+    """A number of parameters or MACs in few letters: ``3.21M``."""
     if value is None:
         return "–"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -5,15 +5,17 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.api.things import Thing
-from nas.cli.options import say, say_lines, say_next
+from nas.cli.options import say, say_lines, say_next, say_whole
 from nas.cli.views.run import print_run, print_winner
 from nas.comparisons.folder import UNFINISHED, CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
-from nas.tools.words import duration, printable, top5_words
+from nas.tools.words import counted, duration, printable, top5_words
+from nas.training.config import size_words, skeleton_of
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import to_yaml
+from search_spaces.skeletons import network_name
 
 
 def print_thing(console: Console, thing: Thing, top: int) -> None:
@@ -43,21 +45,20 @@ def _print_search(console: Console, folder: RunFolder, top: int) -> None:
     if known.trials:
         console.print(f"\nbest known ({known.how(1)}):")
         trial, believed = known.head(1)[0]
-        say(to_yaml(found_genotype(space, trial, folder.path.name, config.controller.name, believed)))
+        say_whole(to_yaml(found_genotype(space, trial, folder.path.name, config.controller.name, believed)))
 
 
 def training_lines(folder: TrainFolder) -> list[str]:
     """What was trained on what and how, how far it is, and how good: from the folder alone."""
     config, genotype, result = folder.config(), folder.genotype(), folder.result() or {}
-    skeleton, recipe, records = config.skeleton, config.recipe, folder.history()
-    size = f", N={skeleton['cells']}, F={skeleton['filters']}" if "filters" in skeleton else ""
+    recipe, records = config.recipe, folder.history()
     origin = genotype.provenance
     found = f", found in the search {origin.run}, trial {origin.trial}" if origin is not None and origin.run else ""
     rate = f"{recipe.optimizer.name}, learning rate {recipe.optimizer.learning_rate:g}, batches of {recipe.batch_size}"
     seconds = sum(float(record.get("seconds", 0.0)) for record in records)
     lines = [
-        f"{folder.path}: {folder.condition()} after {len(records)} of {recipe.epochs} epochs, {duration(seconds)}",
-        f"network: {genotype.name or 'unnamed'} in {skeleton.get('name')}{size}{found}",
+        f"{folder.path}: {folder.condition()} after {len(records)} of {counted(recipe.epochs, 'epoch')}, {duration(seconds)}",
+        f"network: {network_name(genotype, skeleton_of(config))}{size_words(config)} in skeleton {config.skeleton['name']}{found}",
         f"data:    {data_words(config.data)}",
         f"recipe:  {recipe.name}: {rate}; seed {config.seed}",
     ]
@@ -87,7 +88,8 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
 
     plan, rows = read_plan(folder, folder.path), read_rows(folder)
     recipe = plan.base.recipe
-    table = Table(title=f"about {plan.target}, recipe {recipe.name}, {recipe.epochs} epochs, {plan.seeds} seeds", title_justify="left")
+    terms = f"{counted(recipe.epochs, 'epoch')}, {counted(plan.seeds, 'seed')}"
+    table = Table(title=f"about {plan.target}, recipe {recipe.name}, {terms}", title_justify="left")
     for name in ("who", "test %", "parameters", "MACs", "ms"):
         table.add_column(name, justify="left" if name == "who" else "right", overflow="fold")
     for row in rows:

@@ -67,7 +67,7 @@ def _search(folder: RunFolder) -> list[str]:
     best = folder.best_folder / "1.yaml"  # kept with what is believed of it: to believe again takes a second a run
     origin = read_genotype(best).provenance if best.is_file() else None
     believed = shown_accuracy(None if origin is None else origin.reward, yardstick_at(state, state.ladder.reached()))
-    said = [config.space, config.controller.name, data_words(config.data)]
+    said = [config.space, config.controller.name, "a formula" if config.evaluator == "synthetic" else data_words(config.data)]
     return [*said, f"{state.spent}/{state.budget}", believed, folder.condition(state)]
 
 

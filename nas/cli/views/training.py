@@ -10,6 +10,7 @@ from nas.cli.options import STOPPING, console, errors, say, say_lines, say_marke
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group, check_group
 from nas.tools.interrupts import Stopper
+from nas.tools.words import counted
 from nas.training.config import TrainConfig
 from nas.training.fitting import Choice
 from nas.training.plan import describe_result, describe_training
@@ -56,7 +57,8 @@ def _train_here(genotype: Genotype, config: TrainConfig, folder: Path) -> TrainR
 
 
 def _train_together(genotype: Genotype, config: TrainConfig, folder: Path, group: Group) -> TrainResult:
-    console.print(f"workers: {group.workers}, {'a GPU each' if group.gpu else f'{config.threads} CPU threads each'}; starting Ray …")
+    each = "a GPU" if group.gpu else counted(config.threads, "CPU thread")
+    console.print(f"workers: {group.workers}, {each} each; starting Ray …")
     stopper = Stopper(console.print, STOPPING)
     with stopper, TrainProgress(console, config) as progress:
         watcher = Watcher(on_epoch=progress.on_epoch, on_files=progress.on_files, stop=stopper.asked)

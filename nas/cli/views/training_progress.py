@@ -35,7 +35,7 @@ class TrainProgress:
     def __enter__(self) -> "TrainProgress":
         if self._console.is_terminal:
             text = TextColumn("{task.fields[text]}", markup=False)
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), text, console=self._console)
+            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), text, console=self._console, transient=True)
             self._task = self._bar.add_task("preparing", total=None, text="")
             self._bar.start()
         return self
@@ -53,8 +53,8 @@ class TrainProgress:
 
     def on_start(self, trainer: Trainer, data: PreparedData) -> None:
         """The data are there and the network is built."""
-        for line in describe_data(data):
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        for line in describe_data(data, self._config.recipe):
+            self._console.print(line, highlight=False, markup=False)
         self._classes = data.classes
         share, position = trainer.share, trainer.position
         passes = f" in {share.passes} passes" if share.passes > 1 else ""
@@ -63,7 +63,6 @@ class TrainProgress:
             f"steps:  {trainer.steps_an_epoch} an epoch of {share.batch_size} images{passes}{workers}, "
             f"learning rate up to {max(group['initial_lr'] for group in trainer.optimizer.param_groups):.4g}",
             highlight=False,
-            soft_wrap=True,
         )
         if trainer.updates:
             self._best = max(0.0, position.best)
@@ -74,7 +73,7 @@ class TrainProgress:
         if trainer.updates < trainer.steps:
             self._expected = estimate(trainer.twin())
             for line in (*describe_steps(trainer), describe_time(trainer, self._config, self._expected)):
-                self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+                self._console.print(line, highlight=False, markup=False)
 
     def on_step(self, position: Position, steps: int) -> None:
         """A step of the optimiser was done."""
@@ -121,4 +120,4 @@ class TrainProgress:
 
     def _say(self, text: str) -> None:
         self._line = time.monotonic()
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(text, highlight=False, markup=False)

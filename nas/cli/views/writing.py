@@ -55,6 +55,11 @@ def writing(output: Path | None) -> Iterator[TextIO]:
         scratch.unlink(missing_ok=True)
 
 
+def encoding_of(target: TextIO) -> str:
+    """What a stream is written in; a text in memory can hold every letter."""
+    return target.encoding or "utf-8"
+
+
 def width() -> int:
     """Columns of the terminal; 80 where there is none."""
     return console.width
