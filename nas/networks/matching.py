@@ -59,6 +59,23 @@ class Limit:
         return f"more than {self.most}" if cost > self.most.value else None
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureLimit:
+    """The most or the least of a feature that a search space knows of its cells, such as the share of the edges that are convolutions."""
+
+    name: str
+    least: bool
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.name} at {'least' if self.least else 'most'} {self.value:g}"
+
+    def broken(self, found: float) -> str | None:
+        """Why a cell with this much of it may not be trained; None where it may."""
+        wrong = found < self.value if self.least else found > self.value
+        return f"{self.name} {'less' if self.least else 'more'} than {self.value:g}" if wrong else None
+
+
 def read_match(text: str) -> Match:
     """The cost of ``macs=5M``, ``params=300k`` or ``latency=8ms``, at a side in pixels of ``macs=5M@32``. Raises ConfigError."""
     found = re.fullmatch(rf"\s*({_NAMES})\s*=\s*([^\s,=<>@]+)(?:@([0-9]{{1,4}}))?\s*", text)
@@ -67,15 +84,20 @@ def read_match(text: str) -> Match:
     return Match(_target(found[1], found[2], "match"), int(found[3]) if found[3] else None)
 
 
-def read_limits(text: str) -> tuple[Limit, ...]:
-    """The limits of ``params<=3M,macs<=8M,latency<=10ms``. Raises ConfigError."""
-    limits = []
+def read_limits(text: str) -> tuple[Limit | FeatureLimit, ...]:
+    """The limits of ``params<=3M,latency<=10ms`` and of ``normal.convolutions>=0.3``. Raises ConfigError.
+
+    Which features there are is the search space's business: their names are not looked at here.
+    """
+    limits: list[Limit | FeatureLimit] = []
     for part in text.split(","):
-        found = re.fullmatch(rf"\s*({_NAMES})\s*<=\s*([^\s,=<>]+)\s*", part)
-        if not found:
-            rule = f"limit must be upper limits of {' or '.join(QUANTITIES)}, such as params<=3M,latency<=8ms"
-            raise ConfigError(f"{rule}, but got {part.strip()!r}")
-        limits.append(Limit(found[1], _target(found[1], found[2], "limit")))
+        if found := re.fullmatch(rf"\s*({_NAMES})\s*<=\s*([^\s,=<>]+)\s*", part):
+            limits.append(Limit(found[1], _target(found[1], found[2], "limit")))
+        elif found := re.fullmatch(rf"\s*(?!(?:{_NAMES})\b)(\w+(?:\.\w+)*)\s*([<>])=\s*(\d+(?:\.\d*)?|\.\d+)\s*", part):
+            limits.append(FeatureLimit(found[1], found[2] == ">", float(found[3])))
+        else:
+            rule = f"limit must be upper limits of {' or '.join(QUANTITIES)}, or limits of what the search space says of cells"
+            raise ConfigError(f"{rule}, such as params<=3M,latency<=8ms or normal.convolutions>=0.3, but got {part.strip()!r}")
     return tuple(limits)
 
 

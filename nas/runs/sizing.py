@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from controllers.controller import random_for
 from nas.errors import ConfigError
 from nas.evaluators.settings import Fidelity
 from nas.networks.architecture import Architecture, searched_skeleton
-from nas.networks.matching import match_width, place_words, read_limits, read_match, read_objective
+from nas.networks.matching import QUANTITIES, FeatureLimit, Limit, match_width, place_words, read_limits, read_match, read_objective
 from nas.networks.scaling import milliseconds, short_number
 from nas.networks.stopwatch import SCREEN, Stopwatch, stopwatch_at
 from nas.runs.config import SearchConfig, latency_place, target_rung
@@ -19,6 +19,7 @@ from nas.runs.trials import Size
 from nas.training.fitting import amount_of
 from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
+from search_spaces.plugins import guess
 from search_spaces.registry import load_space
 from search_spaces.space import Actions, SearchSpace, sample_actions
 
@@ -60,6 +61,7 @@ class Sizing:
     in the run's ledger before anybody goes by it.
 
     Raises:
+        ConfigError: the space has no feature of a name that is limited.
         DataError: the images, whose shape decides on costs, cannot be found.
     """
 
@@ -69,7 +71,10 @@ class Sizing:
         self.place = latency_place(config) if config.measures else None
         """Where latency is measured; None where it is not."""
         self.match = None if config.match is None else read_match(config.match)
-        self.limits = () if config.limit is None else read_limits(config.limit)
+        limits = () if config.limit is None else read_limits(config.limit)
+        self.limits = tuple(limit for limit in limits if isinstance(limit, Limit))
+        self.features = tuple(limit for limit in limits if isinstance(limit, FeatureLimit))
+        check_features(self.features, space)
         amount = amount_of(config.data)
         top, side = target_rung(config)
         self._fidelity = top.fidelity
@@ -134,8 +139,15 @@ class Sizing:
         return self._decisions.known[key]
 
     def _judged(self, genotype: Genotype) -> Decision:
+        if unlike := self._unlike(genotype):
+            return unlike
         size = self._size(genotype, math.inf if self.match is None else self.match.tolerance)
         return size if isinstance(size, str) else self._broken(size.costs) or size
+
+    def _unlike(self, genotype: Genotype) -> str | None:
+        """The first limit of a feature that the cells break."""
+        found = _features_of(self._space, genotype) if self.features else {}
+        return next((reason for limit in self.features if (reason := limit.broken(found[limit.name]))), None)
 
     def _broken(self, costs: Mapping[str, float]) -> str | None:
         """The first limit that a network of these costs breaks; what is not among them breaks none."""
@@ -162,6 +174,22 @@ class Sizing:
         if self._broken({**costs, "latency": predicted / SCREEN}):
             return predicted
         return self.stopwatch.seconds(architecture)
+
+
+def check_features(limits: Sequence[FeatureLimit], space: SearchSpace) -> None:
+    """Raise ConfigError where the space has no feature of that name."""
+    drawn = space.decode(sample_actions(space, random_for(0, "features")))
+    known = _features_of(space, drawn) if limits else {}
+    for limit in limits:
+        if limit.name not in known:
+            there = ", ".join(known) or "no features of its cells"
+            rule = f"limit must be of a cost ({', '.join(QUANTITIES)}) or of what space {space.name!r} says of its cells"
+            raise ConfigError(f"{rule}, but got {limit.name!r}{guess(limit.name, (*QUANTITIES, *known))}; it says: {there}")
+
+
+def _features_of(space: SearchSpace, genotype: Genotype) -> Mapping[str, float]:
+    found: Mapping[str, float] = space.features(genotype) if hasattr(space, "features") else {}
+    return found
 
 
 def sizing_of(config: SearchConfig, space: SearchSpace | None = None, decisions: Decisions | None = None) -> Sizing | None:
@@ -227,8 +255,8 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
             f"match:  every network within {sizing.match.tolerance:.0%} of {sizing.match} at {sizing.side}×{sizing.side} pixels, "
             f"N={sizing.depth}: F from {widths[0]:g} to {widths[-1]:g} in {len(widths)} random cells"
         )
-    if sizing.limits:
-        lines.append(f"limit:  {', '.join(map(str, sizing.limits))}")
+    if sizing.limits or sizing.features:
+        lines.append(f"limit:  {', '.join(map(str, (*sizing.limits, *sizing.features)))}")
     if config.objective is not None:
         lines.append(f"told:   {read_objective(config.objective)}; the result is the Pareto front")
     if sizing.place is not None:

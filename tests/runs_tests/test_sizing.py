@@ -103,7 +103,8 @@ def test_limits_alone_leave_the_width_as_it_is(tmp_path: Path) -> None:
         ({"match": "foo=3"}, "macs=5M, params=300k or latency=8ms, but got 'foo=3'"),
         ({"match": "macs=5X"}, "match: macs must be a number.*got '5X'"),
         ({"limit": "macs<10"}, "limit must be upper limits of.*got 'macs<10'"),
-        ({"limit": "params<=3M,foo<=1"}, "got 'foo<=1'"),
+        ({"limit": "params<=3M,parms<=1M"}, "got 'parms<=1M'"),
+        ({"limit": "macs>=10"}, "limit must be upper limits of.*got 'macs>=10'"),
         ({"objective": "accuracy"}, "objective must be accuracy and one of macs, params, latency, train_seconds.*got 'accuracy'"),
         ({"objective": "accuracy,macs@0"}, "objective: macs must be a number.*got '0'"),
         ({"match": "macs=5M", "fidelity.filters": 4}, "match solves for every network's width.*filters 4"),
@@ -118,6 +119,31 @@ def test_costs_that_no_cell_reaches_are_refused_before_anything_is_made(tmp_path
     with pytest.raises(ConfigError, match=r"leave nothing to train: of 64 cells.*64 with no width within 5% of 3 MACs.*cells have .* MACs"):
         engine.start(sized(match="macs=3"), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_cells_without_enough_of_a_feature_are_drawn_again(tmp_path: Path) -> None:
+    result = engine.start(sized(6, limit="normal.convolutions>=0.7,reduction.operations.max_pool_3x3<=1"), tmp_path / "run", QUIET)
+    state = result.folder.state()
+    assert len(state.trials) == 6 and sum(state.redrawn.values()) > 0
+    for trial in state.trials.values():
+        genotype = result.space.decode(trial.proposal.actions)
+        assert genotype.reduction is not None
+        operations = [edge.operation for node in genotype.normal.nodes for edge in node.edges]
+        assert sum("conv" in name for name in operations) >= 7
+        assert sum(edge.operation == "max_pool_3x3" for node in genotype.reduction.nodes for edge in node.edges) <= 1
+
+
+@pytest.mark.parametrize(
+    ("space", "limit", "told"),
+    [
+        ("nasnet", "normal.convolution>=0.3", "got 'normal.convolution' .did you mean 'normal.convolutions'.*it says: normal.operations"),
+        ("nasnet", "parms<=3000", "a cost .macs, params, latency.*got 'parms' .did you mean 'params'"),
+        ("nasbench201", "normal.depth<=2", "space 'nasbench201' says.*got 'normal.depth'; it says: paths, .*depth"),
+    ],
+)
+def test_a_limit_of_what_the_space_does_not_know_is_refused_with_what_it_does(space: str, limit: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        describe_sizing(sized(limit=limit), load_space(space))
 
 
 def test_the_plan_names_the_rules() -> None:
