@@ -389,6 +389,8 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"{len(truth)} cells; random ones {mean:.4f} ± {sigma:.4f} (σ over cells), best {random_truth.max():.4f}")
     for cell in sorted((cell for cell in truth if not cell.startswith("r")), key=lambda cell: -truth[cell]):
         print(f"  {cell}: {truth[cell]:.4f} ({(truth[cell] - mean) / sigma:+.1f} σ; {len(truths[cell])} trainings)")
+    for row in sorted((row for row in rows if row.way == LONG.name), key=lambda row: -row.accuracy):
+        print(f"  {row.cell}, {LONG.epochs} passes: {row.accuracy:.4f}")
     several = [values for values in truths.values() if len(values) > 1]
     if several:
         noise = np.sqrt(np.sum([np.var(values) * len(values) for values in several]) / np.sum([len(values) - 1 for values in several]))

@@ -58,6 +58,8 @@ def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> Sear
 def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
     """Train the best of a run's last rung once more, as it was trained there, to read the test set, once, and to leave its weights.
 
+    The best of those that were trained there: what is only expected of another cell, however good, wins nothing.
+
     Where that was begun before it goes on; where another cell was the best then, that one's folder stays beside it.
 
     Returns:
@@ -71,9 +73,10 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
     if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state, space):
         return False
     known = best_known(space, state)
-    if known.standings.top < len(config.ladder):
+    there = [number for number, one in enumerate(known.standings.ranked) if one.rung == len(config.ladder)]
+    if not there:
         return False
-    trial, believed = known.head(1)[0]
+    trial, believed = known.trials[there[0]], known.standings.ranked[there[0]].belief.mean
     genotype = found_genotype(space, trial, folder.path.name, config.controller.name, believed)
     place, wanted = TrainFolder(folder.path / WINNER), winner_config(genotype, with_size(config.at_rung(len(config.ladder)), trial.size))
     if place.config_file.is_file() and not _same(place, genotype, wanted):

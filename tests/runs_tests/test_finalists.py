@@ -1,6 +1,7 @@
 """The winner of a ladder: the best of its last rung, trained once more as it was trained there; the only reading of the test set."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from nas.runs.config import build_config
 from nas.runs.finalists import crown, winner_config
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import resolve_genotype
-from nas.runs.standings import winner_test
+from nas.runs.standings import Known, best_known, winner_test
+from nas.runs.state import RunState
+from nas.runs.trials import Chosen
 from search_spaces.genotype import read_genotype
 from search_spaces.reference import load_reference
+from search_spaces.space import SearchSpace
 
 
 def test_the_winner_is_trained_as_the_finalists_were() -> None:
@@ -59,6 +63,21 @@ def test_a_winner_is_trained_once_and_another_one_beside_it(run: RunFolder, tmp_
     assert crown(folder) and weights.stat().st_mtime_ns == before
     nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "100"], tmp_path, monkeypatch)
     assert weights.stat().st_mtime_ns != before and (folder.path / "finalists/earlier-winner-1/best.safetensors").is_file()
+
+
+def test_whoever_was_not_trained_at_the_last_rung_wins_nothing(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    before = winner_test(folder)
+
+    def hopeful(space: SearchSpace, state: RunState) -> Known:
+        """As if the one that stayed below were expected to be the best."""
+        found = best_known(space, state).standings
+        ranked = sorted(found.ranked, key=lambda one: one.rung)
+        assert ranked[0].rung == 0
+        return Known(Chosen(state.trials, [one.trial for one in ranked]), replace(found, ranked=tuple(ranked)))
+
+    monkeypatch.setattr("nas.runs.finalists.best_known", hopeful)
+    assert crown(folder) and winner_test(folder) == before
 
 
 def test_there_is_no_winner_without_a_ladder_or_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
