@@ -150,7 +150,8 @@ def test_a_ladder_that_nobody_has_climbed_has_no_line_and_cards_stand_beside_the
 def test_a_search_that_goes_on_says_what_it_will_do_what_is_left_and_how_long_by_its_own_trainings(written: RunFolder) -> None:
     view = seen(written)
     lines, seconds = describe_rest(written.config(), written.state(), Hardware(2, 8.0, ()))
-    assert lines[0].startswith("search: 12 children from space nasnet") and any(line.startswith("rung 1: the best 4 of 12") for line in lines)
+    assert lines[0].startswith("search: 12 children from space nasnet")
+    assert any(line.startswith("rung 1: the best 4 of 12") for line in lines)
     assert lines[-3].startswith("done:   6 of 12 children, rung 1: 0 of 4 cells")
     assert lines[-2] == "left:   6 children, rung 1: 4 cells"
     assert view.left is not None and seconds == pytest.approx(view.left + START_SECONDS["local"]) and "left, by what" in lines[-1]
