@@ -182,7 +182,7 @@ def _resume(
     console.print(f"resuming {folder.path}", highlight=False, markup=False)
     shown, hardware = shown_on(console, quiet, json), detect()
     if (rest := engine.going_on(folder, budget, places, hardware)) is not None:
-        lines, seconds = describe_rest(*rest, hardware)
+        lines, seconds = describe_rest(*rest, hardware, folder.space(rest[0]))
         say_lines(lines)
         shown.plan(lines, seconds)
     if dry_run:

@@ -24,7 +24,7 @@ from nas.tools.words import counted, duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
-from search_spaces.space import size
+from search_spaces.space import SearchSpace, size
 
 TOLD_LATER = "shown once the first children have ended"
 """Of how long a search takes, where nothing is known of it."""
@@ -42,7 +42,9 @@ def describe_plan(
     return [*lines, f"time:   {expected or TOLD_LATER}"]
 
 
-def describe_rest(config: SearchConfig, state: RunState, hardware: Hardware) -> tuple[list[str], float | None]:
+def describe_rest(
+    config: SearchConfig, state: RunState, hardware: Hardware, space: SearchSpace | None = None
+) -> tuple[list[str], float | None]:
     """What a search that goes on will do, one line a topic, and last what is done, what is left, and how long that takes.
 
     The time comes from what its ledger knows of its last session's trainings: nothing is timed.
@@ -51,6 +53,7 @@ def describe_rest(config: SearchConfig, state: RunState, hardware: Hardware) -> 
         config: the search as it goes on: with a larger budget, say.
         state: what its ledger says; it is changed to where the session that begins will have it.
         hardware: this machine.
+        space: the search's own, as its run keeps it; None: as its name says.
 
     Returns:
         The lines, and the seconds that are left; None where only the first children will tell.
@@ -60,16 +63,17 @@ def describe_rest(config: SearchConfig, state: RunState, hardware: Hardware) -> 
     first, *above = view.rungs
     done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {one.places} cells" for one in above)]
     left = [f"{first.places - first.done} children", *(f"rung {one.rung}: {one.places - one.done} cells" for one in above)]
-    lines = [*_about(config, hardware), f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left)}"]
+    lines = _about(config, hardware, space=space)
+    lines += [f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left)}"]
     if view.left is None:
         return [*lines, f"time:   {TOLD_LATER}"], None
     seconds = START_SECONDS[config.runner.kind] + view.left if view.left else 0.0
     return [*lines, f"time:   about {duration(seconds)} left, by what the last trainings took; Ctrl-C stops, `nas resume` goes on"], seconds
 
 
-def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = ()) -> list[str]:
+def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = (), space: SearchSpace | None = None) -> list[str]:
     """What the search will do, one line a topic."""
-    space = load_space(config.space)
+    space = space or load_space(config.space)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
         f"search: {counted(config.budget, 'child', 'children')} from space {space.name} ({len(space.decisions)} decisions, "
