@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def _occasion() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """This package and all that it names as required, extras included where they are installed."""
+    from importlib import metadata  # here, as below: a tenth of all that a completion takes
+
     names = {match[0].lower() for text in _required() if (match := re.match(r"[A-Za-z0-9._-]+", text))}
     found = {}
     for name in (PACKAGE, *sorted(names)):
@@ -65,6 +66,8 @@ def versions() -> dict[str, str]:
 
 def _required() -> list[str]:
     """The package's requirements, extras included: those of its sources, where they lie beside it, which may be newer than its metadata."""
+    from importlib import metadata
+
     with suppress(OSError, tomllib.TOMLDecodeError, KeyError):
         project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         if project["name"] == PACKAGE:
@@ -79,6 +82,8 @@ def commit() -> str | None:
 
     It is that which pip fetched, or that of the repository which has this very file: not of one that merely has an environment in it.
     """
+    from importlib import metadata
+
     with suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
         return str(json.loads(metadata.distribution(PACKAGE).read_text("direct_url.json") or "")["vcs_info"]["commit_id"])
     here = Path(__file__)
