@@ -45,15 +45,14 @@ from nas.networks.architecture import Architecture
 from nas.networks.scaling import Target, scale_to
 from nas.runners.threads import own_stream
 from nas.settings.reading import apply_overrides, validated
+from nas.training.building import seeded_network
 from nas.training.config import trained_skeleton
 from nas.training.numerics import own_threads
 from nas.training.recipe import Recipe, load_recipe
 from nas.training.scoring import Mirrored, score
 from nas.training.trainer import DivergedError, Trainer
-from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
-from search_spaces.networks.build import build_network
 from search_spaces.reference import load_reference
 from search_spaces.skeletons import NASNetSkeleton
 from search_spaces.space import Actions, sample_actions
@@ -251,9 +250,7 @@ class Study:
         filters, macs = target_filters(cell)
         filters = way.filters or filters
         skeleton = trained_skeleton(NASNetSkeleton(1, filters), recipe)
-        with TURN:
-            torch.manual_seed(seed)
-            network = build_network(genotype, skeleton, classes=data.classes, image_size=data.image_size)
+        network = seeded_network(genotype, skeleton, data, seed)
         clock = time.process_time if self._device.type == "cpu" else time.monotonic
         started = clock()
         trainer = Trainer(network, data, recipe, seed=seed, device=self._device)

@@ -181,11 +181,12 @@ def _resume(
             places["data.root"] = data_at(folder.config().data, moved).root
     console.print(f"resuming {folder.path}", highlight=False, markup=False)
     shown, hardware = shown_on(console, quiet, json), detect()
-    if (rest := engine.going_on(folder, budget, places, hardware)) is not None:
-        lines, seconds = describe_rest(*rest, hardware, folder.space(rest[0]))
+    rest = engine.rest_of(folder, budget, places, hardware)
+    if rest.due:
+        lines, seconds = describe_rest(rest.config, rest.state, hardware, rest.space)
         say_lines(lines)
         shown.plan(lines, seconds)
     if dry_run:
-        say_next_of_dry_run() if rest is not None else say("nothing is left to train")
+        say_next_of_dry_run() if rest.due else say("nothing is left to train")
         return
-    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places, checked=True), shown)
+    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places, rest=rest), shown)

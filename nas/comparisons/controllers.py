@@ -31,6 +31,7 @@ from nas.errors import DataError
 from nas.evaluators.objective import noisy_reward, synthetic_reward
 from nas.evaluators.table import Floats, Table
 from nas.runs.posterior import Observation, crowned
+from nas.tools.intervals import TWO_SIDED
 from search_spaces.space import Actions, SearchSpace
 
 
@@ -234,7 +235,7 @@ class Result:
         """Half of the 95 % confidence interval of the mean [B], by the normal approximation."""
         if len(self.runs) < 2:
             return np.full(self.terms.budget, np.nan)
-        width: Floats = 1.96 * self.reports().std(0, ddof=1) / np.sqrt(len(self.runs))
+        width: Floats = TWO_SIDED * self.reports().std(0, ddof=1) / np.sqrt(len(self.runs))
         return width
 
     def regret(self) -> Floats:

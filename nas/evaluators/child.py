@@ -14,13 +14,13 @@ from nas.errors import ConfigError, UserError
 from nas.evaluators.evaluator import FRESH, Attempt, Evaluation, Report
 from nas.evaluators.settings import EvaluationConfig, Fidelity
 from nas.networks.architecture import searched_skeleton
+from nas.training.building import seeded_network
 from nas.training.checkpoint import checkpoint_bytes, parse_checkpoint
 from nas.training.config import trained_skeleton
 from nas.training.recipe import Recipe
 from nas.training.trainer import DivergedError, Hooks, Trainer
 from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
-from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
 from search_spaces.skeletons import Skeleton
@@ -46,10 +46,7 @@ class TrainingEvaluator:
         skeleton = child_skeleton(genotype, config)
         try:
             with TURN:
-                torch.manual_seed(seed)
-                network = build_network(
-                    genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size
-                ).to(device)
+                network = seeded_network(genotype, skeleton, data, seed).to(device)
         except (MemoryError, RuntimeError) as problem:
             failed = out_of_memory(problem)
         if network is None:

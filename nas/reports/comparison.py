@@ -14,6 +14,7 @@ from nas.errors import RunError
 from nas.reports.folders import environment_facts
 from nas.reports.parts import Figure, Listing, Option, Picture, Report, Section, Table, Value
 from nas.reports.training import History, curve_figures, history_of
+from nas.tools.intervals import TWO_SIDED
 from nas.training.folder import TrainFolder
 
 DRAWN = 3
@@ -187,7 +188,7 @@ def _curve(record: ResultRecord, budget: int) -> list[tuple[Value, ...]]:
     found: list[tuple[Value, ...]] = []
     for count in sorted({round(budget ** (i / POINTS)) for i in range(POINTS + 1)}):
         values = [_at(run.changes, count) for run in record.runs]
-        half = 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        half = TWO_SIDED * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
         found.append((count, fmean(values), f"{record.label} ({record.in_flight} in flight)", fmean(values) - half, fmean(values) + half))
     return found
 

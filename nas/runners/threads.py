@@ -102,9 +102,7 @@ class ThreadedRunner:
 
 def stream_of(settings: RunnerSettings) -> Place:
     """What a thread trains within: where children take a GPU, a stream of its own."""
-    import torch
-
-    return nullcontext if settings.gpus_per_child == 0 or not torch.cuda.is_available() else own_stream
+    return nullcontext if settings.gpus_per_child == 0 else own_stream
 
 
 def own_stream() -> AbstractContextManager[object]:

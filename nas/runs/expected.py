@@ -186,18 +186,12 @@ def timed_genotype(config: SearchConfig, number: int) -> Genotype:
 
 def reference_trainer(config: SearchConfig, data: "PreparedData", device: "torch.device", number: int) -> "Trainer":
     """The training of a random child of a ``short`` configuration, to be timed."""
-    import torch
-
     from nas.evaluators.child import child_skeleton
+    from nas.training.building import seeded_network
     from nas.training.trainer import Trainer
-    from nas.training.turns import TURN
-    from search_spaces.networks.build import build_network
 
     genotype = timed_genotype(config, number)
-    skeleton = child_skeleton(genotype, sized(config, genotype))
-    with TURN:
-        torch.manual_seed(number)
-        network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    network = seeded_network(genotype, child_skeleton(genotype, sized(config, genotype)), data, number)
     trainer = Trainer(network, data, config.recipe(), seed=number, device=device, mirrored=config.fidelity.mirrored)
     trainer.network.train()
     return trainer

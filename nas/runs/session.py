@@ -152,44 +152,49 @@ def resume(
     watcher: Watcher = QUIET,
     places: Mapping[str, object] | None = None,
     parts: Parts = BUILT,
-    checked: bool = False,
+    rest: "Rest | None" = None,
 ) -> SearchResult:
     """Go on with a run, with a larger budget where one is given.
 
     ``places`` has new values for where things are, which are no part of what the run is: ``runner`` settings and ``data.root``.
-    ``checked``: whether ``going_on`` has been asked already.
+    ``rest``: what ``rest_of`` has said of the same, where it has been asked already: a long ledger takes seconds to read.
 
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
-    config, state = _extended(folder, budget, places or {})
-    check_parts(config, parts)
-    check_installed(config.log)
-    for line in _grown(folder.config(), config):
+    rest = rest or rest_of(folder, budget, places or {}, detect(), parts)
+    for line in _grown(folder.config(), rest.config):
         watcher.on_warning(line)
-    space = folder.space(config)
-    due = anything_left(config, state, space)
-    if due and not checked:
-        check_going_on(config, folder, detect())
-    data = _read(config, folder.images_file) if due else None
-    if due:
-        _check_table(_for_workers(folder, config))
-    return _session(folder, config, space, data, watcher, parts)
+    data = _read(rest.config, folder.images_file) if rest.due else None
+    if rest.due:
+        _check_table(_for_workers(folder, rest.config))
+    return _session(folder, rest.config, rest.space, data, watcher, parts)
 
 
-def going_on(
-    folder: RunFolder, budget: int | None, places: Mapping[str, object], hardware: Hardware
-) -> tuple[SearchConfig, RunState] | None:
-    """The configuration that ``resume`` would go on with, and the run's state; None where there is nothing left to do.
+@dataclass(frozen=True)
+class Rest:
+    """What ``resume`` would go on with: the configuration, the run's state and its space, and whether anything is left to train."""
+
+    config: SearchConfig
+    state: RunState
+    space: SearchSpace
+    due: bool
+
+
+def rest_of(folder: RunFolder, budget: int | None, places: Mapping[str, object], hardware: Hardware, parts: Parts = BUILT) -> Rest:
+    """What ``resume`` would go on with.
 
     Raises:
         UserError: it cannot go on as asked.
     """
     config, state = _extended(folder, budget, places)
-    if not anything_left(config, state, folder.space(config)):
-        return None
-    check_going_on(config, folder, hardware)
-    return config, state
+    check_parts(config, parts)
+    check_installed(config.log)
+    space = folder.space(config)
+    due = anything_left(config, state, space)
+    if due:
+        check_going_on(config, folder, hardware)
+    return Rest(config, state, space, due)
 
 
 @contextmanager

@@ -178,8 +178,9 @@ class Sizing:
 
 def check_features(limits: Sequence[FeatureLimit], space: SearchSpace) -> None:
     """Raise ConfigError where the space has no feature of that name."""
-    drawn = space.decode(sample_actions(space, random_for(0, "features")))
-    known = _features_of(space, drawn) if limits else {}
+    if not limits:
+        return
+    known = _features_of(space, space.decode(sample_actions(space, random_for(0, "features"))))
     for limit in limits:
         if limit.name not in known:
             there = ", ".join(known) or "no features of its cells"

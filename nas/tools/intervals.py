@@ -1,6 +1,8 @@
 """How sure a measured share is."""
 
 CONFIDENCE = 0.95
+TWO_SIDED = 1.96
+"""Standard errors on both sides that hold so much of a normal distribution."""
 
 
 def half_width(mean: float, low: float, high: float) -> float:

@@ -26,6 +26,7 @@ from nas.tools.environment import add_data, add_session
 from nas.tools.files import check_room, write_atomically
 from nas.tools.hardware import check_device
 from nas.tools.locks import folder_lock, is_held
+from nas.training.building import seeded_network
 from nas.training.checkpoint import read_checkpoint, write_checkpoint
 from nas.training.config import TrainConfig, preparation, skeleton_of, trained_skeleton
 from nas.training.folder import TrainFolder, config_yaml, differences, test_facts
@@ -33,9 +34,7 @@ from nas.training.numerics import own_threads
 from nas.training.scoring import Scores
 from nas.training.telemetry import epoch_points, test_point
 from nas.training.trainer import DivergedError, Ending, EpochRecord, Hooks, Position, Trainer, Workers
-from nas.training.turns import TURN
 from search_spaces.genotype import Genotype
-from search_spaces.networks.build import build_network
 from search_spaces.networks.cost import count_macs, count_parameters
 from search_spaces.networks.network import Network
 
@@ -214,9 +213,7 @@ def build_for_training(genotype: Genotype, config: TrainConfig, data: PreparedDa
         UserError: genotype and skeleton do not fit, or the weights do not fit the network.
     """
     skeleton = trained_skeleton(skeleton_of(config), config.recipe)
-    with TURN:
-        torch.manual_seed(config.seed)
-        network = build_network(genotype, skeleton, classes=data.classes, channels=data.channels, image_size=data.image_size)
+    network = seeded_network(genotype, skeleton, data, config.seed)
     if config.weights is not None:
         path, own = Path(config.weights), network.state_dict()
         weights = in_our_names(network, read_weights(path), path)

@@ -97,7 +97,7 @@ def test_a_network_too_large_for_the_memory_fails_as_out_of_memory(config, monke
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
     built = build_evaluator(config, of_search(config))
-    monkeypatch.setattr(nas.evaluators.child, "build_network", too_large)
+    monkeypatch.setattr(nas.evaluators.child, "seeded_network", too_large)
     assert finish(built.evaluate(genotype(0), 0, None))[1].outcome == Failed(
         "out_of_memory", "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
     )

@@ -22,6 +22,7 @@ from nas.runs.noise import Yardstick, verdict
 from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.runs.trials import Trial
+from nas.tools.intervals import TWO_SIDED
 from nas.tools.words import counted, duration
 from nas.training.folder import WINNER
 from search_spaces.genotype import CellGenotype
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from nas.runs.standings import Known, Standing, Standings
 
 
-TWO_SIDED = 1.96
-"""Standard errors on both sides that hold 95 % of a normal distribution."""
 LEAST_CELL = 20
 """Columns of a terminal that the ranking leaves a cell's operations at least, if it must leave something else out for that."""
 
@@ -141,7 +140,7 @@ def _best_there(state: RunState, standings: "Standings", rung: int) -> str:
     if first is None:
         return ""
     stand = state.ladder.at(rung).get(first.trial)
-    rewards = ([first.proxy] if not rung else []) or (stand.rewards if stand is not None else [])
+    rewards = [first.proxy] if not rung else stand.rewards if stand is not None else []
     found = f": {fmean(rewards):.4f}" if rewards else ", has not been trained there yet"
     return f" (the incumbent, trial {first.trial}{found})"
 
