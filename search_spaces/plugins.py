@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from search_spaces.errors import UserError
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints, SelectableGroups
 
 T = TypeVar("T")
 Text = TypeVar("Text", str, str | None)
@@ -97,12 +97,18 @@ def import_code(name: str) -> object:
 
 
 @cache
-def _installed(group: str) -> Mapping[str, tuple["EntryPoint", ...]]:
-    """The entry points of a group by name. Reading them looks at every installed package, so it is done once, and late."""
-    from importlib.metadata import EntryPoint, entry_points  # here, since it costs more than all else that `nas --help` needs
+def _every() -> "SelectableGroups | EntryPoints":
+    """All entry points. Reading them looks at every installed package, so it is done once for all groups, and late."""
+    from importlib.metadata import entry_points  # here, since it costs more than all else that `nas --help` needs
 
+    return entry_points()
+
+
+@cache
+def _installed(group: str) -> Mapping[str, tuple["EntryPoint", ...]]:
+    """The entry points of a group by name."""
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for point in sorted(entry_points(group=group), key=lambda point: point.value):
+    for point in sorted(_every().select(group=group), key=lambda point: point.value):
         if point not in found.get(point.name, ()):  # a folder that stands twice in sys.path
             found[point.name] = (*found.get(point.name, ()), point)
     return found
@@ -115,6 +121,7 @@ def installed_names(group: str) -> list[str]:
 
 def forget_installed() -> None:
     """Look at the installed packages again: for a process that has just installed one."""
+    _every.cache_clear()
     _installed.cache_clear()
 
 

@@ -117,16 +117,22 @@ def test_a_near_name_is_named(words: list[str], near: str, here: Path) -> None:
 
 
 def test_the_short_lists_of_completion_are_the_registries() -> None:
+    from controllers.registry import CONTROLLERS
     from nas.cli.views.listing import tables
     from nas.data.registry import DATASETS
     from nas.evaluators.registry import EVALUATORS
     from nas.exports.formats import FORMATS
     from nas.runs.config import preset_names
     from nas.training.recipe import recipe_names
+    from search_spaces.reference import reference_names
+    from search_spaces.registry import SPACES
+    from search_spaces.skeletons import SKELETONS
 
     assert {*completion.DATASETS, "folder"} == set(DATASETS.built_in)
     assert {*completion.EVALUATORS, "given"} == set(EVALUATORS.built_in)
     assert set(completion.EXPORTS) == set(FORMATS.built_in)
+    assert list(completion.SPACES) == list(SPACES.built_in) and list(completion.CONTROLLERS) == list(CONTROLLERS.built_in)
+    assert list(completion.SKELETONS) == list(SKELETONS) and list(completion.genotypes()) == list(reference_names())
     assert {*completion.presets()} == {"auto", *preset_names()} and {*completion.recipes()} == {*recipe_names()}
     with pytest.raises(ConfigError, match=", ".join(sorted(completion.LISTS)[:1])) as refused:
         list(tables("nothing"))

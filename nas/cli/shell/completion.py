@@ -1,6 +1,7 @@
 """The names that a shell completes: by an option's flag or an argument's metavar, so that a new command needs no line here. No torch.
 
-A shell waits for each Tab, so nothing that loads numpy or pydantic is imported: a test holds the short lists here to the registries.
+A shell waits for each Tab, so nothing that loads numpy, pydantic or a search space is imported: a test holds the short lists here to
+the registries.
 """
 
 import re
@@ -9,11 +10,26 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+import search_spaces
 from nas.tools.shelves import RUNS, TRAINED
 from search_spaces.plugins import installed_names
 
+PACKAGE = Path(__file__).parents[2]
 DATASETS = ("cifar10", "cifar100", "digits", "synthetic")
 EVALUATORS = ("train", "synthetic", "table")
+SPACES = ("nasnet", "nasnet-paper", "nasbench201")
+CONTROLLERS = ("ppo", "reinforce", "evolution", "local_search", "random")
+_CELLS = ("nasnet-cifar", "nasnet-mobile", "nasnet-large", "nasnet-large-timm", "pnasnet-mobile", "pnasnet-large", "amoebanet-cifar")
+_OTHER_CELLS = ("amoebanet-large", "darts-cifar", "darts-imagenet", "nasbench201", "resnet-50", "resnet-101", "resnet-152")
+_CONVNEXTS = ("t", "s", "b", "l", "xl", "cifar", "isotropic-s", "isotropic-b", "isotropic-l")
+_STEPS = ("0", "1", "2", "3", "4", "5", "6", "7a", "7", "7b", "7c", "8", "9", "10", "11", "12")
+SKELETONS = (
+    *_CELLS,
+    *_OTHER_CELLS,
+    "resnet-29-cifar",
+    *(f"convnext-{size}" for size in _CONVNEXTS),
+    *(f"convnext-roadmap-{step}" for step in _STEPS),
+)
 _TEXTS = ("yaml", "json", "dot", "svg", "safetensors", "timm-weights", "torchvision-weights", "facebook-weights")
 EXPORTS = (*_TEXTS, "csv", "parquet", "torch-export", "onnx", "timm", "python", "hf")
 LISTS = ("runs", "spaces", "genotypes", "skeletons", "presets", "recipes", "controllers", "evaluators", "operations", "datasets", "exports")
@@ -21,14 +37,18 @@ LISTS = ("runs", "spaces", "genotypes", "skeletons", "presets", "recipes", "cont
 Names = Callable[[], Iterable[str]]
 
 
+def _stems(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
 def presets() -> Iterable[str]:
     """The presets, and ``auto``."""
-    return ["auto", *_packaged("presets"), *installed_names("nas.presets")]
+    return ["auto", *_stems(PACKAGE / "presets"), *installed_names("nas.presets")]
 
 
 def recipes() -> Iterable[str]:
     """The recipes of trainings."""
-    return [*_packaged("recipes"), *installed_names("nas.recipes")]
+    return [*_stems(PACKAGE / "recipes"), *installed_names("nas.recipes")]
 
 
 def data_sets() -> Iterable[str]:
@@ -46,36 +66,28 @@ def exports() -> Iterable[str]:
     return [*EXPORTS, *installed_names("nas.exports")]
 
 
-def _packaged(folder: str) -> list[str]:
-    return sorted(path.stem for path in Path(__file__).parents[2].joinpath(folder).glob("*.yaml"))
-
-
 def spaces() -> Iterable[str]:
     """The search spaces."""
-    from search_spaces.registry import SPACES
-
-    return SPACES
+    return [*SPACES, *installed_names("nas.spaces")]
 
 
 def genotypes() -> Iterable[str]:
     """The reference genotypes."""
-    from search_spaces.reference import reference_names
-
-    return reference_names()
+    return _stems(Path(search_spaces.__path__[0], "genotypes"))
 
 
 def skeletons() -> Iterable[str]:
-    """The skeletons."""
-    from search_spaces.skeletons import SKELETONS
+    """The skeletons: of an installed family only the family itself knows the names."""
+    if not installed_names("nas.skeletons"):
+        return SKELETONS
+    from search_spaces.skeletons import SKELETONS as NAMED
 
-    return SKELETONS
+    return NAMED
 
 
 def controllers() -> Iterable[str]:
     """The controllers."""
-    from controllers.registry import CONTROLLERS
-
-    return CONTROLLERS
+    return [*CONTROLLERS, *installed_names("nas.controllers")]
 
 
 def runs() -> Iterable[str]:
