@@ -55,12 +55,15 @@ def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> Sear
     return config.model_copy(update={"ladder": [*config.ladder, rung]})
 
 
-def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
+def crown(
+    folder: RunFolder, stop: Callable[[], bool] = lambda: False, begin: Callable[[int], None] = lambda trial: None
+) -> bool:
     """Train the best of a run's last rung once more, as it was trained there, to read the test set, once, and to leave its weights.
 
     The best of those that were trained there: what is only expected of another cell, however good, wins nothing.
 
-    Where that was begun before it goes on; where another cell was the best then, that one's folder stays beside it.
+    Where that was begun before it goes on; where another cell was the best then, that one's folder stays beside it. ``begin`` is told
+    whose trial it is, before anything is trained.
 
     Returns:
         Whether there is a winner and somebody did not stop it; without a ladder, or before its end, there is none.
@@ -83,6 +86,7 @@ def crown(folder: RunFolder, stop: Callable[[], bool] = lambda: False) -> bool:
         place.path.rename(next(path for n in count(1) if not (path := place.path.with_name(f"earlier-winner-{n}")).exists()))
     if place.result() is None:
         place.path.parent.mkdir(exist_ok=True)
+        begin(trial.number)
         with doing(f"training trial {trial.number} once more") as tell:
             total = wanted.recipe.epochs
             train_network(genotype, wanted, place.path, TrainingWatcher(on_epoch=lambda record, best: tell(record.epoch, total), stop=stop))

@@ -388,7 +388,9 @@ def _search(run: _Run, data: "PreparedData | None", watcher: Watcher, parts: Par
         open_runner(config, prepare_shared(config, data), parts.evaluator) as runner,
         watcher.during(run.ledger.state, run.config.budget),
     ):
-        return Search(children, runner).run()
+        ending = Search(children, runner).run()
+        watcher.on_standings(best_known(run.space, run.ledger.state, children.knowledge).standings)  # the last view is that of the table
+        return ending
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from nas.runs.ladder import Ladder, Task
 from nas.runs.ledger import read_records
 from nas.runs.loop import Watcher
 from nas.runs.session import Parts, SearchResult
-from nas.runs.standings import standings_of
+from nas.runs.standings import Standings, standings_of
 from nas.runs.trials import Trial
 from search_spaces.genotype import to_yaml
 from search_spaces.reference import load_reference
@@ -43,6 +43,12 @@ def search(path: Path, *settings: str, watcher: Watcher | None = None, parts: Pa
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     return search(tmp_path_factory.mktemp("whole") / "run", "cards=[nasnet-a]")
+
+
+def test_the_last_order_that_a_watcher_hears_is_that_of_the_run(tmp_path: Path) -> None:
+    told: list[Standings] = []
+    result = search(tmp_path / "run", watcher=Watcher(on_standings=told.append))
+    assert told[-1] == standings_of(result.space, result.state)
 
 
 # ------------------------------------------------------------------------------------------------ settings

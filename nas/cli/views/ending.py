@@ -28,10 +28,12 @@ def train_winner(folder: RunFolder) -> int | None:
     from nas.runs.finalists import crown
     from nas.training.numerics import own_threads
 
-    say(f"the best of the last rung is trained once more, to read the test set, once: {folder.path / WINNER}")
+    def begin(trial: int) -> None:
+        say(f"trial {trial}, the best of the last rung, is trained once more, to read the test set, once: {folder.path / WINNER}")
+
     stopper = Stopper(console.print, "stopping; the same command, or `nas resume`, goes on")
     with stopper, own_threads():
-        crowned = crown(folder, stopper.asked)
+        crowned = crown(folder, stopper.asked, begin)
     if crowned:
         print_winner(console, folder)
     if stopper.asked():

@@ -298,7 +298,7 @@ def next_commands(path: Path, state: RunState, known: "Known", winner: int | Non
     commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
     if state.spent >= state.budget:
         again: list[object] = ["nas", "finalists", path, "--top", "5", "--seeds", "2"]
-        what = "train the best again, on all images, to know which is best" if not state.ladder.rungs else "the best at one more rung"
+        what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
         commands.append((what, again))
         if place is not None:
             commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
