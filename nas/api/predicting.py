@@ -141,6 +141,10 @@ def predict(
     """
     import numpy as np
 
+    from nas.data.inputs import check_named
+
+    several = images if isinstance(images, list | tuple) else [images]  # whatever else yields images is looked at as it comes
+    check_named(name for name in several if isinstance(name, str | PathLike))
     looking = predictor(source, which=which, flip=flip, folded=folded, device=device)
     files: list[str] = []
     rows: list[npt.NDArray[np.float32]] = []

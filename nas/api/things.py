@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nas.comparisons.folder import TABLE_FILE, CompareFolder
+from nas.data.settings import DataSettings
 from nas.errors import RunError
 from nas.runs import folder as run_folder
 from nas.runs.folder import RunFolder
@@ -98,6 +99,12 @@ def thing_named(name: str) -> Thing | None:
     """What is at that path, or of that name in runs/ or trained/; None where there is nothing."""
     paths = (*RUNS.find(name), *TRAINED.find(name))
     return next((thing for path in paths if (thing := thing_at(path)) is not None), None)
+
+
+def data_of_thing(name: object) -> DataSettings | None:
+    """The data set of the search or training of that path or name; None where something else is named. Raises UserError."""
+    thing = find_thing(name) if name == "last" else thing_named(str(name))
+    return None if thing is None or isinstance(thing.folder, CompareFolder) else thing.folder.config().data
 
 
 def known_things() -> Iterator[Thing]:

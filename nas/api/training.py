@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.api.run import Run
 from nas.api.shown import Shown, html_table
-from nas.api.wishes import Assignments, Place, check_names, data_settings, path_of, training_wish, transfer_wish
+from nas.api.wishes import Assignments, Place, check_names, data_settings, own_data, path_of, training_wish, transfer_wish
 from nas.errors import ConfigError, RunError
 from search_spaces.genotype import Genotype
 
@@ -391,9 +391,9 @@ class Comparison(Shown):
     def lines(self) -> list[str]:
         """A line for every member: accuracy, latency, network; or why there is none."""
         return [
-            f"{row.mean:7.2%}  {row.label:24} {row.latency_ms:6.2f} ms  {row.network}"
+            f"{row.mean:7.2%}  {row.label:24} {row.latency_ms:6.2f} ms  {row.network}" + (f" ({row.reason})" if row.reason else "")
             if row.test
-            else f" failed  {row.label:24} {row.reason}"
+            else f"{'–' if row.unfinished else 'failed':>7}  {row.label:24} {row.reason}"
             for row in self.rows
         ]
 
@@ -402,7 +402,7 @@ class Comparison(Shown):
         rows = []
         for row in self.rows:
             costs = (f"{row.parameters:,}", f"{row.macs:,}", f"{row.latency_ms:.2f}")
-            rows.append((row.label, row.network, f"{100 * row.mean:.2f}", *costs, row.reason))
+            rows.append((row.label, row.network, f"{100 * row.mean:.2f}" if row.test else "", *costs, row.reason))
         return html_table(heads, rows)
 
 
@@ -446,7 +446,7 @@ def compare(
         latency_on: where latency is measured: cpu (one thread), cuda, cuda:N, onnx; None: as in the matched runs, else cpu.
         cells: everybody's N, networks of blocks excepted; None: solved for, 1 with ``latency``.
         recipe: everybody's recipe: a name, or a YAML file.
-        data: cifar10, cifar100, digits, synthetic, or a folder of images; None: cifar10.
+        data: cifar10, cifar100, digits, synthetic, or a folder of images; None: that of the runs among the sources, else cifar10.
         data_dir: folder that holds the named data set.
         epochs: passes over the training images.
         seeds: trainings of everybody.
@@ -491,9 +491,15 @@ def comparison_wish(sources: Sequence[str | Genotype], given: Mapping[str, Any])
         cells = depth if cells is None else cells
     place = chosen_place(check_place(given["latency_on"] or place or "cpu"), given["device"] != "cpu" and bool(detect().gpus))
     members = choose_members(sources, given["random"], given["space"], seed=0)
-    images = data_settings(given["data"] or "cifar10", given["data_dir"])
-    flags = {"epochs": given["epochs"]}
-    fitted = fit_request(Request(data=images, recipe=given["recipe"], recipe_flags=flags, assignments=given["settings"] or ()))
+    fitted = fit_request(
+        Request(
+            own_data=own_data(given, *sources),
+            data=data_settings(given["data"], given["data_dir"]),
+            recipe=given["recipe"],
+            recipe_flags={"epochs": given["epochs"]},
+            assignments=given["settings"] or (),
+        )
+    )
     on = {"threads": given["threads"], "device": given["device"]}
     base = TrainConfig(skeleton={}, data=fitted.data, recipe=fitted.recipe, image_size=fitted.image_size, **on)
     return members, Plan(target, base, given["seeds"], path_of(given["output"], "--output"), cells, given["workers"], place=place)

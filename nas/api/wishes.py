@@ -202,7 +202,7 @@ def training_wish(source: str | Genotype | None, given: Mapping[str, Any]) -> "t
     genotype, config, choices = configure(
         Request(
             genotype=resolve_genotype(source, given.get("rank") or 1),
-            own_data=data_of(source),
+            own_data=own_data(given, source),
             matched=matched_of(source, given.get("rank") or 1),
             skeleton=given.get("skeleton"),
             cells=given.get("cells"),
@@ -318,6 +318,28 @@ def transfer_wish(
     from nas.runners.distributed import Group
 
     return genotype, config, folder, choices, network, Group(count, least, gpu, address)
+
+
+def own_data(given: Mapping[str, Any], *sources: str | Genotype) -> "DataSettings | None":
+    """The data set that the runs among the sources were searched on; None where none of them is a run, or another set is named.
+
+    Args:
+        given: arguments of ``nas.train`` and its kin by their names: ``data`` and ``settings`` name a data set.
+        sources: what stands for genotypes.
+
+    Raises:
+        ConfigError: the runs were searched on different ones.
+    """
+    from nas.data.settings import data_words
+    from nas.training.setup import assigned_data
+
+    if given.get("data") is not None or "name" in assigned_data(given.get("settings") or ()):
+        return None
+    found = {str(source): data for source in sources if (data := data_of(source)) is not None}
+    if len({(data.name, data.root) for data in found.values()}) > 1:
+        said = ", ".join(f"{source} on {data_words(data)}" for source, data in found.items())
+        raise ConfigError(f"--data must name the images for all, since the runs were searched on different ones: {said}")
+    return next(iter(found.values()), None)
 
 
 def _recipe_flags(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from nas.cli.options import (
     say,
     say_lines,
     say_next_of_dry_run,
+    say_next_the_same,
 )
 from nas.errors import ConfigError
 from nas.tools.stages import doing, loading_torch
@@ -80,5 +81,6 @@ def compare(
         say(line)
     say(f"\nwrote {output / 'compare.md'}, compare.json and compare.png")
     if not compared.whole:
-        say("interrupted; the same command goes on")
+        say("interrupted: what is not finished can be gone on with")
+        say_next_the_same()
         raise typer.Exit(130)

@@ -29,7 +29,8 @@ def data(
     print_survey(console, found)
     if sheet is not None:
         say(f"wrote {sheet}")
+    where = ["--data", name, *([] if data_dir is None else ["--data-dir", data_dir])]
     say_next(
-        ("search for a network for these images", ["nas", "search", "--data", name]),
-        ("train a published cell on them", ["nas", "train", "nasnet-a", "--data", name]),
+        ("search for a network for these images", ["nas", "search", *where]),
+        ("train a published cell on them", ["nas", "train", "nasnet-a", *where]),
     )

@@ -24,6 +24,7 @@ from nas.cli.options import (
     errors,
     say,
     say_next,
+    self_contained,
 )
 from nas.tools.stages import doing, loading_torch
 
@@ -79,6 +80,6 @@ def evaluate(
     if form == "table":
         say_next(
             ("what it sees in new images", ["nas", "predict", source, "IMAGES"]),
-            ("a file that needs nothing of this package", ["nas", "export", source, "--format", "onnx", "-o", "net.onnx"]),
+            self_contained(source),
             where=errors,
         )

@@ -37,6 +37,8 @@ def export(
     given = dict(locals())
     with doing(f"exporting {source}"):
         import nas
+        from nas.api.things import data_of_thing
+        from nas.data.settings import data_flags
         from nas.exports.formats import format_named
 
         done = nas.export(format=given.pop("format_"), **given)
@@ -48,4 +50,5 @@ def export(
     if format_named(format_).takes == "network":
         say_next(("how it is loaded, what it was trained on and how good it is", ["cat", done.files[-1]]))
     elif format_ in ("yaml", "json"):
-        say_next(("the cell trained to convergence", ["nas", "train", done.files[0]]))
+        data = data_of_thing(source)
+        say_next(("the cell trained to convergence", ["nas", "train", done.files[0], *([] if data is None else data_flags(data))]))

@@ -139,8 +139,21 @@ def say_next(*commands: tuple[str, Sequence[object]], where: Console = console) 
         where.print(f"  {shlex.join(map(str, words))}", style="bold", highlight=False, markup=False, soft_wrap=True)
 
 
+def self_contained(network: object) -> tuple[str, list[object]]:
+    """For ``say_next``: a file of a trained network that needs nothing of this package, in a format that can be written here."""
+    from nas.exports.formats import FORMATS
+
+    name = next(name for name in ("onnx", "python") if not FORMATS[name].missing)
+    return ("a file that needs nothing of this package", ["nas", "export", network, "--format", name, "-o", f"net{FORMATS[name].suffix}"])
+
+
 def say_next_of_dry_run() -> None:
     """Print the command that was typed, without ``--dry-run``; nothing where no command was typed."""
     words = [word for word in sys.argv[1:] if word != "--dry-run"]
     if len(words) + 1 < len(sys.argv):
         say_next(("the same for real", ["nas", *words]))
+
+
+def say_next_the_same() -> None:
+    """Print the command that was typed, which goes on where it was stopped."""
+    say_next(("go on where it was stopped", ["nas", *sys.argv[1:]]))

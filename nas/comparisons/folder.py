@@ -25,6 +25,11 @@ UNFINISHED = "unfinished"
 """The reason in the row of a member whose trainings are not done."""
 
 
+def is_unfinished(reason: object) -> bool:
+    """Whether that is the reason in the row of such a member, also in the word of an earlier version."""
+    return reason in (UNFINISHED, "interrupted")
+
+
 @dataclass(frozen=True)
 class CompareFolder:
     """Paths inside a comparison's folder, and what is written to them."""
@@ -90,7 +95,7 @@ class CompareFolder:
         if self.running:
             return "running"
         rows = self.document()["rows"]
-        left = any(row.get("reason") in (UNFINISHED, "interrupted") for row in rows)  # as an earlier version called it
+        left = any(is_unfinished(row.get("reason")) for row in rows)
         return UNFINISHED if left or len(rows) < len(self.labels()) else "finished"
 
     def trainings(self) -> list[TrainFolder]:

@@ -3,13 +3,14 @@
 import math
 import random
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.comparisons.folder import UNFINISHED, CompareFolder
+from nas.comparisons.folder import UNFINISHED, CompareFolder, is_unfinished
 from nas.comparisons.pictures import Front, Point, draw_front
 from nas.comparisons.sizes import latency_ms, size_of
 from nas.errors import ConfigError, RunError, UserError
@@ -23,7 +24,7 @@ from nas.settings.reading import validated
 from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
 from nas.tools.stages import doing
-from nas.tools.words import counted, kind_and_line
+from nas.tools.words import counted, duration, kind_and_line
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
@@ -45,6 +46,15 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Images:
+    """What a network must know of everybody's images."""
+
+    classes: int
+    channels: int
+    image_size: int
+
+
+@dataclass(frozen=True)
 class Row:
     """What is known of a member. Accuracies are in [0, 1], one a seed; ``reason`` says why there are none, or fewer."""
 
@@ -59,6 +69,16 @@ class Row:
     cpu_seconds: float = 0.0
     reason: str = ""
     on_front: bool = field(default=False)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether trainings are left to do: somebody stopped them, or their turn has not come."""
+        return is_unfinished(self.reason)
+
+    @property
+    def without(self) -> str:
+        """Why there is no accuracy, in words: nothing failed where somebody stopped the comparison."""
+        return self.reason if self.unfinished else f"failed: {self.reason}"
 
     @property
     def mean(self) -> float:
@@ -151,16 +171,24 @@ def run_comparison(
         UserError: the data cannot be used, or a folder holds another training.
     """
     check_comparison(plan)
+    _tell_all(heading(members, plan), tell)
     data, place = images_of(plan), CompareFolder(plan.folder)
     plan = replace(plan, classes=data.classes)
+    _tell_all(about_images(data, plan), tell)
     with place.held({member.label: member.genotype for member in members}, _terms(plan)):
         add_data(place.environment_file, data.fingerprint())
         return _train_all([_sized(member, plan, data, tell) for member in members], plan, data, tell, stop)
 
 
+def _tell_all(lines: Sequence[str], tell: Callable[[str], None]) -> None:
+    for line in lines:
+        tell(line)
+
+
 def _train_all(
     found: "Sequence[_Entry]", plan: Plan, data: "PreparedData", tell: Callable[[str], None], stop: Callable[[], bool]
 ) -> tuple[list[Row], bool]:
+    from nas.comparisons.timing import at_once_of, expect_trainings, seconds_left
     from nas.runners.side_by_side import Training, train_side_by_side
     from nas.training.folder import TrainFolder
     from nas.training.session import finished
@@ -172,6 +200,10 @@ def _train_all(
     # finished ones are read back here: that needs no other process, and one table for all
     over = [training for training in trainings if finished(TrainFolder(training.folder)) is not None]
     left = [training for training in trainings if training.folder not in {one.folder for one in over}]
+    sized = {entry.member.label: entry.size.architecture for one in left if (entry := places[one.folder][0]).size is not None}
+    if expected := expect_trainings(sized, plan.base, data, len(left), plan.workers):
+        tell(f"time:   {expected}")
+    at_once, began = at_once_of(len(left), plan.base, plan.workers), time.monotonic()
     with doing("training") as far:
         outcomes = chain(train_side_by_side(over, 1, data, stop), train_side_by_side(left, plan.workers, data, stop))
         for done, (training, outcome) in enumerate(outcomes, start=1):
@@ -180,14 +212,16 @@ def _train_all(
             entry, seed = places[training.folder]
             entry.outcomes[seed] = outcome
             if not isinstance(outcome, Exception) and outcome.test is not None:
-                took = f"{outcome.cpu_seconds:,.0f} s of CPU time"
-                tell(f"{entry.member.label}, seed {training.config.seed}: {outcome.test.top1:.2%} of the test images, {took}")
+                said = f"{outcome.test.top1:.2%} of the test images, {outcome.cpu_seconds:,.0f} s of CPU time"
+                rest = seconds_left(done - len(over), len(left), at_once, time.monotonic() - began)
+                more = f"; about {duration(rest)} left" if rest else ""
+                tell(f"{entry.member.label}, seed {training.config.seed}: {said}{more}")
             far(done, len(trainings))
             if len(over) <= done < len(trainings):
                 write_table([_row(entry, plan) for entry in found], plan)
     rows = [_row(entry, plan) for entry in found]
     write_table(rows, plan)
-    return ranked(rows), all(row.reason != UNFINISHED for row in rows)
+    return ranked(rows), not any(row.unfinished for row in rows)
 
 
 def check_comparison(plan: Plan) -> None:
@@ -206,7 +240,24 @@ def images_of(plan: Plan) -> "PreparedData":
         return prepare(plan.base.data, preparation(plan.base), progress=tell)
 
 
-def sized_member(member: Member, plan: Plan, data: "PreparedData") -> "Scaled":
+def about_images(data: "PreparedData", plan: Plan) -> list[str]:
+    """What was noticed of everybody's images, in lines for a person."""
+    from nas.training.plan import describe_data  # brings torch
+
+    return describe_data(data, plan.base.recipe)
+
+
+def heading(members: Sequence[Member], plan: Plan) -> list[str]:
+    """How many are compared, at which size, by which recipe and where, in lines for a person."""
+    from nas.training.plan import describe_recipe  # brings torch
+
+    return [
+        f"compare: {len(members)} networks of about {plan.target}, {counted(plan.seeds, 'training')} each, in {plan.folder}",
+        f"recipe: {describe_recipe(plan.base.recipe)}",
+    ]
+
+
+def sized_member(member: Member, plan: Plan, data: "PreparedData | Images") -> "Scaled":
     """A member's architecture at everybody's size. Raises UserError."""
     name, skeleton = choose_skeleton(member.genotype, Request(), lambda: data.image_size)
     whole = Architecture(member.genotype, skeleton, name, data.classes, data.channels, data.image_size)
@@ -303,7 +354,7 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     ]
     for row in ranked(rows):
         if not row.test:
-            lines.append(f"| {row.label} | {row.network} | failed: {row.reason.replace('|', '/')} | | | | | |")
+            lines.append(f"| {row.label} | {row.network} | {row.without.replace('|', '/')} | | | | | |")
             continue
         spread = f" ± {100 * row.deviation:.2f}" if len(row.test) > 1 else ""
         note = f" ({row.reason.replace('|', '/')})" if row.reason else ""

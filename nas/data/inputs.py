@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.data.names import SUFFIXES
+from nas.data.names import SUFFIXES, printable
 from nas.data.walk import Walk
 from nas.errors import DataError
+from search_spaces.plugins import guess
 
 STANDARD_INPUT = "-"
 """Stands for a list of names, one a line, on standard input."""
@@ -38,6 +39,23 @@ def named_images(names: Iterable[str | os.PathLike[str]], listed: Iterable[str] 
                     yield from _of_name(Path(entry))
         else:
             yield from _of_name(Path(name))
+
+
+def check_named(names: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse a name that leads nowhere, before anything slow is done; what a list on standard input names is seen as it comes.
+
+    Raises:
+        DataError: there is no such file or folder, or no file matches a glob.
+    """
+    for name in map(os.fspath, names):
+        if name == STANDARD_INPUT or os.path.lexists(name):
+            continue
+        if not glob.has_magic(name):
+            place = Path(name)
+            near = guess(place.name, os.listdir(place.parent) if place.parent.is_dir() else ())
+            raise DataError(f"{printable(name)[-200:]}: there is no such file or folder{near}")
+        if next(glob.iglob(name, recursive=True), None) is None:
+            raise DataError(f"{printable(name)[-200:]}: no file matches")
 
 
 def _of_name(path: Path) -> Iterator[Named]:

@@ -120,6 +120,19 @@ def fetch(settings: DataSettings) -> None:
     load_dataset(settings)
 
 
+def fetched_first(settings: DataSettings) -> list[str]:
+    """What whoever fetches nothing now says of a data set that will be fetched before all else; no line where it is on this machine.
+
+    Raises:
+        DataError: it is missing, and must not be fetched.
+    """
+    if not to_be_fetched(settings):
+        return []
+    if not settings.download:
+        fetch(settings)
+    return [f"data:   {settings.name} is not on this machine yet, and will be fetched first"]
+
+
 def peek(settings: DataSettings) -> Shape:
     """A data set's shape; of a place with images from its list of them and the sizes that a few of them state, without decoding any.
 

@@ -37,6 +37,14 @@ def data_words(settings: DataSettings) -> str:
     return Path(settings.root).name or settings.root if settings.name == "folder" and settings.root else settings.name
 
 
+def data_flags(settings: DataSettings) -> list[str]:
+    """The options of a command that name the data set; none for that which is taken where nothing is said."""
+    if settings.name == "folder":
+        return ["--data", settings.root or ""]
+    named = [] if settings.name == DataSettings().name else ["--data", settings.name]
+    return [*named, *(["--data-dir", settings.root] if settings.root else [])]
+
+
 class AugmentationSettings(Settings):
     """What is done to the training images."""
 

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from nas.exports.loading import Loader
 from nas.exports.trials import TrialTable, write_csv, write_parquet
 from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
+from nas.networks.onnx_session import PACKAGES
 from nas.tools.words import first_line, lacking
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
@@ -38,6 +40,7 @@ class Format:
         about: what it is, for help and messages.
         library: as the Hugging Face hub calls the library that loads it.
         load: lines of Python that do, for the model card of a network.
+        needs: packages that writing it takes, of the extra ``export``.
     """
 
     takes: Literal["genotype", "network", "trials"]
@@ -47,6 +50,12 @@ class Format:
     text: bool = True
     library: str = "nas-engine"
     load: Loader = lambda handover, path: ""
+    needs: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """Those of the packages that are not installed."""
+        return [name for name in self.needs if find_spec(name) is None]
 
     @property
     def example(self) -> str:
@@ -73,6 +82,7 @@ def export_files(handover: Handover | TrialTable, format_: Format, output: str |
     output = Path(output)
     if format_.suffix and output.suffix.lower() != format_.suffix:
         raise ConfigError(f"--output must end in {format_.suffix} for this format, but got {output.name!r}")
+    _check_installed(format_)
     if output.name in ("", ".."):  # a folder's other name, such as "."
         output = output.resolve()
     if not format_.suffix:
@@ -91,6 +101,11 @@ def export_files(handover: Handover | TrialTable, format_: Format, output: str |
     except OSError as error:
         raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
     return [target / name for name in names], found
+
+
+def _check_installed(format_: Format) -> None:
+    if missing := format_.missing:
+        raise ExportError(f"this format needs {lacking(missing)}: pip install 'nas-engine[export]'")
 
 
 def _check_folder(output: Path) -> None:
@@ -113,6 +128,7 @@ def _move(made: Path, names: list[str], target: Path) -> None:
 
 def export_text(handover: Handover | TrialTable, format_: Format) -> str:
     """The same as text, for formats that are text. Raises UserError."""
+    _check_installed(format_)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"export{format_.suffix}"
         format_.write(handover, path)
@@ -231,7 +247,6 @@ def _timm(handover: Handover, path: Path) -> str:
 
     if not path.stem.isidentifier():
         raise ConfigError(f"--output must be a name that Python can import for this format, but got {path.stem!r}")
-    require_packages("timm", "timm", extra="export")
     path.write_text(timm_source(handover), encoding="utf-8")
     weights = write_weights_beside(handover, path)
     images, network = example_images(handover), handover.network()
@@ -270,7 +285,6 @@ def _onnx(handover: Handover, path: Path) -> str:
     from nas.exports.onnx_file import onnx_logits, write_onnx
     from nas.exports.verify import OTHER_LIBRARY
 
-    require_packages("onnx", "onnxscript", "onnxruntime", extra="export")
     network = handover.network()
 
     def write(step: int | None) -> "Callable[[Tensor], Tensor]":
@@ -322,15 +336,6 @@ def _hf(handover: Handover, folder: Path) -> str:
     return f"{sentences[-1]}, in a process without this package; timm.create_model('local-dir:{folder.name}'), {way}"
 
 
-def require_packages(*names: str, extra: str) -> None:
-    """Raise ExportError where one of the packages is not installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in dict.fromkeys(names) if find_spec(name) is None]
-    if missing:
-        raise ExportError(f"this format needs {lacking(missing)}: pip install 'nas-engine[{extra}]'")
-
-
 FORMATS: Registry[Format] = Registry(
     "export format",
     "nas.exports",
@@ -366,7 +371,9 @@ FORMATS: Registry[Format] = Registry(
             "pytorch",
             loading.torch_program,
         ),
-        "onnx": Format("network", ".onnx", _onnx, "ONNX, any batch and, in steps, any size", False, "onnx", loading.onnx_model),
+        "onnx": Format(
+            "network", ".onnx", _onnx, "ONNX, any batch and, in steps, any size", False, "onnx", loading.onnx_model, PACKAGES
+        ),
         "python": Format(
             "network", ".py", _python, "one readable PyTorch file, and its weights beside it", True, "pytorch", loading.python_module
         ),
@@ -378,8 +385,9 @@ FORMATS: Registry[Format] = Registry(
             True,
             "timm",
             loading.timm_module,
+            ("timm",),
         ),
-        "hf": Format("network", "", _hf, "a folder for the Hugging Face hub, loaded by timm", False, "timm", loading.hub_folder),
+        "hf": Format("network", "", _hf, "a folder for the Hugging Face hub, loaded by timm", False, "timm", loading.hub_folder, ("timm",)),
     },
     instance_of(Format),
     ConfigError,

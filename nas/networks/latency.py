@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.networks.onnx_session import INPUT, OUTPUT, open_session, quiet_exporter
+from nas.networks.onnx_session import INPUT, OUTPUT, PACKAGES, open_session, quiet_exporter
 from nas.tools.words import lacking
 from search_spaces.errors import UserError
 from search_spaces.networks.cost import evaluation_mode
@@ -137,7 +137,7 @@ def measure_onnx_latency(network: nn.Module, *, image_size: int, channels: int =
     Raises:
         LatencyError: what that takes is not installed.
     """
-    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise LatencyError(f"latency on onnx needs {lacking(missing)}: pip install 'nas-engine[export]'")
     images = torch.randn(1, channels, image_size, image_size)
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 INPUT, OUTPUT = "images", "logits"
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""What writing and running ONNX takes: the extra ``export``."""
 """What a network takes and gives, by name."""
 
 

@@ -31,7 +31,7 @@ def comparison_report(folder: Path) -> Report:
     rows = [_row(row) for row in document["rows"]]
     done = [row for row in rows if row.test]
     trainings = _trainings(folder, rows)
-    reasons = Table.of(("member", "reason"), [(row.label, row.reason) for row in rows if row.reason])
+    reasons = Table.of(("member", "reason"), [(row.label, row.reason) for row in rows if row.reason and not row.unfinished])
     sections = (
         Section("What was asked, and on what", facts=_asked(folder, document, trainings), texts=_settings(document)),
         Section("Accuracy", figures=(_accuracies(done),), listings=(Listing("Everybody, the best first", _table(rows)),)),

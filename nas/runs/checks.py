@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nas.data.registry import fetch, to_be_fetched
+from nas.data.registry import fetch, fetched_first, to_be_fetched
 from nas.errors import ConfigError, RunError
 from nas.evaluators.registry import EVALUATORS
 from nas.runners.places import Node, check_fits, gpu_share
@@ -33,13 +33,16 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
     check_workers(config, hardware)
     if not EVALUATORS[config.evaluator].needs_data:
         return notes
-    if to_be_fetched(config.data):
-        if fetching or not config.data.download:
-            fetch(config.data)
-        else:
-            notes.append(f"data:   {config.data.name} is not on this machine yet, and will be fetched first")
+    if fetching and to_be_fetched(config.data):
+        fetch(config.data)
+    notes += fetching_notes(config)
     amount_of(config.data)  # refuses what is missing or too small
     return notes
+
+
+def fetching_notes(config: SearchConfig) -> list[str]:
+    """What a person should know of a search's images before they are fetched; nothing where that need not be. Raises DataError."""
+    return fetched_first(config.data) if EVALUATORS[config.evaluator].needs_data else []
 
 
 def check_going_on(config: SearchConfig, folder: RunFolder, hardware: Hardware) -> None:

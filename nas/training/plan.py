@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas.data.prepared import PreparedData, prepare
+from nas.data.registry import fetched_first
+from nas.data.settings import DataSettings
 from nas.networks.weights.files import read_weights
 from nas.networks.weights.layouts import recognise
 from nas.tools.intervals import wilson
 from nas.tools.stages import doing
-from nas.tools.words import counted, duration, top5_words
+from nas.tools.words import counted, duration, quoted, top5_words
 from nas.training.config import TrainConfig, preparation, size_words, skeleton_of, trained_skeleton
 from nas.training.fitting import Choice
 from nas.training.folder import TrainFolder
@@ -24,7 +26,7 @@ from search_spaces.skeletons import network_name
 def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, choices: Sequence[Choice], timed: bool) -> list[str]:
     """What will be trained, how, where, what of it was chosen to suit the images; and how long it takes, where ``timed``.
 
-    The data are loaded for that.
+    The data are loaded for that; where they would have to be fetched, that is said in place of the time.
 
     Raises:
         UserError: something cannot be used as asked.
@@ -40,8 +42,17 @@ def describe_training(genotype: Genotype, config: TrainConfig, folder: Path, cho
     if config.weights is not None:
         lines.append(f"start:  {_starting_weights(Path(config.weights))}")
     if timed:
-        lines += _timed(genotype, config)
+        lines += missing_data(config.data) or _timed(genotype, config)
     return lines
+
+
+def missing_data(data: DataSettings) -> list[str]:
+    """What a plan that fetches nothing says where the data are not on this machine yet; no line where they are. Raises DataError."""
+    if not (lines := fetched_first(data)):
+        return []
+    where = ["--data-dir", quoted(data.root)] if data.root else []
+    command = " ".join(["nas data", data.name, *where])
+    return [*lines, f"time:   measured on the images once they are here: `{command}` fetches them, then --dry-run tells"]
 
 
 def describe_recipe(recipe: Recipe) -> str:

@@ -14,6 +14,7 @@ from nas.errors import UserError
 from nas.loggers.registry import check_installed
 from nas.networks.architecture import Architecture, default_skeleton, with_size
 from nas.networks.description import skeleton_document
+from nas.networks.matching import read_match
 from nas.settings.reading import Overrides, parse_assignments, validated
 from nas.tools.hardware import detect, wanted_threads
 from nas.tools.shelves import TRAINED
@@ -161,10 +162,25 @@ def _fit_skeleton(genotype: Genotype, request: Request, fitted: Fitted) -> tuple
     name, skeleton = choose_skeleton(genotype, request, side)
     sized = request.sized or request.size_said or request.matched_at(side)
     if sized or request.recipe != FITTED_RECIPE or not own_images(data):
-        return name, skeleton, ()
+        return name, skeleton, _lost_match(genotype, skeleton, request, side)
     whole = Architecture(genotype, skeleton, name, amount().classes, amount().channels, side())
     chosen, choice = fit_network(whole, recipe, amount(), detect())
-    return name, chosen.skeleton, (choice,) if choice else ()
+    lost = _lost_match(genotype, chosen.skeleton, request, side)
+    return name, chosen.skeleton, (choice, *lost) if choice else lost
+
+
+def _lost_match(genotype: Genotype, skeleton: Skeleton, request: Request, side: Callable[[], int]) -> tuple[Choice, ...]:
+    """That the cost which the search matched does not hold for these images, why, and what keeps the size; nothing where it holds."""
+    matched = request.matched
+    if matched is None or request.size_said or not has_size(skeleton) or matched.side == side():
+        return ()
+    filters = max(1, round(matched.filters))
+    cost, about = read_match(matched.match).target, "" if filters == matched.filters else "about "
+    reason = (
+        f"not of the {cost} that the search matched: that was for images of {matched.side} pixels, and these have {side()}; "
+        f"--cells {matched.cells} --filters {filters} keeps {about}the search's size"
+    )
+    return (Choice("network", network_name(genotype, skeleton), reason),)
 
 
 def assigned_data(assignments: Sequence[str] | Overrides) -> dict[str, Any]:

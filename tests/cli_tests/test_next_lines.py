@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from support.commands import nas
@@ -17,6 +18,7 @@ from nas.cli.shell import command
 from nas.cli.shell.screen import Screen
 from nas.cli.views.doing import shown_stage
 from nas.cli.views.training_progress import TrainProgress
+from nas.cli.views.transfer_progress import bar
 from nas.training.config import TrainConfig
 from nas.training.recipe import Recipe
 from nas.training.trainer import Position
@@ -89,6 +91,27 @@ def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyP
     notes.print("afterwards")
     assert remains(screen.file.getvalue()) == ["trial 2 is taken"]  # type: ignore[attr-defined]
     assert notes.file.getvalue() == "afterwards\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_files_bar_is_drawn_within_what_is_being_done(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, notes = shown(monkeypatch), Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr(options, "errors", notes)
+    screen.quiet = quiet
+    with shown_stage("reading the images"), bar("archive.tar.gz") as tell:
+        tell(1, 2)
+        screen.print("said on one stream")
+        notes.print("and on the other")
+    seen = notes if quiet else screen  # of a quiet command the other stream is all that there is to see
+    assert remains(seen.file.getvalue()) == ["said on one stream", "and on the other"][quiet:]  # type: ignore[attr-defined]
+    assert "archive.tar.gz" in seen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_two_screens_that_draw_at_once_do_not_hand_lines_to_and_fro() -> None:
+    made = [Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None) for _ in range(2)]
+    with Live("one", console=made[0]), Live("other", console=made[1]):
+        made[0].print("a line")
+    assert "a line" in made[0].file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_no_bar_is_left_behind_by_a_training() -> None:

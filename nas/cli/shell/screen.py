@@ -115,9 +115,9 @@ class Screen(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - rich's
         """Print a text, or whatever rich can draw."""
-        drawn = next((one for one in self._drawing if one is not self), None)
-        if drawn is not None and self.is_terminal and not self.quiet:
-            drawn.print(*objects, **options)
+        drawing = [one for one in self._drawing if not one.quiet]
+        if drawing and self not in drawing and self.is_terminal and not self.quiet:
+            drawing[0].print(*objects, **options)
             return
         if len(objects) == 1 and isinstance(objects[0], str | Text) and not options.get("markup"):
             text = written(Text(objects[0]) if isinstance(objects[0], str) else objects[0], self.encoding)

@@ -13,13 +13,18 @@ PLAIN_LINE_EVERY = 15.0
 """Seconds between two lines of one thing where the output is not a terminal."""
 
 
+def drawing_console() -> Console:
+    """Where spinners and bars are drawn, all of them: one within another only where both are on one console.
+
+    Where what a command prints goes to a terminal, so do they, so that they are kept below that; else on the error stream.
+    """
+    return options.console if options.console.is_terminal and not options.console.quiet else options.errors
+
+
 @contextmanager
 def shown_stage(what: str, console: Console | None = None) -> Iterator[Tell]:
-    """Show it while it is being done. It is drawn before anything else happens: an import may keep all other threads waiting.
-
-    Where what a command prints goes to a terminal, so does this, so that it is kept below that; else on the error stream.
-    """
-    console = console or (options.console if options.console.is_terminal and not options.console.quiet else options.errors)
+    """Show it while it is being done. It is drawn before anything else happens: an import may keep all other threads waiting."""
+    console = console or drawing_console()
     if not console.is_terminal:
         console.print(f"{what} …", highlight=False, markup=False)
         yield _Lines(what, console)

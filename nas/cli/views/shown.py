@@ -7,7 +7,7 @@ from rich.text import Text
 from nas.api.things import Thing
 from nas.cli.options import say, say_lines, say_next, say_whole
 from nas.cli.views.run import print_run, print_winner
-from nas.comparisons.folder import UNFINISHED, CompareFolder
+from nas.comparisons.folder import CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
@@ -94,11 +94,11 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
         table.add_column(name, justify="left" if name == "who" else "right", overflow="fold")
     for row in rows:
         spread = f" ± {100 * row.deviation:.2f}" if len(row.test) > 1 else ""
-        accuracy = f"{100 * row.mean:.2f}{spread}" if row.test else f"none: {row.reason}"
+        accuracy = f"{100 * row.mean:.2f}{spread}" if row.test else row.without
         costs = (f"{row.parameters:,}", f"{row.macs:,}", f"{row.latency_ms:.2f}") if row.test else ("", "", "")
         table.add_row(*(Text(text) for text in (row.label, accuracy, *costs)))
     console.print(table)
-    missing = set(folder.labels()) - {row.label for row in rows if row.reason != UNFINISHED}
+    missing = set(folder.labels()) - {row.label for row in rows if not row.unfinished}
     say(f"{folder.path}: {folder.condition()}, on {data_words(plan.base.data)}")
     if missing:
         say(f"not trained yet: {', '.join(sorted(missing))}; the same command again goes on")

@@ -13,7 +13,7 @@ from rich.text import Text
 from nas.api.things import Kind, Thing, known_things, things_in
 from nas.cli.views.run import shown_accuracy, yardstick_at
 from nas.cli.views.writing import width
-from nas.comparisons.folder import UNFINISHED, CompareFolder
+from nas.comparisons.folder import CompareFolder
 from nas.data.settings import data_words
 from nas.errors import UserError
 from nas.runs.folder import RunFolder
@@ -89,7 +89,7 @@ def _comparison(folder: CompareFolder) -> list[str]:
     named = Path(str(data.get("root"))).name if data.get("name") == "folder" else str(data.get("name", ""))
     return [
         named,
-        f"{sum(row.reason != UNFINISHED for row in rows)}/{len(folder.labels())}",
+        f"{sum(not row.unfinished for row in rows)}/{len(folder.labels())}",
         "–" if best is None else f"{best.label} {100 * best.mean:.2f} %",
         folder.condition(),
     ]

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nas.cli.options import errors
+from nas.cli.views.doing import drawing_console
 from nas.tools.transfers import Tell
 
 
 @contextmanager
 def bar(name: str) -> Iterator[Tell]:
-    """A bar while one file is fetched; it goes away afterwards."""
+    """A bar while one file is fetched, below whatever else is being done; it goes away afterwards."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with Progress(*columns, console=drawing_console(), transient=True) as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
