@@ -4,7 +4,17 @@ from typing import Annotated
 
 import typer
 
-from nas.cli.options import DryRunOption, JsonLinesOption, QuietOption, console, say, say_next_of_dry_run, silenced
+from nas.cli.options import (
+    DataDirOption,
+    DryRunOption,
+    JsonLinesOption,
+    QuietOption,
+    console,
+    say,
+    say_lines,
+    say_next_of_dry_run,
+    silenced,
+)
 from nas.tools.stages import doing
 
 
@@ -17,6 +27,7 @@ def finalists(
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage; default likewise.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images; default likewise.")] = None,
     train_examples: Annotated[int | None, typer.Option(help="Training images used at most; default all.")] = None,
+    data_dir: DataDirOption = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     json: JsonLinesOption = False,
@@ -25,11 +36,12 @@ def finalists(
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
     with silenced(quiet or json):
         with doing("reading the run"):
+            from nas.api.wishes import absolute, data_at
             from nas.cli.views.ending import conclude
             from nas.cli.views.search_progress import SearchProgress, shown_on
             from nas.evaluators.settings import RungSettings
             from nas.runs import folder as run_folder
-            from nas.runs.checks import check_going_on
+            from nas.runs.checks import check_going_on, fetching_notes
             from nas.runs.config import finalists_rung
             from nas.runs.finalists import add_rung, with_rung_added
             from nas.runs.plan import describe_rung_time, rung_words
@@ -38,11 +50,12 @@ def finalists(
 
             rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
             raised = with_rung_added(folder, rung)
+            raised = raised.model_copy(update={"data": data_at(raised.data, {"data_dir": data_dir})})
         check_going_on(raised, folder, hardware)
         say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
         if dry_run:
-            say(describe_rung_time(raised, hardware))
+            say_lines([describe_rung_time(raised, hardware), *fetching_notes(raised)])
             say_next_of_dry_run()
             return
         shown = shown_on(console, quiet, json)
-        conclude(add_rung(folder, rung, SearchProgress(shown).watcher()), shown)
+        conclude(add_rung(folder, rung, SearchProgress(shown).watcher(), absolute(data_dir)), shown)

@@ -1,6 +1,7 @@
 """``nas predict``."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,14 +48,17 @@ def predict(
 ) -> None:
     """Say what a trained network sees in images: class names with probabilities, in the order given, whatever their number.
 
-    A name that leads nowhere is refused. An image that cannot be read has the reason in its row; the exit code is then 3, or 2 where none can be read.
+    A name that leads nowhere is refused. An image that cannot be read has the reason in its row; the exit code is then 3, or 2 where
+    none can be read.
     """
     with doing(f"loading {network}"):
         from nas.api.predicting import predictor
         from nas.cli.views.predictions import report
         from nas.cli.views.writing import chosen_format, writing
         from nas.data.inputs import check_named, named_images
+        from nas.training.folder import find_weights
 
+        find_weights(Path(network), which)
         check_named(images)
         form = chosen_format(format_, json, output)
         looking = predictor(network, which=which, flip=flip, folded=folded, device=device or "auto")

@@ -172,6 +172,7 @@ def _resume(
         from nas.cli.views.ending import conclude
         from nas.cli.views.search_progress import SearchProgress, shown_on
         from nas.runs import session as engine
+        from nas.runs.checks import fetching_notes
         from nas.runs.plan import describe_rest
         from nas.tools.hardware import detect
 
@@ -184,6 +185,7 @@ def _resume(
     rest = engine.rest_of(folder, budget, places, hardware)
     if rest.due:
         lines, seconds = describe_rest(rest.config, rest.state, hardware, rest.space)
+        lines += fetching_notes(rest.config)
         say_lines(lines)
         shown.plan(lines, seconds)
     if dry_run:

@@ -182,7 +182,7 @@ def ways_out(spec: CifarSpec, base: Path) -> str:
     """What a person can do who has no network, whatever command was typed: only some of them take another data set."""
     return (
         f"Two ways out: fetch {spec.url} by hand and unpack it so that {base / spec.binary_folder} exists "
-        f"(or name the folder that has it with --data-dir), or take the data set digits, which needs no download."
+        f"(or name the folder that has it with --data-dir), or take digits, which needs no download (`nas search --data digits`)."
     )
 
 

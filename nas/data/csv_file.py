@@ -71,10 +71,10 @@ def find_csv(walk: Walk, start: Folder, tables: list[Table], scoring: bool = Fal
         if within is None:
             continue
         if within[0] in named:
-            raise refused(place, f"has two CSV files for one part: {named[within[0]].file.name}, {table.file.name}; name one with --data")
+            raise refused(place, f"has two CSV files for one part: {named[within[0]].file.name}, {table.file.name}; name one of them")
         named[within[0]] = table
     if len(tables) > 1 and "train" not in named:
-        raise refused(place, f"has several CSV files of images ({some(table.file.name for table in tables)}): name one with --data")
+        raise refused(place, f"has several CSV files of images ({some(table.file.name for table in tables)}): name one of them instead")
     used = list(named.items()) or [("train", tables[0])]
     listing = _listing(walk, start.path, used, (_name(walk.base), place), scoring)
     left = [name for name in start.others if name.lower().endswith(SUFFIXES) and all(name != table.file.name for _, table in used)]

@@ -179,8 +179,8 @@ def _refuse_two_readings(place: Path, source: Folder) -> None:
         outer = some(folder.name for folder in source.holding)
         raise refused(
             place,
-            f"can be read in two ways: {outer} all hold {some(sorted(inner[0]))}, and either may be the classes; name one of them with "
-            "--data, call parts train/ and test/, or list the images in a CSV file",
+            f"can be read in two ways: {outer} all hold {some(sorted(inner[0]))}, and either may be the classes; name one of them in "
+            "its place, call parts train/ and test/, or list the images in a CSV file",
         )
 
 

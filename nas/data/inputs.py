@@ -52,9 +52,9 @@ def check_named(names: Iterable[str | os.PathLike[str]]) -> None:
             continue
         if not glob.has_magic(name):
             place = Path(name)
-            near = guess(place.name, os.listdir(place.parent) if place.parent.is_dir() else ())
+            near = guess(place.name, (entry.name for entry in place.parent.iterdir()) if place.parent.is_dir() else ())
             raise DataError(f"{printable(name)[-200:]}: there is no such file or folder{near}")
-        if next(glob.iglob(name, recursive=True), None) is None:
+        if next(glob.iglob(name, recursive=True), None) is None:  # noqa: PTH207 - as below
             raise DataError(f"{printable(name)[-200:]}: no file matches")
 
 

@@ -31,7 +31,7 @@ def find_images(root: str, *, scoring: bool = False) -> Listing:
     if base.is_file():
         return _file(base, scoring)
     if not base.is_dir():
-        raise DataError(f"the image folder must exist, but {printable(base)} does not; name one with --data FOLDER")
+        raise DataError(f"the image folder must exist, but {printable(base)} does not")
     walk = Walk(base)
     if find_source(base, walk) is not None and not has_class_folders(look_through(walk.tree)):
         listing = read_tables(base, scoring)
@@ -64,6 +64,6 @@ def _unread(base: Path, start: Folder, listing: Listing, tables: list[Table]) ->
             raise refused(
                 base / start.path,
                 f"has class folders ({some(listing.class_names)}) and {printable(table.file.name)} with other classes ({some(others)}); "
-                "name the CSV file with --data, or move it away",
+                "name the CSV file in place of the folder, or move it away",
             )
     return [f"{some(table.file.name for table in tables)}: not read, since the folders say the classes"] if tables else []

@@ -24,8 +24,10 @@ from nas.training.folder import WINNER, TrainFolder
 from search_spaces.genotype import Genotype
 
 
-def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) -> SearchResult:
+def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET, root: str | None = None) -> SearchResult:
     """Train a finished run's best cells at one more rung; go on with it where an earlier call was stopped or killed.
+
+    ``root`` is where the run's images are now; None: where they were.
 
     Raises:
         UserError: the run is not finished, has nothing to train again, or cannot be used.
@@ -33,7 +35,7 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
     raised = with_rung_added(folder, rung)
     if raised != folder.config():
         folder.write_config(raised)
-    return engine.resume(folder, None, watcher)
+    return engine.resume(folder, None, watcher, {"data.root": root})
 
 
 def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:

@@ -137,6 +137,32 @@ def test_missing_data_are_named_in_a_dry_run_and_fetched_in_a_real_one_before_an
         checks.check_search(off, tmp_path / "run", Hardware(2, 8.0, ()))
 
 
+MISSING = {
+    "train": ["train", "nasnet-a", "--device", "cpu", "--dry-run"],
+    "transfer": ["transfer", "nasnet-a", "--to", "cifar10", "--device", "cpu", "--dry-run"],
+    "compare": ["compare", "nasnet-a", "darts-v2", "--params", "20k", "--device", "cpu", "--dry-run"],
+}
+
+
+@pytest.mark.parametrize("command", MISSING)
+def test_a_dry_run_fetches_nothing(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr("nas.data.cifar.fetch_cifar", lambda *given: pytest.fail("data are fetched"))
+    text = nas(MISSING[command], tmp_path, monkeypatch)
+    assert "data:   cifar10 is not on this machine yet, and will be fetched first" in text
+    assert "time:   measured on the images once they are here: `nas data cifar10` fetches them" in text
+    assert command != "compare" or ("nasnet-a: " in text and "parameters" in text)
+    assert not list(tmp_path.iterdir())
+
+
+def test_searches_that_go_on_say_what_will_be_fetched_where_images_are_needed(tmp_path: Path) -> None:
+    from nas.runs.config import config_from_document
+
+    config = config_from_document({"data": {"name": "cifar10", "root": str(tmp_path)}})
+    assert len(checks.fetching_notes(config)) == 1
+    assert checks.fetching_notes(config.model_copy(update={"evaluator": "synthetic"})) == []
+
+
 def test_a_dry_run_of_a_comparison_says_sizes_and_time_and_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["compare", "nasnet-a", "darts-v2", "--params", "20k", "--data", "digits", "--epochs", "1", "--dry-run"]
     text = nas(words, tmp_path, monkeypatch)

@@ -4,6 +4,7 @@ import io
 import re
 import shlex
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from rich.live import Live
@@ -19,6 +20,8 @@ from nas.cli.shell.screen import Screen
 from nas.cli.views.doing import shown_stage
 from nas.cli.views.training_progress import TrainProgress
 from nas.cli.views.transfer_progress import bar
+from nas.exports.formats import FORMATS, export_text
+from nas.exports.handover import ExportError
 from nas.training.config import TrainConfig
 from nas.training.recipe import Recipe
 from nas.training.trainer import Position
@@ -79,8 +82,21 @@ def test_after_a_search_the_winner_is_told_first_and_every_next_line_works_on_th
     for line in lines[:-1]:
         said = nas([*line, *TINY.get(line[0], ())], tmp_path, monkeypatch)
         assert line[0] != "train" or f"a run-trial-{told[1]}" in said, said
+        assert line[0] != "export" or "  nas train cell.json --data digits" in said, said
+    said = nas(["compare", "a run", "nasnet-a", "--params", "20k", "--epochs", "1", "--dry-run"], tmp_path, monkeypatch)
+    assert "data:   digits: " in said, "the run's own images"
     genotype = read_genotype(tmp_path / "cell.json")
     assert genotype.provenance is not None and genotype.provenance.trial == int(told[1])
+
+
+@pytest.mark.parametrize(("there", "form"), [(True, "onnx"), (False, "python")])
+def test_a_network_is_handed_over_in_a_format_that_can_be_written_here(there: bool, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.exports.formats.find_spec", lambda name: there or None)
+    _, words = options.self_contained("net")
+    assert words[:5] == ["nas", "export", "net", "--format", form]
+    if not there:
+        with pytest.raises(ExportError, match="needs onnx, onnxscript, onnxruntime, which are not installed"):
+            export_text(cast(Any, None), FORMATS["onnx"])
 
 
 def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import nas
 from nas.api.predicting import predictor
 from nas.cli.main import app
 from nas.data.inputs import named_images
-from nas.errors import ConfigError, UserError
+from nas.errors import ConfigError, DataError, UserError
 from nas.networks.architecture import choose_architecture
 from nas.networks.description import NetworkDescription
 from nas.networks.weights.described import write_described
@@ -88,13 +88,28 @@ def test_forms_agree_with_each_other_and_with_python(place: Path) -> None:
 
 def test_what_cannot_be_read_is_said_in_its_row(place: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = run(place, "bad.png", "photos/1.png", "none.png", str(tmp_path / "empty"), "*.gif", "--batch-size", "2")
+    listed = "none.png\n*.gif\n"
+    done = run(place, "bad.png", "photos/1.png", "-", str(tmp_path / "empty"), "--batch-size", "2", given=listed)
     assert done.exit_code == 3 and "4 of 5 images cannot be read" in done.stderr
     reasons = {line.split()[0]: line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if "cannot" in line}
     assert "no known image format" in reasons["bad.png"] and "No such file" in reasons["none.png"] and "no file matches" in reasons["*.gif"]
     assert sum("no images in this folder" in reason for reason in reasons.values()) == 1
     assert [entry.get("problem") for entry in json.loads(run(place, "bad.png", "photos/1.png", "--json").stdout)][1] is None
     assert run(place, "bad.png").exit_code == 2
+
+
+def test_a_name_that_leads_nowhere_is_refused_before_anything_is_loaded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.api.predicting.predictor", lambda *given, **options: pytest.fail("a network is loaded"))
+    for names, said in (
+        (["photos/1.png", "nowhere/"], "nowhere/: there is no such file or folder"),
+        (["photo"], "photo: there is no such file or folder (did you mean 'photos'?)"),
+        (["nowhere/1.png"], "nowhere/1.png: there is no such file or folder"),
+        (["photos/*.gif"], "photos/*.gif: no file matches"),
+    ):
+        done = run(place, *names)
+        assert isinstance(done.exception, DataError) and str(done.exception) == said, done.output
+    with pytest.raises(DataError, match="no such file"):
+        nas.predict(place / "net.safetensors", [np.zeros((8, 8), np.uint8), place / "none.png"])
 
 
 def test_a_file_is_whole_or_absent(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import pytest
 from support.stopwatch import CountedStopwatch
 from typer.testing import CliRunner
 
+from nas.api.training import Comparison
+from nas.api.wishes import own_data
 from nas.cli.main import app
+from nas.comparisons.folder import UNFINISHED
 from nas.comparisons.networks import Member, Plan, Row, choose_members, markdown, ranked, run_comparison, write_table
+from nas.comparisons.timing import seconds_left
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, RunError
 from nas.networks.scaling import Target
@@ -31,10 +36,18 @@ def members() -> list[Member]:
     return [Member("convnext", load_reference("convnext")), Member("broken", BROKEN), Member("resnet", load_reference("resnext-1x64d"))]
 
 
+def about(label: str, lines: list[str]) -> str:
+    """What was said of a member's size."""
+    return next(line for line in lines if line.startswith(f"{label}: "))
+
+
 def test_everybody_gets_a_row_and_a_second_call_reads_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     rows, whole = run_comparison(members(), plan(tmp_path, seeds=2), lines.append)
     assert whole
+    assert [line.partition(":")[0] for line in lines[:3]] == ["compare", "recipe", "data"]
+    (expected,) = [line for line in lines if line.startswith("time:")]
+    assert "for 4 trainings, 1 at once (2 networks timed)" in expected
     assert rows[-1].label == "broken"
     assert "kernel" in rows[-1].reason
     for row in rows[:2]:
@@ -61,8 +74,8 @@ def test_everybody_may_have_the_same_depth(tmp_path: Path) -> None:
     lines: list[str] = []
     for member in (Member("nasnet-a", load_reference("nasnet-a")), members()[0]):
         run_comparison([member], deep, lines.append, lambda: True)
-    assert "N=2 cells a stage" in lines[0]
-    assert "blocks of widths" in lines[1]
+    assert "N=2 cells a stage" in about("nasnet-a", lines)
+    assert "blocks of widths" in about("convnext", lines)
 
 
 def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +89,7 @@ def test_at_equal_latency_everybody_is_measured_once(tmp_path: Path, monkeypatch
         return run_comparison(pair, timed, lines.append)[0]
 
     rows = sized(1.0)
-    assert all(abs(row.off) <= 0.1 and row.test for row in rows) and "N=1 cells a stage" in lines[0]
+    assert all(abs(row.off) <= 0.1 and row.test for row in rows) and "N=1 cells a stage" in about("nasnet-a", lines)
     assert "another measurement than the one that was matched" in markdown(rows, timed)
     again = sized(1.5)  # another day, a slower machine: the sizes are those that the trainings began with
     assert [(row.label, row.network, row.off, row.test) for row in again] == [(row.label, row.network, row.off, row.test) for row in rows]
@@ -153,6 +166,45 @@ def test_the_front_is_who_nobody_beats_in_both() -> None:
 def test_a_table_of_failures_alone_can_be_written(tmp_path: Path) -> None:
     write_table([Row("failed", "d", reason="why")], plan(tmp_path))
     assert json.loads((tmp_path / "compare.json").read_text())["rows"][0]["latency_ms"] is None
+
+
+def test_who_is_not_trained_yet_has_not_failed(tmp_path: Path) -> None:
+    rows = (
+        Row("half", "h", 1, 1, 0.0, (0.5,), (0.5,), 2.0, reason=UNFINISHED),
+        Row("stopped", "s", reason=UNFINISHED),
+        Row("broken", "b", reason="no memory"),
+    )
+    half, stopped, broken = Comparison(tmp_path, rows, whole=False).lines()
+    assert half.endswith("h (unfinished)") and stopped.split() == ["–", "stopped", "unfinished"]
+    assert broken.split() == ["failed", "broken", "no", "memory"]
+    text = markdown(rows, plan(tmp_path))
+    assert "| stopped | s | unfinished |" in text and "| broken | b | failed: no memory |" in text
+
+
+def test_an_interrupted_comparison_ends_with_the_command_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["compare", "nasnet-a", "darts-v2", "--params", "20k", "-o", str(tmp_path / "a b")]
+    monkeypatch.setattr("nas.compare", lambda *given, **options: Comparison(tmp_path, (), whole=False))
+    monkeypatch.setattr("sys.argv", ["nas", *words])
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 130
+    after = done.output.partition("\nnext:\n")[2].splitlines()
+    assert shlex.split(after[-1]) == ["nas", *words]
+
+
+def test_the_time_that_is_left_goes_by_rounds_of_trainings() -> None:
+    assert seconds_left(1, 4, 2, 30.0) == seconds_left(2, 4, 2, 30.0) == 30
+    assert seconds_left(0, 4, 2, 30.0) == seconds_left(4, 4, 2, 60.0) == 0
+    assert seconds_left(3, 4, 2, 65.0) == 0, "the last is about to end"
+
+
+def test_a_run_hands_its_data_on_to_trainings_and_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"tiny": DataSettings(name="digits", split_seed=3), "other": DataSettings(name="folder", root="photos")}
+    monkeypatch.setattr("nas.api.wishes.data_of", known.get)
+    assert own_data({}, "tiny", "nasnet-a") == own_data({"data": None, "settings": ()}, "nasnet-a", "tiny") == known["tiny"]
+    assert own_data({}, "nasnet-a") is own_data({"data": "cifar10"}, "tiny", "other") is None
+    assert own_data({"settings": ["data.name=cifar10"]}, "tiny") is None
+    with pytest.raises(ConfigError, match="searched on different ones: tiny on digits, other on photos"):
+        own_data({}, "tiny", "other")
 
 
 def test_members_are_named_apart_and_drawn_the_same_every_time() -> None:

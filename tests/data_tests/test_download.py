@@ -245,7 +245,8 @@ def test_no_network_is_one_message_with_two_ways_out(tmp_path, monkeypatch):
         load_dataset(DataSettings(root=str(tmp_path)))
     message = str(caught.value)
     assert "there is no connection to the server" in message
-    assert str(tmp_path / "cifar-10-batches-bin") in message and nobody in message and "--data digits" in message
+    assert str(tmp_path / "cifar-10-batches-bin") in message and nobody in message and "`nas search --data digits`" in message
+    assert "--data-dir" in message and "--set" not in message, "only what the commands that read data all have"
     assert "\n" not in message and len(message) < 600
 
 

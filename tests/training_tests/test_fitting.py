@@ -21,7 +21,7 @@ from nas.training.config import preparation, skeleton_of
 from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_sizes, fit_validation
 from nas.training.plan import describe_data
 from nas.training.recipe import load_recipe
-from nas.training.setup import Request, configure, default_folder
+from nas.training.setup import Matched, Request, configure, default_folder
 from search_spaces.genotype import Provenance
 from search_spaces.reference import load_reference
 from search_spaces.skeletons import network_name
@@ -193,3 +193,14 @@ def test_a_training_is_named_shortly_by_what_it_is_and_as_its_network_is(tmp_pat
     assert named(f"{run}-trial-57", run, filters=8) == "20261126-165307-trial-57-1@192-digits-fast"
     assert named("wide-trial-57", "wide", filters=8, skeleton="nasnet-mobile") == "wide-trial-57-nasnet-mobile-1@192-digits-fast"
     assert len(named("x" * 200, filters=8)) <= 72
+
+
+def test_the_plan_says_that_the_cost_which_a_search_matched_does_not_hold_for_other_images() -> None:
+    matched = Matched("macs=300k", 1, 23.25, 8)
+    request = Request(load_reference("nasnet-a"), matched=matched, data={"data.name": "synthetic"})
+    _, _, choices = configure(request)
+    (said,) = [str(choice) for choice in choices if choice.setting == "network"]
+    assert "not of the 300k MACs that the search matched: that was for images of 8 pixels, and these have 16" in said
+    assert said.endswith("--cells 1 --filters 23 keeps about the search's size")
+    for kept in (replace(request, data={"data.name": "digits"}), replace(request, cells=1), replace(request, matched=None)):
+        assert "matched" not in " ".join(map(str, configure(kept)[2]))
