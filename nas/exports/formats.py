@@ -1,10 +1,10 @@
 """Hands a genotype, a network or a run's trials over for use elsewhere: one function per format, each of which reads its work back."""
 
+import importlib.util
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
@@ -55,7 +55,7 @@ class Format:
     @property
     def missing(self) -> list[str]:
         """Those of the packages that are not installed."""
-        return [name for name in self.needs if find_spec(name) is None]
+        return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
     @property
     def example(self) -> str:

@@ -74,7 +74,7 @@ def check_fits(settings: RunnerSettings, cores: int) -> None:
     if settings.cluster is None and settings.workers is not None and settings.workers > most:
         raise ConfigError(
             f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads} threads a child), "
-            f"but got {settings.workers}; join a cluster with --address for more"
+            f"but got {settings.workers}; a cluster has more (--address of `nas search` and `nas resume`)"
         )
 
 

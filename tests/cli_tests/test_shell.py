@@ -264,6 +264,12 @@ def test_files_of_strangers_are_not_read(here: Path, monkeypatch: pytest.MonkeyP
     assert parsed("search")["seed"] is None and "another user" in said("config")
 
 
+def test_every_command_that_reads_a_data_set_is_told_where_it_lies() -> None:
+    """What to do where it is missing names the option (``nas.data.cifar.ways_out``)."""
+    for name in ("search", "resume", "finalists", "train", "transfer", "compare", "evaluate", "data"):
+        assert "data-dir" in flags_of(COMMANDS[name]), name
+
+
 def test_no_variable_means_two_options() -> None:
     names: dict[str, tuple[str, str]] = {}
     shared = {flag for command in COMMANDS.values() for flag in flags_of(command)}

@@ -165,7 +165,7 @@ def test_nasnet_large_given_timms_weights_says_which_skeleton_is_meant(place: Pa
         (["--genotype", "resnext-32x4d", "--skeleton", "resnet-50"], "weights of ConvNeXt as timm names it, but the genotype and skeleton"),
         (["--genotype", "nasnet-a"], "weights of ConvNeXt as timm names it, but the genotype and skeleton named make another kind"),
         (["--genotype", "convnext", "--skeleton", "convnext-s"], "its weights must be the network's, but there are"),
-        ([], "it does not say which network it belongs to: name it with --genotype and --skeleton"),
+        ([], "it does not say which network it belongs to: `nas evaluate` is told by --genotype and --skeleton"),
     ],
 )
 def test_another_network_than_the_files_is_one_message(place: Path, options: list[str], message: str) -> None:

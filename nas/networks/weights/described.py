@@ -9,6 +9,7 @@ from torch import Tensor
 from nas.networks.description import NetworkDescription, from_metadata, to_metadata
 from nas.networks.weights.files import WeightsError, read_metadata, read_weights, write_weights
 from nas.networks.weights.layouts import in_our_names
+from nas.tools.words import quoted
 from search_spaces.networks.network import Network
 from search_spaces.skeletons import adapted
 
@@ -43,7 +44,10 @@ def read_description(path: str | Path) -> NetworkDescription:
     path = Path(path)
     found = from_metadata(read_metadata(path), str(path)) if path.suffix.lower() == ".safetensors" else None
     if found is None:
-        raise WeightsError(f"{path}: it does not say which network it belongs to: name it with --genotype and --skeleton")
+        raise WeightsError(
+            f"{path}: it does not say which network it belongs to: `nas evaluate` is told by --genotype and --skeleton, and "
+            f"`nas export GENOTYPE --weights {quoted(path)} --format safetensors -o FILE` writes a file that says it"
+        )
     return found
 
 
