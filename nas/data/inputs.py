@@ -47,7 +47,8 @@ def check_named(names: Iterable[str | os.PathLike[str]]) -> None:
     Raises:
         DataError: there is no such file or folder, or no file matches a glob.
     """
-    for name in map(os.fspath, names):
+    for given in names:
+        name = os.fspath(given)
         if name == STANDARD_INPUT or os.path.lexists(name):
             continue
         if not glob.has_magic(name):
