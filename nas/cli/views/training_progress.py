@@ -101,11 +101,13 @@ class TrainProgress:
     def on_epoch(self, record: EpochRecord, is_best: bool) -> None:
         """An epoch ended."""
         self._best = record.validation_top1 if is_best else self._best
-        self._say(
+        text = (
             f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
-            f"{' (kept)' if is_best else ''}{top5_words(record.validation_top5, self._classes)} · {duration(record.seconds)}, "
-            f"{record.images_per_second:,.0f} images/s"
+            f"{' (kept)' if is_best else ''}{top5_words(record.validation_top5, self._classes)} · {duration(record.seconds)}"
         )
+        speed = f", {record.images_per_second:,.0f} images/s"
+        fits = not self._console.is_terminal or len(text + speed) <= self._console.width
+        self._say(text + speed if fits else text)
 
     def _kept(self) -> str:
         """The accuracy of the epoch whose weights are kept; "" before the first one's end."""
