@@ -9,6 +9,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 from support.commands import nas
+from support.configs import scored_by_formula
 from typer.testing import CliRunner
 
 from nas.cli import options
@@ -16,7 +17,11 @@ from nas.cli.main import app
 from nas.cli.shell import command
 from nas.cli.shell.screen import Screen
 from nas.cli.views.doing import shown_stage
+from nas.cli.views.run import next_commands
 from nas.cli.views.training_progress import TrainProgress
+from nas.runs import session as engine
+from nas.runs.loop import Watcher
+from nas.runs.standings import best_known
 from nas.training.config import TrainConfig
 from nas.training.recipe import Recipe
 from nas.training.trainer import Position
@@ -79,6 +84,28 @@ def test_after_a_search_the_winner_is_told_first_and_every_next_line_works_on_th
         assert line[0] != "train" or f"a run-trial-{told[1]}" in said, said
     genotype = read_genotype(tmp_path / "cell.json")
     assert genotype.provenance is not None and genotype.provenance.trial == int(told[1])
+
+
+def test_a_search_stopped_on_its_ladder_is_gone_on_with_first_and_nothing_is_offered_that_belongs_to_its_end(tmp_path: Path) -> None:
+    ended: list[int] = []
+
+    def stop_after(count: int) -> Watcher:
+        ended.clear()
+        return Watcher(on_end=lambda trial: ended.append(trial.number), finish=lambda: len(ended) >= count)
+
+    config = scored_by_formula(4, ladder=[{"children": 2}, {"children": 1}])
+    first = engine.start(config, tmp_path / "run", stop_after(2))
+
+    def offered(result: engine.SearchResult) -> list[str]:
+        left = engine.anything_left(result.config, result.state, result.space)
+        lines = next_commands(result.folder.path, result.state, best_known(result.space, result.state), left)
+        return [str(words[1]) for _, words in lines]
+
+    assert first.state.spent < 4 and offered(first) == ["resume", "show", "export"]
+    onward = engine.resume(first.folder, None, stop_after(4))
+    assert onward.state.spent == 4 and not onward.state.ladder.done(2), "the budget is spent, the ladder is not climbed"
+    assert offered(onward) == ["resume", "show", "export"]
+    assert offered(engine.resume(first.folder, None)) == ["show", "export", "finalists", "train", "search"]
 
 
 def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
