@@ -16,6 +16,7 @@ from nas.networks.stopwatch import SCREEN, Stopwatch, stopwatch_at
 from nas.runs.config import SearchConfig, latency_place, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
+from nas.tools.stages import doing
 from nas.training.fitting import amount_of
 from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
@@ -248,7 +249,8 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
     sizing = sizing_of(config, space)
     if sizing is None:
         return []
-    found = reach(sizing, space, config.seed)
+    with doing("sizing random cells"):
+        found = reach(sizing, space, config.seed)
     lines = []
     if sizing.match is not None:
         widths = sorted(size.filters or 0.0 for size in found.sizes)
