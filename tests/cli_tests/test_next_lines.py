@@ -126,6 +126,17 @@ def test_no_bar_is_left_behind_by_a_training() -> None:
     assert remains(screen.file.getvalue()) == ["finished"]  # type: ignore[attr-defined]
 
 
+def test_a_bar_leaves_room_for_what_a_terminal_writes_beside_it() -> None:
+    screen = Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with TrainProgress(screen, TrainConfig(skeleton={}, recipe=Recipe(epochs=200))) as progress:
+        progress.on_step(Position(100, 49, 60.0), 100)
+        progress.on_step(Position(100, 50, 61.0), 100)
+        assert progress._bar is not None
+        progress._bar.refresh()
+        lines = remains(screen.file.getvalue())  # type: ignore[attr-defined]
+    assert "loss 1.2" in lines[-1] and len(lines[-1].rstrip()) <= 76, lines
+
+
 def remains(written: str) -> list[str]:
     """The lines that are left on a terminal: what is written over or erased is gone."""
     rows, place = [""], 0
