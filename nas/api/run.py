@@ -167,8 +167,8 @@ class Run:
             top: cells trained again.
             seeds: times that each is trained.
             watcher: told what happens.
-            fidelity: ``epochs``, ``cells``, ``filters``, ``image_size``, ``train_examples``; what is left out is as in the search, but
-                all training images are used.
+            fidelity: ``epochs``, ``cells``, ``filters``, ``image_size``, ``train_examples``; what is left out is as at the last rung, or
+                else in the search, but twice the last rung's epochs are trained, and on all images.
 
         Raises:
             UserError: the run is not finished, has nothing to train again, or cannot be used.

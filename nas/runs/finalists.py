@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from itertools import count
 
-from nas.errors import RunError
+from nas.errors import ConfigError, RunError
+from nas.evaluators.fitting import images_used
+from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import RungSettings
 from nas.runs import session as engine
 from nas.runs.config import SearchConfig
@@ -13,9 +15,11 @@ from nas.runs.session import SearchResult
 from nas.runs.sizing import with_size
 from nas.runs.standings import best_known
 from nas.runs.state import RunState
+from nas.settings.reading import validated
 from nas.tools.stages import doing
-from nas.tools.words import quoted
+from nas.tools.words import counted, quoted
 from nas.training.config import TrainConfig
+from nas.training.fitting import amount_of
 from nas.training.folder import WINNER, TrainFolder
 from search_spaces.genotype import Genotype
 
@@ -33,7 +37,7 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET) ->
 
 
 def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
-    """The configuration of a finished run with one more rung, where that is not its last already. Raises RunError as ``add_rung``."""
+    """The configuration of a finished run with one more rung, where that is not its last already. Raises UserError as ``add_rung``."""
     config, state = folder.config(), folder.state()
     if not state.ladder.finished:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
@@ -46,13 +50,60 @@ def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
 
 
 def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
-    """The configuration with one more rung, unless that is the last already, though it may have grown with the budget."""
+    """The configuration with one more rung, unless that is the last already, though it may have grown with the budget.
+
+    What the rung does not say is as at the last one, and its epochs are twice as many.
+
+    Raises:
+        ConfigError: its trainings would be shorter than those of the last rung: they would say less of the cells, and count for more.
+    """
     if config.ladder:
         last, said = config.ladder[-1], state.ladder.said
         begun = last.model_copy(update={"children": said[-1][0]}) if len(said) == len(config.ladder) and last.children else last
-        if rung in (last, begun):
+        if _above(config.model_copy(update={"ladder": config.ladder[:-1]}), rung) in (last, begun):
             return config
-    return config.model_copy(update={"ladder": [*config.ladder, rung]})
+    added = config.model_copy(update={"ladder": [*config.ladder, _above(config, rung)]})
+    if config.ladder:
+        _check_longer(added)
+    return added
+
+
+def _above(config: SearchConfig, rung: RungSettings) -> RungSettings:
+    """The rung with what it does not say."""
+    if not config.ladder:
+        return rung
+    last = config.ladder[-1]
+    inherited = {name: value for name, value in last.model_dump().items() if name not in ("children", "share", "seeds")}
+    twice = 2 * last.fidelity(config.fidelity).epochs
+    return validated(RungSettings, {**inherited, "epochs": twice, **rung.model_dump()})
+
+
+def _check_longer(config: SearchConfig) -> None:
+    """Raise ConfigError where a training at the last rung is shorter than one at the rung below."""
+    top = len(config.ladder)
+    below, here = config.at_rung(top - 1), config.at_rung(top)
+    if _work(here) < _work(below):
+        raise ConfigError(
+            f"one more rung must not train for less than rung {top - 1}, which has {_seen(below)}, but got {_seen(here)}; "
+            f"leave out --epochs, or say {below.fidelity.epochs} or more"
+        )
+
+
+def _work(config: SearchConfig) -> int:
+    """Pixels that a training sees, where it sees any; else its epochs."""
+    if not EVALUATORS[config.evaluator].needs_data:
+        return config.fidelity.epochs
+    images, _, side = images_used(config, amount_of(config.data))
+    return config.fidelity.epochs * images * side**2
+
+
+def _seen(config: SearchConfig) -> str:
+    """What a training sees, in words."""
+    epochs = counted(config.fidelity.epochs, "epoch")
+    if not EVALUATORS[config.evaluator].needs_data:
+        return epochs
+    images, _, side = images_used(config, amount_of(config.data))
+    return f"{epochs} on {images:,} images of {side}×{side} pixels"
 
 
 def crown(

@@ -118,7 +118,7 @@ def describe_result(result: TrainResult) -> list[str]:
         f"({duration(result.cpu_seconds)} of CPU time)"
     ]
     if result.best_epoch:
-        lines.append(f"validation: {100 * result.validation_top1:.2f} % after epoch {result.best_epoch}, the best")
+        lines.append(f"validation: {100 * result.validation_top1:.2f} % after epoch {result.best_epoch}, whose weights are kept")
     if result.test:
         test = result.test
         low, high = wilson(test.top1, test.images)

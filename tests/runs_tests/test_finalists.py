@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from support.commands import nas
 
-from nas.runs.config import build_config
-from nas.runs.finalists import crown, winner_config
+from nas.errors import ConfigError
+from nas.evaluators.settings import RungSettings
+from nas.runs.config import build_config, finalists_rung
+from nas.runs.finalists import crown, winner_config, with_rung
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import resolve_genotype
 from nas.runs.standings import Known, best_known, winner_test
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen
+from nas.settings.reading import validated
 from search_spaces.genotype import read_genotype
 from search_spaces.reference import load_reference
 from search_spaces.space import SearchSpace
@@ -62,10 +65,19 @@ def test_a_winner_is_trained_once_and_another_one_beside_it(run: RunFolder, tmp_
     before = weights.stat().st_mtime_ns
     told: list[int] = []
     assert crown(folder, begin=told.append) and weights.stat().st_mtime_ns == before and not told
-    nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "100"], tmp_path, monkeypatch)
+    nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "200"], tmp_path, monkeypatch)
     again = nas(["resume", str(folder.path)], tmp_path, monkeypatch)
     assert "winner:" in again and "is trained once more" not in again
     assert weights.stat().st_mtime_ns != before and (folder.path / "finalists/earlier-winner-1/best.safetensors").is_file()
+
+
+def test_one_more_rung_is_longer_and_goes_on_when_it_is_said_again(run: RunFolder) -> None:
+    config, state = run.config(), run.state()
+    more = with_rung(config, state, validated(RungSettings, finalists_rung(1, 2)))
+    assert [rung.fidelity(config.fidelity).epochs for rung in more.ladder] == [1, 2] and more.ladder[1].train_examples is None
+    assert with_rung(more, state, validated(RungSettings, finalists_rung(1, 2))) == more
+    with pytest.raises(ConfigError, match=r"rung 1, which has 1 epoch on 300 images of 8×8 pixels, but got 1 epoch on 299"):
+        with_rung(config, state, validated(RungSettings, finalists_rung(1, 2, epochs=1, train_examples=299)))
 
 
 def test_whoever_was_not_trained_at_the_last_rung_wins_nothing(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

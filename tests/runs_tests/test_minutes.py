@@ -1,16 +1,22 @@
 """A search sized to a time: all rungs in proportion, and a clear word where that cannot be."""
 
+from collections.abc import Iterator
+
 import pytest
 from typer.testing import CliRunner
 
 from nas.cli.main import app
+from nas.data.prepared import PreparedData
 from nas.errors import ConfigError
+from nas.evaluators.evaluator import Attempt, Report
+from nas.evaluators.settings import EvaluationConfig
 from nas.runs import plan
 from nas.runs.config import build_config
-from nas.runs.expected import ChildTiming, work_of
+from nas.runs.expected import ChildTiming, time_children, work_of
 from nas.runs.plan import Expected, expect_within
 from nas.tools.hardware import Hardware
 from nas.training.fitting import amount_of
+from search_spaces.genotype import Genotype
 
 LADDER = "ladder=[{children: 40, epochs: 5}, {share: 0.25, seeds: 2, epochs: 6}]"
 
@@ -58,6 +64,40 @@ def test_rungs_grow_and_shrink_in_proportion(minutes: int) -> None:
 def test_too_little_time_is_refused_with_what_it_takes() -> None:
     with pytest.raises(ConfigError, match=r"--minutes must leave time for a search, here about \d+ or more, but got 2"):
         hour().within(2)
+
+
+class Compiling:
+    """Trains nothing: a genotype's first set-up takes a second by this clock, each later one a tenth, a step 10 ms."""
+
+    def __init__(self) -> None:
+        self.now, self.met, self.steps = 0.0, set[Genotype](), 0
+
+    def build(self, config: EvaluationConfig, data: PreparedData) -> "Compiling":
+        self.steps = len(data.train) // config.training.batch_size
+        return self
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def evaluate(self, genotype: Genotype, seed: int, report: object, attempt: Attempt) -> Iterator[Report]:
+        self.now += 0.1 if genotype in self.met else 1.0
+        self.met.add(genotype)
+        for epoch in (1, 2):
+            attempt.beat()
+            for _ in range(self.steps):
+                self.now += 0.01
+                attempt.beat()
+            yield Report(epoch, 0.5)
+
+
+def test_a_usual_set_up_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config("laptop", [])
+    compiling = Compiling()
+    monkeypatch.setattr("nas.runs.expected.time", compiling)
+    monkeypatch.setattr("nas.evaluators.registry.build_evaluator", compiling.build)
+    timing = time_children(config, amount_of(config.data), most=3)
+    assert timing.children == 3 and timing.step == pytest.approx(0.01)
+    assert timing.setup == pytest.approx(0.1)
 
 
 def test_what_cannot_be_timed_is_refused() -> None:

@@ -87,7 +87,7 @@ class TrainProgress:
                 description=f"epoch {position.epoch}/{self._epochs}",
                 completed=position.step,
                 total=steps,
-                text=" · ".join(filter(None, [self._loss, f"best {100 * self._best:.2f} %", left])),
+                text=" · ".join(filter(None, [self._loss, self._kept(), left])),
             )
         elif time.monotonic() - self._line >= PLAIN_LINE_EVERY:
             where = f"epoch {position.epoch}/{self._epochs} · step {position.step}/{steps}"
@@ -102,11 +102,17 @@ class TrainProgress:
     def on_epoch(self, record: EpochRecord, is_best: bool) -> None:
         """An epoch ended."""
         self._best = record.validation_top1 if is_best else self._best
-        self._say(
+        text = (
             f"epoch {record.epoch}/{self._epochs}: loss {record.train_loss:.4f} · validation {100 * record.validation_top1:.2f} %"
-            f"{' (best)' if is_best else ''}{top5_words(record.validation_top5, self._classes)} · {duration(record.seconds)}, "
-            f"{record.images_per_second:,.0f} images/s"
+            f"{' (kept)' if is_best else ''}{top5_words(record.validation_top5, self._classes)} · {duration(record.seconds)}"
         )
+        speed = f", {record.images_per_second:,.0f} images/s"
+        fits = not self._console.is_terminal or len(text + speed) <= self._console.width
+        self._say(text + speed if fits else text)
+
+    def _kept(self) -> str:
+        """The accuracy of the epoch whose weights are kept; "" before the first one's end."""
+        return f"kept {100 * self._best:.2f} %" if self._best else ""
 
     def _left(self, done: int) -> str:
         """From the steps of this session after its first one, in which a GPU's kernels are loaded; those to come may cost more."""
