@@ -100,7 +100,7 @@ def time_children(
         evaluator = build_evaluator(chosen, data)
         began = time.perf_counter()
         for done, number in enumerate((*range(most), 0)):
-            tell(done, most + 1)
+            tell(done, most)
             moments = [time.perf_counter()]
             reports = []
             genotype = timed_genotype(config, number)
@@ -109,7 +109,6 @@ def time_children(
             for _ in evaluator.evaluate(genotype, 0, None, attempt):
                 reports.append(len(moments))
                 moments.append(time.perf_counter())
-            tell(number + 1, most)
             if len(reports) == 2:  # else it diverged on noise
                 steps = len(data.train) // min(len(data.train), config.training.batch_size)
                 parts.append(_parts(moments, reports, steps, recorded=on_gpu(config)))
