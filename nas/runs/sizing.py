@@ -210,6 +210,7 @@ class Reach:
     refused: Counter[str]
 
 
+@doing("sizing random cells")
 def reach(sizing: Sizing, space: SearchSpace, seed: int) -> Reach:
     """Draw cells to see which of them the rules let through, more where none does. Raises ConfigError where none of ``TRIED`` does."""
     rng = random_for(seed, "reach")
@@ -249,8 +250,7 @@ def describe_sizing(config: SearchConfig, space: SearchSpace) -> list[str]:
     sizing = sizing_of(config, space)
     if sizing is None:
         return []
-    with doing("sizing random cells"):
-        found = reach(sizing, space, config.seed)
+    found = reach(sizing, space, config.seed)
     lines = []
     if sizing.match is not None:
         widths = sorted(size.filters or 0.0 for size in found.sizes)

@@ -231,6 +231,25 @@ def run_shown(shown: live.Shown, folder: Path, **settings: Any) -> engine.Search
     return engine.start(config_of(**settings), folder, SearchProgress(shown).watcher())
 
 
+def test_a_child_that_has_begun_is_shown_before_anything_is_heard_of_it(tmp_path: Path) -> None:
+    class Seen(live.Silence):
+        every, busy = 0.0, ""
+
+        def show(self, view: SearchView, ended: object) -> None:
+            self.busy = live._workers(view)
+
+    shown, config = Seen(Console(), Console()), config_of(cards=[])
+    watcher, folder = SearchProgress(shown).watcher(), run_folder.create(tmp_path / "run", config)
+    with Ledger(folder.ledger_file) as ledger:
+        ledger.append(records.opened(BEGAN, 12, ladder=config.ladder, workers=2))
+        watcher.on_begin(folder.path, config)
+        with watcher.during(ledger.state, 12):
+            assert shown.busy == "0 of 2 busy"
+            cell = sample_actions(folder.space(config), random.Random(0))
+            ledger.append(records.asked(Proposal(0, cell)), records.started(0, 1, BEGAN + 1))
+            assert not watcher.stop() and shown.busy == "1 of 2 busy"
+
+
 def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "MOST_LINES", 1000)  # a formula's children end by the hundred a second
     output = io.StringIO()

@@ -63,7 +63,7 @@ def drawn(view: SearchView, now: float, height: int = 40, unicode: bool = True) 
 
 def _when(view: SearchView, now: float) -> Text:
     if view.ending is not None:
-        return Text(ended_words(view) + (" · a process is at work in it" if view.running else ""))
+        return Text(ended_words(view))
     since = max(0.0, now - view.last)
     parts = [duration(view.elapsed + since)]
     left = left_now(view, now)
@@ -77,8 +77,8 @@ def _when(view: SearchView, now: float) -> Text:
 
 
 def ended_words(view: SearchView) -> str:
-    """How a search has ended, and after how much work: ``finished after 4 min 30 s``."""
-    return f"{view.ending} after {duration(view.elapsed)}"
+    """How a search has ended, and after how much work: ``finished after 4 min 30 s``; and whether somebody is about to go on with it."""
+    return f"{view.ending} after {duration(view.elapsed)}" + (" · a process is at work in it" if view.running else "")
 
 
 def unheld(view: SearchView, now: float) -> str:
