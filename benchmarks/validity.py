@@ -96,6 +96,8 @@ TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
 TEST = Way("test", TARGET_SIDE, None, epochs=2, truth=True)
 """The truth again, scored on the test images, which no search has seen."""
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
+LONGER = tuple(Way(f"16px {passes} passes", 16, None, epochs=passes, truth=True) for passes in (4, 8))
+"""The target's recipe on fewer pixels: how long is long enough to tell sprinters from stayers?"""
 FIRST = Way("16px 8k", 16, 8000)
 SECOND = Way("16px 45k", 16, None)
 CANDIDATES = (
@@ -334,7 +336,7 @@ def _choose(
 
 def listed(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, int]]:
     """What the command line names: seed by seed, way by way."""
-    every = {way.name: way for way in (TRUTH, TEST, LONG, *CANDIDATES, *RECIPES)}
+    every = {way.name: way for way in (TRUTH, TEST, LONG, *LONGER, *CANDIDATES, *RECIPES)}
     for seed, way in product(arguments.seeds, arguments.ways or [TRUTH.name]):
         yield from ((cell, every[way], seed) for cell in arguments.only or cells(read_rows(arguments.rows[0]))[: arguments.cells])
 
@@ -386,8 +388,9 @@ def report(arguments: argparse.Namespace) -> None:
     print(f"{len(truth)} cells; random ones {mean:.4f} ± {sigma:.4f} (σ over cells), best {random_truth.max():.4f}")
     for cell in sorted((cell for cell in truth if not cell.startswith("r")), key=lambda cell: -truth[cell]):
         print(f"  {cell}: {truth[cell]:.4f} ({(truth[cell] - mean) / sigma:+.1f} σ; {len(truths[cell])} trainings)")
-    for row in sorted((row for row in rows if row.way == LONG.name), key=lambda row: -row.accuracy):
-        print(f"  {row.cell}, {LONG.epochs} passes: {row.accuracy:.4f}")
+    for way in (LONG, *reversed(LONGER)):
+        for row in sorted((row for row in rows if row.way == way.name), key=lambda row: -row.accuracy):
+            print(f"  {row.cell}, {way.side} pixels, {way.epochs} passes: {row.accuracy:.4f}")
     several = [values for values in truths.values() if len(values) > 1]
     if several:
         noise = np.sqrt(np.sum([np.var(values) * len(values) for values in several]) / np.sum([len(values) - 1 for values in several]))
