@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.commands import nas
 
+from nas.cli.views.ending import nothing_left_words
 from nas.errors import ConfigError
 from nas.evaluators.settings import RungSettings
 from nas.runs.config import build_config, finalists_rung
@@ -65,10 +66,18 @@ def test_a_winner_is_trained_once_and_another_one_beside_it(run: RunFolder, tmp_
     before = weights.stat().st_mtime_ns
     told: list[int] = []
     assert crown(folder, begin=told.append) and weights.stat().st_mtime_ns == before and not told
-    nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "200"], tmp_path, monkeypatch)
+    more = nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "200"], tmp_path, monkeypatch)
+    assert "time:   about" in more, "as its --dry-run says"
     again = nas(["resume", str(folder.path)], tmp_path, monkeypatch)
     assert "winner:" in again and "is trained once more" not in again
     assert weights.stat().st_mtime_ns != before and (folder.path / "finalists/earlier-winner-1/best.safetensors").is_file()
+
+
+def test_what_is_finished_but_for_its_winner_is_said_to_be(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    assert nothing_left_words(folder).endswith("nothing is left to train: it was finished before")
+    shutil.rmtree(folder.path / "finalists")
+    assert nothing_left_words(folder).endswith("nothing is left to train but its winner")
 
 
 def test_one_more_rung_is_longer_and_goes_on_when_it_is_said_again(run: RunFolder) -> None:
