@@ -104,6 +104,16 @@ def test_whoever_was_not_trained_at_the_last_rung_wins_nothing(run: RunFolder, t
     assert crown(folder) and winner_test(folder) == before
 
 
+def test_a_space_that_is_searched_through_has_its_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny.yaml").write_text("schema: nas.space/1\nname: tiny\noperations: [sep_conv_3x3]\nnodes: 1\ncells: [normal]\n")
+    small = {"fidelity": "{epochs: 1, filters: 2, train_examples: 100}", "ladder": "[{children: 1, epochs: 1}]", "match": "null"}
+    sets = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    words = ["--space", "tiny.yaml", "--runner", "local", "--controller", "random", "--budget", "50", "--cards", "none", "--run", "run"]
+    said = nas(["search", "--preset", "laptop", *words, *sets], tmp_path, monkeypatch)
+    folder = RunFolder(tmp_path / "run")
+    assert "the search space is exhausted" in " ".join(said.split()) and winner_test(folder) is not None
+
+
 def test_there_is_no_winner_without_a_ladder_or_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = ["--set", "evaluator=synthetic", "--runner", "local", "--controller", "random", "--budget", "3", "--run", "run"]
     nas(["search", "--preset", "laptop", *sets], tmp_path, monkeypatch)
