@@ -127,8 +127,9 @@ def _fidelities(texts: list[str]) -> dict[int, str]:
 
 
 def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, processes: int, force: bool) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    from nas.cli.views.bars import Bars
     from nas.comparisons.controllers import BenchWatcher
     from nas.comparisons.results import load, run_missing, write_report
 
@@ -139,7 +140,7 @@ def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, proces
     for one in kept:
         left = one.runs_left()
         console.print(f"\n{one.comparison.title()}", highlight=False, markup=False)
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        with Bars(*columns, console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("runs", total=left)
 
             def tell(result: Any) -> None:  # noqa: ANN401 - nas.bench.Result, whose import would load numpy

@@ -37,10 +37,11 @@ def finalists(
     with silenced(quiet or json):
         with doing("reading the run"):
             from nas.api.wishes import absolute, data_at
-            from nas.cli.views.ending import conclude
+            from nas.cli.views.ending import conclude, nothing_left_words
             from nas.cli.views.search_progress import SearchProgress, shown_on
             from nas.evaluators.settings import RungSettings
             from nas.runs import folder as run_folder
+            from nas.runs import session as engine
             from nas.runs.checks import check_going_on, fetching_notes
             from nas.runs.config import finalists_rung
             from nas.runs.finalists import add_rung, with_rung_added
@@ -51,11 +52,15 @@ def finalists(
             rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
             raised = with_rung_added(folder, rung)
             raised = raised.model_copy(update={"data": data_at(raised.data, {"data_dir": data_dir})})
-        check_going_on(raised, folder, hardware)
-        say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}")
-        if dry_run:
+            due = engine.anything_left(raised, folder.state(), folder.space(raised))
+        if due:
+            check_going_on(raised, folder, hardware)
+        say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}" if due else nothing_left_words(folder))
+        if due and not console.quiet:
             say_lines([describe_rung_time(raised, hardware), *fetching_notes(raised)])
-            say_next_of_dry_run()
+        if dry_run:
+            if due:
+                say_next_of_dry_run()
             return
         shown = shown_on(console, quiet, json)
         conclude(add_rung(folder, rung, SearchProgress(shown).watcher(), absolute(data_dir)), shown)

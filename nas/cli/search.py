@@ -1,6 +1,7 @@
 """``nas search`` and ``nas resume``."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,8 +119,8 @@ def _search(given: dict[str, Any]) -> None:
         return
     from nas.cli.views.ending import conclude
 
-    planned = () if expected is None else expected.trainings
-    conclude(engine.start(config, given["run"], SearchProgress(shown).watcher(), expected=planned, checked=True), shown)
+    planned = engine.NO_PLAN if expected is None else engine.Planned(expected.trainings, expected.workers)
+    conclude(engine.start(config, given["run"], SearchProgress(shown).watcher(), planned=planned, checked=True), shown)
 
 
 def _check_resume(given: dict[str, Any]) -> None:
@@ -169,10 +170,11 @@ def _resume(
     with doing("reading the run"):
         from nas.api.searching import find_or_fetch
         from nas.api.wishes import data_at
-        from nas.cli.views.ending import conclude
+        from nas.cli.views.ending import conclude, nothing_left_words
         from nas.cli.views.search_progress import SearchProgress, shown_on
         from nas.runs import session as engine
         from nas.runs.checks import fetching_notes
+        from nas.runs.ledger import held
         from nas.runs.plan import describe_rest
         from nas.tools.hardware import detect
 
@@ -180,15 +182,18 @@ def _resume(
         places = places | {"runner.sync": places.get("runner.sync") or mirror}
         if moved is not None:
             places["data.root"] = data_at(folder.config().data, moved).root
-    console.print(f"resuming {folder.path}", highlight=False, markup=False)
     shown, hardware = shown_on(console, quiet, json), detect()
     rest = engine.rest_of(folder, budget, places, hardware)
-    if rest.due:
-        lines, seconds = describe_rest(rest.config, rest.state, hardware, rest.space)
-        lines += fetching_notes(rest.config)
-        say_lines(lines)
-        shown.plan(lines, seconds)
-    if dry_run:
-        say_next_of_dry_run() if rest.due else say("nothing is left to train")
-        return
-    conclude(engine.resume(folder, budget, SearchProgress(shown).watcher(), places, rest=rest), shown)
+    say(f"resuming {folder.path}" if rest.due else nothing_left_words(folder))
+    with held(folder.ledger_file) if rest.due and not dry_run else nullcontext() as lock:  # from now on whoever watches knows
+        if rest.due:
+            lines, seconds = describe_rest(rest.config, rest.state, hardware, rest.space)
+            lines += fetching_notes(rest.config)
+            say_lines(lines)
+            shown.plan(lines, seconds)
+        if dry_run:
+            if rest.due:
+                say_next_of_dry_run()
+            return
+        result = engine.resume(folder, budget, SearchProgress(shown).watcher(), places, rest=rest, lock=lock)
+    conclude(result, shown)

@@ -22,7 +22,7 @@ def watch(
 
         follower = Follower(run_folder.find(run))
         view, _ = follower.look()
-    if once or view.ending is not None:
+    if once or view.over:
         show_once(console, view, json)
         return
     try:

@@ -100,7 +100,7 @@ def time_children(
         evaluator = build_evaluator(chosen, data)
         began = time.perf_counter()
         for done, number in enumerate((*range(most), 0)):
-            tell(done, most + 1)
+            tell(done, most)
             moments = [time.perf_counter()]
             reports = []
             genotype = timed_genotype(config, number)

@@ -126,7 +126,8 @@ def crown(
 
     config, state = folder.config(), folder.state()
     space = folder.space(config)
-    if not config.ladder or config.evaluator != "train" or engine.anything_left(config, state, space):
+    over = state.closed == Ending.EXHAUSTED.value or not engine.anything_left(config, state, space)
+    if not config.ladder or config.evaluator != "train" or not over:
         return False
     known = best_known(space, state)
     there = [number for number, one in enumerate(known.standings.ranked) if one.rung == len(config.ladder)]

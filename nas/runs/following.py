@@ -50,7 +50,7 @@ class Follower:
         self._told = len(state.told)
         self._order()
         view = view_of(str(self._folder.path), self.config, state, self._standings)
-        return (replace(view, running=is_held(self._folder.lock_file)) if state.closed is None else view), ended
+        return replace(view, running=is_held(self._folder.lock_file)), ended
 
     def _read(self) -> None:
         path = self._folder.ledger_file

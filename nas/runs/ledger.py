@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from nas.errors import RunError
 from nas.runs.records import Record, decode_line, encode_line
@@ -66,24 +66,50 @@ def read_records(path: str | Path) -> tuple[list[Record], int]:
     return list(reading), reading.size
 
 
+def _take(path: Path, lock: FileLock | None = None) -> FileLock:
+    """The lock of a ledger, taken; one that is this process's already once more. Raises RunError where another process has it."""
+    lock = folder_lock(path.with_suffix(".lock")) if lock is None else lock
+    try:
+        lock.acquire()
+    except Timeout:
+        watch = f"watch it with `nas watch {quoted(path.parent)}`"
+        message = f"{path.parent}: another process is running this search; stop it first, or {watch}"
+        raise RunError(message) from None
+    return lock
+
+
+@contextmanager
+def held(path: Path, lock: FileLock | None = None) -> Iterator[FileLock]:
+    """Keep other processes from a ledger before it is opened: while images are read, say. What is yielded goes to ``Ledger``.
+
+    Args:
+        path: of the ledger.
+        lock: its lock, where this process holds it already.
+
+    Raises:
+        RunError: another process writes to this run.
+    """
+    lock = _take(path, lock)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
 class Ledger:
     """Appends records to a run's ledger and keeps the state they add up to. A second writer is refused by a lock.
+
+    ``lock`` is that of a process that holds the run already (``held``).
 
     Raises:
         RunError: another process writes to this run, or the ledger is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: FileLock | None = None) -> None:
         self.path = path
         self._grouped = 0
         self._unforced = False
-        self._lock = folder_lock(path.with_suffix(".lock"))
-        try:
-            self._lock.acquire()
-        except Timeout:
-            watch = f"watch it with `nas watch {quoted(path.parent)}`"
-            message = f"{path.parent}: another process is running this search; stop it first, or {watch}"
-            raise RunError(message) from None
+        self._lock = _take(path, lock)
         try:
             path.touch()
             reading = Reading(path)

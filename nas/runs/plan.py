@@ -12,7 +12,7 @@ from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import Fidelity
 from nas.runs import streams
 from nas.runs.config import SearchConfig, with_overrides
-from nas.runs.expected import START_SECONDS, TIMED_ABOVE, ChildTiming, same_steps, side_by_side, time_children, work_of
+from nas.runs.expected import START_SECONDS, TIMED_ABOVE, TIMED_GENOTYPES, ChildTiming, same_steps, side_by_side, time_children, work_of
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.runs.search_view import view_of
@@ -20,7 +20,7 @@ from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
 from nas.tools.hardware import Hardware
 from nas.tools.stages import doing, loading_torch
-from nas.tools.words import counted, duration, megabytes
+from nas.tools.words import briefly, counted, duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.registry import load_space
@@ -61,10 +61,11 @@ def describe_rest(
     state.budget, state.ladder.rungs, state.closed = config.budget, list(config.ladder), None
     view = view_of("", config, state)
     first, *above = view.rungs
-    done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {one.places} cells" for one in above)]
-    left = [f"{first.places - first.done} children", *(f"rung {one.rung}: {one.places - one.done} cells" for one in above)]
+    done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {counted(one.places, 'cell')}" for one in above)]
+    left = [counted(first.places - first.done, "child", "children")] * (first.places > first.done)
+    left += [f"rung {one.rung}: {counted(one.places - one.done, 'cell')}" for one in above if one.places > one.done]
     lines = _about(config, hardware, space=space)
-    lines += [f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left)}"]
+    lines += [f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left) or 'second looks and control cards'}"]
     if view.left is None:
         return [*lines, f"time:   {TOLD_LATER}"], None
     seconds = START_SECONDS[config.runner.kind] + view.left if view.left else 0.0
@@ -99,6 +100,8 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
     if config.cards:
         beside = "outside the budget, seen by nobody who decides"
         lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
+    if config.ladder and config.evaluator == "train":
+        lines.append(f"winner: the best of rung {len(config.ladder)}, trained once more to keep its weights and read the test set, once")
     if config.warm_start:
         lines.append(f"warm start: the first children are {', '.join(config.warm_start)}")
     where = (
@@ -196,7 +199,7 @@ def expect(config: SearchConfig, hardware: Hardware, measure: bool = True) -> "E
     amount, started = amount_of(config.data), time.monotonic()
     with loading_torch():
         import torch  # noqa: F401 - here, where it can be said
-    with doing("timing children") as tell:
+    with doing(f"timing up to {TIMED_GENOTYPES} random children") as tell:
         timing, work = time_children(config, amount, tell=tell), work_of(config, amount)
     if not timing.children:  # all diverged on noise
         return None
@@ -234,7 +237,7 @@ def seconds_at(rung: int, config: SearchConfig, amount: Amount, below: ChildTimi
     one = config.at_rung(rung)
     if below is not None and same_steps(config, one):
         return config.ladder[rung - 1].seeds * below.seconds(work_of(one, amount))
-    with doing(f"timing children of rung {rung}") as tell:
+    with doing(f"timing up to {TIMED_ABOVE} random children of rung {rung}") as tell:
         return config.ladder[rung - 1].seeds * time_children(one, amount, TIMED_ABOVE, tell).seconds(work_of(one, amount))
 
 
@@ -246,9 +249,10 @@ def describe_rung_time(config: SearchConfig, hardware: Hardware) -> str:
     with loading_torch():
         import torch  # noqa: F401 - here, where it can be said
     cells = Ladder(list(config.ladder)).places(rung, config.budget)
-    one = seconds_at(rung, config, amount_of(config.data)) * side_by_side(workers)
-    whole = START_SECONDS[config.runner.kind] + max(one, (cells + len(config.cards)) * one / workers)
-    return f"time:   about {duration(whole)} ({one:.2g} s a cell, {workers} at once); Ctrl-C stops, the same command goes on"
+    alone = seconds_at(rung, config, amount_of(config.data))
+    one, winner = alone * side_by_side(workers), alone / config.ladder[-1].seeds
+    whole = START_SECONDS[config.runner.kind] + max(one, (cells + len(config.cards)) * one / workers) + winner
+    return f"time:   about {duration(whole)} ({briefly(one)} a cell, {workers} at once); Ctrl-C stops, the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -284,9 +288,14 @@ class Expected:
         return sum(ladder.places(rung, self.config.budget) * one for rung, one in enumerate(self.rungs, start=1))
 
     @property
+    def winner(self) -> float:
+        """Seconds of the best cell's training at the last rung once more, alone."""
+        return self.trainings[-1] / self.slower if self.config.ladder else 0.0
+
+    @property
     def fixed(self) -> float:
-        """Seconds that do not grow with the search: start, control cards, second look, and the last children, which leave workers idle."""
-        last = 0.5 * self.child * (self.workers > 1) + self.child * (self.config.second_looks > 0)
+        """Seconds that do not grow with the search: start, cards, second look, last children, which leave workers idle, and the winner."""
+        last = 0.5 * self.child * (self.workers > 1) + self.child * (self.config.second_looks > 0) + self.winner
         return START_SECONDS[self.config.runner.kind] + self.cards / self.workers + last
 
     @property
@@ -327,8 +336,9 @@ class Expected:
     def __str__(self) -> str:
         beside = f", {self.slower:.2g} times that alone as {self.workers} train at once" if self.slower >= 1.05 else ""
         above = (self.ladder + self.cards) / self.workers
-        ladder = f", {duration(above)} of that for rungs and cards" if above else ""
+        what = " and ".join(["rungs"] * bool(self.ladder) + ["cards"] * bool(self.cards))
+        ladder = f", {duration(above)} of that for {what}" if above else ""
         return (
-            f"about {duration(self.seconds)}{ladder} ({self.child:.2g} s a child{beside}, from {self.timed} random children timed "
+            f"about {duration(self.seconds)}{ladder} ({briefly(self.child)} a child{beside}, from {self.timed} random children timed "
             f"in {self.took:.0f} s; {START_SECONDS[self.config.runner.kind]:.0f} s to start); Ctrl-C stops, `nas resume` goes on"
         )

@@ -51,11 +51,13 @@ def opened(
     yardsticks: Sequence[Yardstick] = (),
     ladder: Sequence[RungSettings] = (),
     expected: Sequence[float] = (),
+    workers: int | None = None,
 ) -> Record:
     """A driver starts or resumes.
 
     ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardsticks`` what rewards are measured on: the
-    search's own and those of every rung of the ``ladder``. ``expected`` are the seconds of a training at each of them, as the plan has it.
+    search's own and those of every rung of the ``ladder``. ``expected`` are the seconds of a training at each of them, as the plan has it,
+    with so many ``workers``.
     """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
@@ -69,7 +71,7 @@ def opened(
         record["yardsticks"] = [yardstick.document() for yardstick in yardsticks[1:]]
     if expected:
         record["expected"] = [round(seconds, 3) for seconds in expected]
-    return record
+    return record if workers is None else record | {"workers": workers}
 
 
 def asked(

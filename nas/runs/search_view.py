@@ -99,7 +99,8 @@ class SearchView:
         last: of the last thing in the ledger.
         elapsed: seconds of work in all sessions.
         rungs: from 0.
-        left: seconds until all is done; None: unknown.
+        left: seconds from ``last`` on until all is done, as those of the rungs; a second look and the winner's training are part of it;
+            None: unknown.
         cards: the control cards at the incumbent's rung.
         workers: children that are trained at once if there are enough; 0: unknown.
         repeats: proposals answered without training, ``redrawn`` those that may not be trained.
@@ -108,7 +109,8 @@ class SearchView:
         notes: what was said on the way, with its time.
         digits: decimals of an accuracy that say something.
         ending: why the search is over; None while it goes on, or was killed.
-        running: whether a process holds the run's folder, as far as can be told from here.
+        running: whether a process holds the run's folder, as far as can be told from here: also of one that has ended, where a process
+            begins to go on with it.
     """
 
     run: str
@@ -134,6 +136,11 @@ class SearchView:
     digits: int = 4
     ending: str | None = None
     running: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Whether the search has ended and no process goes on with it."""
+        return self.ending is not None and not self.running
 
 
 def view_of(
@@ -167,7 +174,7 @@ def view_of(
         budget=state.budget,
         spent=state.spent,
         rungs=rungs,
-        left=None if None in lefts else sum(left or 0.0 for left in lefts),
+        left=None if None in lefts else sum(left or 0.0 for left in lefts) + _at_the_end(config, state, pace),
         incumbent=incumbent,
         cards=standings.cards_at(top) if standings is not None else (),
         children=tuple(_child(trial, config) for trial in list(state.pending.values()) if trial.attempts),
@@ -182,6 +189,7 @@ def view_of(
         notes=tuple(notes),
         digits=yardstick.digits(incumbent.mean) if yardstick is not None and incumbent is not None else 4,
         ending=state.closed,
+        running=state.closed is None,
     )
 
 
@@ -240,11 +248,14 @@ class Pace:
     seconds: Mapping[int, float] = field(default_factory=dict)
     at_once: float = 0.0
 
-    def left(self, rung: int, trainings: int) -> float | None:
-        """Seconds of so many trainings at a rung, if workers did nothing else."""
+    def left(self, rung: int, trainings: int, under_way: Sequence[float]) -> float | None:
+        """Seconds of so many trainings at a rung, some of which are ``under_way`` for so long, if workers did nothing else."""
         if not trainings:
             return 0.0
-        return trainings * self.seconds[rung] / self.at_once if rung in self.seconds and self.at_once else None
+        if rung not in self.seconds or not self.at_once:
+            return None
+        one = self.seconds[rung]
+        return max(0.0, trainings * one - sum(min(since, one) for since in under_way)) / self.at_once
 
 
 def pace_of(state: RunState, config: SearchConfig) -> Pace:
@@ -318,5 +329,22 @@ def _rung(rung: int, config: SearchConfig, state: RunState, pace: Pace) -> RungV
     trained = state.spent if rung == 0 else sum(stand.ended for stand in stands)
     dealt = sum(stand.ended for stand in ladder.cards.get(rung, {}).values())
     more = max(0, places * seeds - trained) + max(0, len(config.cards) * seeds - dealt)
-    left = pace.left(rung, more) if state.closed is None else (None if more else 0.0)  # what nobody goes on with takes no time
+    left = pace.left(rung, more, _under_way(rung, state)) if state.closed is None else (None if more else 0.0)  # nobody goes on with it
     return RungView(rung, done, places, seeds, left)
+
+
+def _under_way(rung: int, state: RunState) -> list[float]:
+    """For how long the trainings of a rung that go on had done so when the ledger's last word came."""
+    began, last = state.sessions[-1] if state.sessions else (0.0, 0.0)
+    going = (trial.started for trial in list(state.pending.values()) if trial.rung == rung and not trial.second_look)
+    return [last - started for started in going if started is not None and began <= started]
+
+
+def _at_the_end(config: SearchConfig, state: RunState, pace: Pace) -> float:
+    """Seconds of what comes one after the other when all else is done: a second look, and the training of the winner."""
+    if state.closed is not None:
+        return 0.0
+    looked = any(stand.ended for stand in state.ladder.at(0).values())
+    winner = config.ladder and config.evaluator == "train"
+    rungs = [0] * (config.second_looks > 0 and not looked) + [len(config.ladder)] * bool(winner)
+    return sum(pace.seconds.get(rung, 0.0) for rung in rungs)

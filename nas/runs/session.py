@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from controllers.controller import Controller, Failed
 from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
@@ -28,7 +30,7 @@ from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import resolve_genotype
 from nas.runs.ladder import left_over
-from nas.runs.ledger import Ledger
+from nas.runs.ledger import Ledger, held
 from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, Watcher
 from nas.runs.noise import Yardstick, yardstick_of
 from nas.runs.objective import Scalarised
@@ -84,12 +86,24 @@ BUILT = Parts()
 """All parts as the configuration says."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What the plan of a search expects, for whoever watches: seconds of a training at every rung, and how many are done at once."""
+
+    trainings: Sequence[float] = ()
+    workers: int | None = None
+
+
+NO_PLAN = Planned()
+"""Nothing is expected."""
+
+
 def start(
     config: SearchConfig,
     path: str | Path | None,
     watcher: Watcher = QUIET,
     parts: Parts = BUILT,
-    expected: Sequence[float] = (),
+    planned: Planned = NO_PLAN,
     checked: bool = False,
 ) -> SearchResult:
     """Run a new search in a new folder.
@@ -99,7 +113,7 @@ def start(
         path: folder of its run; None makes one under runs/.
         watcher: who is told how it goes.
         parts: what of it are objects made in Python.
-        expected: the seconds of a training at every rung that the plan expects, for whoever watches.
+        planned: what its plan expects.
         checked: whether ``check_search`` has been asked already: before a plan was made, say.
 
     Raises:
@@ -120,7 +134,7 @@ def start(
         if listed.is_file():
             write_atomically(folder.images_file, listed.read_bytes())
     with _none_where_nothing_began(folder, config):
-        return _session(folder, config, space, data, watcher, parts, expected)
+        return _session(folder, config, space, data, watcher, parts, planned)
 
 
 @contextmanager
@@ -153,32 +167,43 @@ def resume(
     places: Mapping[str, object] | None = None,
     parts: Parts = BUILT,
     rest: "Rest | None" = None,
+    lock: FileLock | None = None,
 ) -> SearchResult:
-    """Go on with a run, with a larger budget where one is given.
+    """Go on with a run, with a larger budget where one is given. It is this process's from the moment on that it may go on.
+
+    Of a run that is at its end nothing is changed: no session is recorded.
 
     ``places`` has new values for where things are, which are no part of what the run is: ``runner`` settings and ``data.root``.
-    ``rest``: what ``rest_of`` has said of the same, where it has been asked already: a long ledger takes seconds to read.
+    ``rest``: what ``rest_of`` has said of the same, where it has been asked already: a long ledger takes seconds to read; ``lock``: the
+    run's, where this process holds it already (``nas.runs.ledger.held``).
 
     Raises:
         UserError: the run folder or its data cannot be used, or the budget is below what is spent.
     """
     rest = rest or rest_of(folder, budget, places or {}, detect(), parts)
-    for line in _grown(folder.config(), rest.config):
-        watcher.on_warning(line)
-    data = _read(rest.config, folder.images_file) if rest.due else None
-    if rest.due:
-        _check_table(_for_workers(folder, rest.config))
-    return _session(folder, rest.config, rest.space, data, watcher, parts)
+    if rest.over:
+        return SearchResult(folder, rest.config, rest.space, rest.state, Ending.FINISHED)
+    with _full_disk(folder), held(folder.ledger_file, lock) as lock:
+        for line in _grown(folder.config(), rest.config):
+            watcher.on_warning(line)
+        data = _read(rest.config, folder.images_file) if rest.due else None
+        if rest.due:
+            _check_table(_for_workers(folder, rest.config))
+        return _session(folder, rest.config, rest.space, data, watcher, parts, lock=lock)
 
 
 @dataclass(frozen=True)
 class Rest:
-    """What ``resume`` would go on with: the configuration, the run's state and its space, and whether anything is left to train."""
+    """What ``resume`` would go on with: the configuration, the run's state and its space, and whether anything is left to train.
+
+    ``over``: the run is at its end as it is, and there is nothing to do.
+    """
 
     config: SearchConfig
     state: RunState
     space: SearchSpace
     due: bool
+    over: bool
 
 
 def rest_of(folder: RunFolder, budget: int | None, places: Mapping[str, object], hardware: Hardware, parts: Parts = BUILT) -> Rest:
@@ -194,7 +219,8 @@ def rest_of(folder: RunFolder, budget: int | None, places: Mapping[str, object],
     due = anything_left(config, state, space)
     if due:
         check_going_on(config, folder, hardware)
-    return Rest(config, state, space, due)
+    unchanged = state.closed == Ending.FINISHED.value and config == folder.config() and config.runner.sync is None
+    return Rest(config, state, space, due, over=unchanged and not due)
 
 
 @contextmanager
@@ -325,14 +351,15 @@ def _opened(
     data: "PreparedData | None",
     watcher: Watcher,
     parts: Parts,
-    expected: Sequence[float] = (),
+    planned: Planned = NO_PLAN,
+    lock: FileLock | None = None,
 ) -> Iterator[_Run]:
     """Take hold of a run's folder, bring its controller to where the ledger is, and record that a session begins."""
     from controllers.deduplicated import Deduplicated, may_be_trained
     from controllers.registry import make_controller
     from nas.runs import controller_state as snapshot
 
-    with _full_disk(folder), Ledger(folder.ledger_file) as ledger, _mirror(folder, config, watcher) as mirror:
+    with _full_disk(folder), Ledger(folder.ledger_file, lock) as ledger, _mirror(folder, config, watcher) as mirror:
         state = ledger.state
         if found := stage_records(folder.path, state):
             ledger.append(*found)
@@ -351,10 +378,8 @@ def _opened(
         add_data(folder.environment_file, fingerprint)
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
-        measured = measured_on(data)
-        ledger.append(
-            records.opened(time.time(), config.budget, config.rungs(), reduction, fingerprint, measured, config.ladder, expected)
-        )
+        about = config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder
+        ledger.append(records.opened(time.time(), *about, planned.trainings, planned.workers))
         yield _Run(folder, config, space, ledger, controller, mirror, sizing, aim)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 
@@ -366,9 +391,10 @@ def _session(
     data: "PreparedData | None",
     watcher: Watcher,
     parts: Parts,
-    expected: Sequence[float] = (),
+    planned: Planned = NO_PLAN,
+    lock: FileLock | None = None,
 ) -> SearchResult:
-    with _opened(folder, config, space, data, watcher, parts, expected) as run:
+    with _opened(folder, config, space, data, watcher, parts, planned, lock) as run:
         watcher.on_begin(folder.path, config)
         state = run.ledger.state
         if not anything_left(config, state, space):

@@ -16,6 +16,7 @@ from nas.networks.stopwatch import SCREEN, Stopwatch, stopwatch_at
 from nas.runs.config import SearchConfig, latency_place, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
+from nas.tools.stages import doing
 from nas.training.fitting import amount_of
 from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
@@ -209,6 +210,7 @@ class Reach:
     refused: Counter[str]
 
 
+@doing("sizing random cells")
 def reach(sizing: Sizing, space: SearchSpace, seed: int) -> Reach:
     """Draw cells to see which of them the rules let through, more where none does. Raises ConfigError where none of ``TRIED`` does."""
     rng = random_for(seed, "reach")

@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def briefly(seconds: float) -> str:
+    """Seconds of something short as a person says them, and of what is longer as ``duration``: ``0.31 s``, ``1 min 50 s``."""
+    return f"{seconds:.2g} s" if seconds < 9.95 else duration(seconds)
+
+
 def counted(count: int, what: str, several: str = "") -> str:
     """``1 update``, ``2,000 updates``; ``several`` where that is no letter more."""
     return f"{count:,} {what if count == 1 else several or what + 's'}"

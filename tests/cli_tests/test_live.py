@@ -2,6 +2,9 @@
 
 import io
 import json
+import random
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +49,6 @@ def config_of(budget: int = 12, **settings: Any) -> SearchConfig:
 @pytest.fixture
 def written(tmp_path: Path) -> RunFolder:
     """A run that somebody is in the middle of, by the records of its ledger."""
-    import random
-
     config = config_of()
     folder = run_folder.create(tmp_path / "run", config)
     space = folder.space(config)
@@ -117,9 +118,35 @@ def test_time_left_comes_from_what_trainings_took_and_for_rungs_to_come_from_the
     pace = pace_of(state, written.config())
     assert pace.seconds[0] == pytest.approx(10.0)
     assert pace.seconds[1] == pytest.approx(40.0 * 10 / 5), "the plan, as wrong as it was below"
-    assert view.rungs[0].left == pytest.approx(6 * 10 / pace.at_once), "six children; the card is trained"
-    assert view.rungs[1].left == pytest.approx((4 * 2 + 2) * 80 / pace.at_once), "two trainings of the card among them"
+    assert view.rungs[0].left == pytest.approx((6 * 10 - 4) / pace.at_once), "six children, one since 4 s; the card is trained"
+    assert view.rungs[1].left == pytest.approx(((4 * 2 + 2) * 80 - 5) / pace.at_once), "two trainings of the card among them"
     assert view.left == pytest.approx(sum(rung.left or 0.0 for rung in view.rungs))
+
+
+def test_before_anything_has_ended_the_time_left_is_that_of_the_plan_and_goes_down_with_the_clock(tmp_path: Path) -> None:
+    config = config_of(evaluator="train", cards=[])
+    folder = run_folder.create(tmp_path / "run", config)
+    planned = 12 * 5 / 2 + 4 * 2 * 40 / 2 + 40  # the winner last, and alone
+    with Ledger(folder.ledger_file) as ledger:
+        ledger.append(records.opened(BEGAN, 12, ladder=config.ladder, expected=[5.0, 40.0], workers=2))
+        assert live.left_now(seen(folder), BEGAN) == pytest.approx(planned)
+        assert live.left_now(seen(folder), BEGAN + 24) == pytest.approx(planned - 24)
+        cell = sample_actions(folder.space(config), random.Random(0))
+        for number, began in enumerate((BEGAN + 1, BEGAN + 4)):
+            ledger.append(records.asked(Proposal(number, cell)), records.started(number, 1, began, workers=2))
+        assert live.left_now(seen(folder), BEGAN + 4) == pytest.approx(planned - 3 / 2), "one of two workers has been at work for 3 s"
+
+
+def test_the_times_left_of_rungs_and_whole_count_down_together(written: RunFolder) -> None:
+    view = seen(written)
+    assert [child.rung for child in view.children] == [0, 1]
+
+    def lefts(now: float) -> list[float]:
+        return [live.rung_left_now(view, rung, now) or 0.0 for rung in view.rungs]
+
+    assert lefts(view.last) == [rung.left for rung in view.rungs] and sum(lefts(view.last)) == pytest.approx(view.left)
+    assert [before - after for before, after in zip(lefts(view.last), lefts(view.last + 10), strict=True)] == pytest.approx([5, 5])
+    assert sum(lefts(view.last + 10)) == pytest.approx(live.left_now(view, view.last + 10))
 
 
 def test_nothing_is_said_to_be_left_of_a_search_that_nobody_goes_on_with(written: RunFolder) -> None:
@@ -154,6 +181,10 @@ def test_a_search_that_goes_on_says_what_it_will_do_what_is_left_and_how_long_by
     assert any(line.startswith("rung 1: the best 4 of 12") for line in lines)
     assert lines[-3].startswith("done:   6 of 12 children, rung 1: 0 of 4 cells")
     assert lines[-2] == "left:   6 children, rung 1: 4 cells"
+    state = written.state()
+    state.spent = 12
+    fewer = written.config().model_copy(update={"ladder": [written.config().ladder[0].model_copy(update={"children": 1})]})
+    assert describe_rest(fewer, state, Hardware(2, 8.0, ()))[0][-2] == "left:   rung 1: 1 cell"
     assert view.left is not None and seconds == pytest.approx(view.left + START_SECONDS["local"]) and "left, by what" in lines[-1]
 
 
@@ -165,8 +196,12 @@ def test_resume_prints_its_plan_before_it_begins(tmp_path: Path, monkeypatch: py
     plan, _, after = text.partition("14/14 children")
     said = ("search: 14 children", "done:   12 of 14 children", "left:   2 children", "time:   about")
     assert all(words in plan for words in said) and after
-    assert "time:" not in nas(["resume", "run"], tmp_path, monkeypatch), "nothing is left to do"
+    ledger = (tmp_path / "run" / "ledger.jsonl").read_bytes()
+    for words in (["resume", "run"], ["finalists", "run", "--top", "4", "--seeds", "2", "--epochs", "4"]):
+        again = nas(words, tmp_path, monkeypatch)
+        assert again.startswith("run: nothing is left to train: it was finished before\n") and "time:" not in again
     assert "nothing is left to train" in nas(["resume", "run", "--dry-run"], tmp_path, monkeypatch)
+    assert (tmp_path / "run" / "ledger.jsonl").read_bytes() == ledger, "no session was begun"
 
 
 def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_to_compute(written: RunFolder) -> None:
@@ -194,6 +229,25 @@ def test_json_is_stable_and_holds_what_the_view_has(written: RunFolder) -> None:
 
 def run_shown(shown: live.Shown, folder: Path, **settings: Any) -> engine.SearchResult:
     return engine.start(config_of(**settings), folder, SearchProgress(shown).watcher())
+
+
+def test_a_child_that_has_begun_is_shown_before_anything_is_heard_of_it(tmp_path: Path) -> None:
+    class Seen(live.Silence):
+        every, busy = 0.0, ""
+
+        def show(self, view: SearchView, ended: object) -> None:
+            self.busy = live._workers(view)
+
+    shown, config = Seen(Console(), Console()), config_of(cards=[])
+    watcher, folder = SearchProgress(shown).watcher(), run_folder.create(tmp_path / "run", config)
+    with Ledger(folder.ledger_file) as ledger:
+        ledger.append(records.opened(BEGAN, 12, ladder=config.ladder, workers=2))
+        watcher.on_begin(folder.path, config)
+        with watcher.during(ledger.state, 12):
+            assert shown.busy == "0 of 2 busy"
+            cell = sample_actions(folder.space(config), random.Random(0))
+            ledger.append(records.asked(Proposal(0, cell)), records.started(0, 1, BEGAN + 1))
+            assert not watcher.stop() and shown.busy == "1 of 2 busy"
 
 
 def test_lines_name_every_training_once_and_end_with_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,10 +303,29 @@ def test_watching_ends_with_the_search_and_says_where_nobody_works(written: RunF
     assert len(pauses) == 1 and "no process on this machine is at work" in said and "`nas resume" in said
 
 
-def test_watch_shows_a_run_that_has_ended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_a_process_has_taken_up_again_is_watched_on_though_its_ledger_still_says_how_it_ended(written: RunFolder) -> None:
+    with Ledger(written.ledger_file) as ledger:
+        ledger.append(records.closed("interrupted", BEGAN + 80))
+    output, resumed = io.StringIO(), Ledger(written.ledger_file)  # as ``nas resume`` has it, before a session is recorded
+
+    def sleep(seconds: float) -> None:
+        assert "a process is at work in it" in text_of(seen(written), 80)
+        resumed.append(records.opened(BEGAN + 90, 12), records.closed("finished", BEGAN + 95))
+        resumed.close()
+
+    look_until_end(Follower(written), Lines(Screen(file=output, width=200)), sleep)
+    assert output.getvalue().splitlines()[-1].endswith("finished after 1 min 25 s")
+
+
+def test_watch_shows_a_run_that_has_ended_once_with_its_ending_and_its_own_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_shown(Lines(Screen(file=io.StringIO())), tmp_path / "runs" / "one")
-    text = nas(["watch"], tmp_path, monkeypatch)
+    later = time.time() + 5000
+    with monkeypatch.context() as clock:
+        clock.setattr("nas.runs.search_view.time.time", lambda: later)
+        text = nas(["watch"], tmp_path, clock)
     assert "12/12 children" in text and "no process" not in text
+    assert "is the incumbent" in text and live.clock(later) not in text
+    assert "finished after" in text.splitlines()[-1]
     (line,) = nas(["watch", "one", "--json"], tmp_path, monkeypatch).splitlines()[-1:]
     assert json.loads(line)["ending"] == "finished"
 
@@ -273,3 +346,18 @@ def test_the_ranking_keeps_the_names_of_operations_whole_at_80_columns(tmp_path:
     assert len(rows) == 10 and "trained at" in text and "MACs" in text
     for row in rows:
         assert row.split("│")[-2].split()[1].rstrip(",") in OPERATIONS, row
+
+
+def test_what_a_terminal_writes_at_the_cursor_cannot_break_the_view_and_no_empty_line_is_left(written: RunFolder) -> None:
+    """``^C`` beside the right lower corner would go on in the next line."""
+    console = Screen(width=80, height=40, file=io.StringIO(), force_terminal=True, color_system=None)
+
+    def lines() -> list[str]:
+        return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]|\r", "", console.file.getvalue()).split("\n")  # type: ignore[attr-defined]
+
+    with live.Screen(console) as screen:
+        screen.show(seen(written), ())
+        border, below = lines()[-2:]
+        assert border.startswith("╰") and len(border) == 80 and below == ""
+    border, below = lines()[-2:]
+    assert border.startswith("╰") and below == ""

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from support.commands import nas
+from support.configs import scored_by_formula
 from typer.testing import CliRunner
 
 from nas.cli import options
@@ -17,8 +18,12 @@ from nas.cli.main import app
 from nas.cli.shell import command
 from nas.cli.shell.screen import Screen
 from nas.cli.views.doing import shown_stage
+from nas.cli.views.run import next_commands
 from nas.cli.views.training_progress import TrainProgress
 from nas.cli.views.transfer_progress import bar
+from nas.runs import session as engine
+from nas.runs.loop import Watcher
+from nas.runs.standings import best_known
 from nas.training.config import TrainConfig
 from nas.training.recipe import Recipe
 from nas.training.trainer import Position
@@ -98,6 +103,28 @@ def test_a_network_is_handed_over_in_a_format_that_can_be_written_here(there: bo
     assert words[:5] == ["nas", "export", "net", "--format", form]
 
 
+def test_a_search_stopped_on_its_ladder_is_gone_on_with_first_and_nothing_is_offered_that_belongs_to_its_end(tmp_path: Path) -> None:
+    ended: list[int] = []
+
+    def stop_after(count: int) -> Watcher:
+        ended.clear()
+        return Watcher(on_end=lambda trial: ended.append(trial.number), finish=lambda: len(ended) >= count)
+
+    config = scored_by_formula(4, ladder=[{"children": 2}, {"children": 1}])
+    first = engine.start(config, tmp_path / "run", stop_after(2))
+
+    def offered(result: engine.SearchResult) -> list[str]:
+        left = engine.anything_left(result.config, result.state, result.space)
+        lines = next_commands(result.folder.path, result.state, best_known(result.space, result.state), left)
+        return [str(words[1]) for _, words in lines]
+
+    assert first.state.spent < 4 and offered(first) == ["resume", "show", "export"]
+    onward = engine.resume(first.folder, None, stop_after(4))
+    assert onward.state.spent == 4 and not onward.state.ladder.done(2), "the budget is spent, the ladder is not climbed"
+    assert offered(onward) == ["resume", "show", "export"]
+    assert offered(engine.resume(first.folder, None)) == ["show", "export", "finalists", "train", "search"]
+
+
 def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = shown(monkeypatch)
     notes = Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
@@ -135,6 +162,17 @@ def test_no_bar_is_left_behind_by_a_training() -> None:
         progress.on_step(Position(1, 49, 0.0), 100)
     screen.print("finished")
     assert remains(screen.file.getvalue()) == ["finished"]  # type: ignore[attr-defined]
+
+
+def test_a_bar_leaves_room_for_what_a_terminal_writes_beside_it() -> None:
+    screen = Screen(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with TrainProgress(screen, TrainConfig(skeleton={}, recipe=Recipe(epochs=200))) as progress:
+        progress.on_step(Position(100, 49, 60.0), 100)
+        progress.on_step(Position(100, 50, 61.0), 100)
+        assert progress._bar is not None
+        progress._bar.refresh()
+        lines = remains(screen.file.getvalue())  # type: ignore[attr-defined]
+    assert "loss 1.2" in lines[-1] and len(lines[-1].rstrip()) <= 76, lines
 
 
 def remains(written: str) -> list[str]:

@@ -138,13 +138,16 @@ def test_names_are_found_from_folders_below_and_by_the_environment(place: Path, 
 
 def test_trainings_go_by_their_names_wherever_one_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "last.safetensors" in inside("trained/net")
-    assert "finished after 1 epoch" in nas(["train", "--resume", "net"], place, monkeypatch)
+    again = nas(["train", "--resume", "net"], place, monkeypatch)
+    assert "nothing is left to train: it was finished before" in again and "finished after 1 epoch" in again
     assert "read back" in nas(["export", "net", "-f", "safetensors", "-o", "net.safetensors"], place, monkeypatch)
     assert "(did you mean 'net'?)" in refused("train", "--again", "nett")
 
 
 def test_a_name_that_is_nearly_one_is_said(place: Path) -> None:
-    assert "fisrt: no run folder there (did you mean 'first'?)" in refused("resume", "fisrt")
+    assert "fisrt: no run folder there (did you mean 'first'?); the latest runs: runs/first" in refused("resume", "fisrt")
+    shutil.move("runs/first", "first")
+    assert "(did you mean 'first'?); the latest runs: first" in refused("resume", "fisrt")
     assert "(did you mean 'net'?)" in refused("show", "nett")
     assert "(did you mean 'net'?)" in refused("evaluate", "nett")
 

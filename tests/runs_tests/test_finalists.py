@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.commands import nas
 
+from nas.cli.views.ending import nothing_left_words
 from nas.errors import ConfigError
 from nas.evaluators.settings import RungSettings
 from nas.runs.config import build_config, finalists_rung
@@ -65,10 +66,18 @@ def test_a_winner_is_trained_once_and_another_one_beside_it(run: RunFolder, tmp_
     before = weights.stat().st_mtime_ns
     told: list[int] = []
     assert crown(folder, begin=told.append) and weights.stat().st_mtime_ns == before and not told
-    nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "200"], tmp_path, monkeypatch)
+    more = nas(["finalists", str(folder.path), "--top", "1", "--seeds", "1", "--train-examples", "200"], tmp_path, monkeypatch)
+    assert "time:   about" in more, "as its --dry-run says"
     again = nas(["resume", str(folder.path)], tmp_path, monkeypatch)
     assert "winner:" in again and "is trained once more" not in again
     assert weights.stat().st_mtime_ns != before and (folder.path / "finalists/earlier-winner-1/best.safetensors").is_file()
+
+
+def test_what_is_finished_but_for_its_winner_is_said_to_be(run: RunFolder, tmp_path: Path) -> None:
+    folder = RunFolder(Path(shutil.copytree(run.path, tmp_path / "run")))
+    assert nothing_left_words(folder).endswith("nothing is left to train: it was finished before")
+    shutil.rmtree(folder.path / "finalists")
+    assert nothing_left_words(folder).endswith("nothing is left to train but its winner")
 
 
 def test_one_more_rung_is_longer_and_goes_on_when_it_is_said_again(run: RunFolder) -> None:
@@ -93,6 +102,16 @@ def test_whoever_was_not_trained_at_the_last_rung_wins_nothing(run: RunFolder, t
 
     monkeypatch.setattr("nas.runs.finalists.best_known", hopeful)
     assert crown(folder) and winner_test(folder) == before
+
+
+def test_a_space_that_is_searched_through_has_its_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny.yaml").write_text("schema: nas.space/1\nname: tiny\noperations: [sep_conv_3x3]\nnodes: 1\ncells: [normal]\n")
+    small = {"fidelity": "{epochs: 1, filters: 2, train_examples: 100}", "ladder": "[{children: 1, epochs: 1}]", "match": "null"}
+    sets = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    words = ["--space", "tiny.yaml", "--runner", "local", "--controller", "random", "--budget", "50", "--cards", "none", "--run", "run"]
+    said = nas(["search", "--preset", "laptop", *words, *sets], tmp_path, monkeypatch)
+    folder = RunFolder(tmp_path / "run")
+    assert "the search space is exhausted" in " ".join(said.split()) and winner_test(folder) is not None
 
 
 def test_there_is_no_winner_without_a_ladder_or_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -332,7 +332,7 @@ def test_cells_whose_intervals_hold_the_best_are_tied(tmp_path: Path) -> None:
 def test_what_is_shown(whole: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run_nas(["show", str(whole.folder.path)], tmp_path, monkeypatch)
     text = " ".join(shown.split())
-    assert "12 of 12 children trained" in text and "11 trainings on the ladder" in text
+    assert "12 of 12 children and 11 trainings on rungs in" in text
     assert "rung 2: 2 of 2 cells that went up are trained, 2 seeds each" in text
     assert "control cards at rung 3" in text and "nasnet-a 0." in text and "(3 seeds)" in text
     best = standings_of(whole.space, whole.state).ranked[0]

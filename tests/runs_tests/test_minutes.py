@@ -31,8 +31,24 @@ def test_all_parts_of_a_search_are_counted() -> None:
     expected = hour()
     assert expected.cards == 10 + 30 + 150
     assert expected.ladder == 40 * 30 + 10 * 150
-    assert expected.seconds == pytest.approx(1 + 190 / 2 + 5 + (3000 + 2700) / 2)
-    assert "24 min" in str(expected) or "25 min" in str(expected)  # of rungs and cards
+    assert expected.winner == 150 / 2, "one seed of the last rung, once more"
+    assert expected.seconds == pytest.approx(1 + 190 / 2 + 5 + 150 / 2 + (3000 + 2700) / 2)
+    assert "24 min 05 s of that for rungs and cards (10 s a child" in str(expected)
+
+
+def test_the_time_names_what_there_is_and_has_no_powers_of_ten() -> None:
+    config = build_config("laptop", ["budget=300", "runner.kind=local", "cards=[nasnet-a]", "ladder=[]"])
+    said = str(Expected(config, None, 110.0, 2.0, 2, 4, 1.0))
+    assert "of that for cards (1 min 50 s a child, 2 times" in said
+    assert "(0.32 s a child" in str(Expected(config, None, 0.317, 2.0, 2, 4, 1.0))
+
+
+def test_the_plan_names_the_training_of_the_winner_where_there_is_one() -> None:
+    trained = build_config("laptop", [LADDER])
+    told = "winner: the best of rung 2, trained once more to keep its weights and read the test set, once"
+    assert told in plan.describe_plan(trained, Hardware(2, 8.0, ()))
+    for without in (build_config("laptop", ["ladder=[]"]), build_config("laptop", [LADDER, "evaluator=synthetic"])):
+        assert not any(line.startswith("winner:") for line in plan.describe_plan(without, Hardware(2, 8.0, ())))
 
 
 @pytest.mark.parametrize("minutes", [20, 30, 49, 120, 600])

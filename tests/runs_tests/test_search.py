@@ -14,7 +14,7 @@ from nas.runs import session as engine
 from nas.runs.config import SearchConfig, config_from_document
 from nas.runs.folder import RunFolder
 from nas.runs.ledger import read_records
-from nas.runs.loop import QUIET, Ending
+from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.standings import standings_of
 from nas.runs.state import RunState
 from search_spaces.registry import load_space
@@ -105,9 +105,21 @@ def test_a_damaged_or_foreign_snapshot_is_ignored(tmp_path: Path) -> None:
         assert "snapshot ignored" in folder.log_file.read_text()
 
 
+def test_a_run_that_goes_on_is_held_before_its_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = engine.start(synthetic(10), tmp_path / "run", Watcher(finish=lambda: True))
+    assert stopped.ending is Ending.INTERRUPTED and not stopped.folder.running
+    held: list[bool] = []
+    monkeypatch.setattr(engine, "_read", lambda config, listed: held.append(stopped.folder.running))
+    assert engine.resume(stopped.folder, None, QUIET).state.spent == 10
+    assert held == [True] and not stopped.folder.running
+
+
 def test_a_finished_run_is_extended_and_not_trained_again(tmp_path: Path) -> None:
     folder = engine.start(synthetic(10), tmp_path / "run", QUIET).folder
-    assert engine.resume(folder, None, QUIET).state.spent == 10
+    before = [file.read_bytes() for file in (folder.ledger_file, folder.environment_file, folder.log_file)]
+    again = engine.resume(folder, None, QUIET)
+    assert again.state.spent == 10 and again.ending is Ending.FINISHED
+    assert before == [file.read_bytes() for file in (folder.ledger_file, folder.environment_file, folder.log_file)], "no session"
     extended = engine.resume(folder, 16, QUIET).state
     assert extended.spent == 16 and len(extended.trials) == 16
     assert folder.config().budget == 16

@@ -1,6 +1,7 @@
 """Cost is part of a search: matched widths, limits, free redraws; recorded, resumed exactly, and handed on to train and compare."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ from nas.runs.loop import QUIET, Ending
 from nas.runs.objective import Point, Scalarised, cost_of, front, hypervolume
 from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
+from nas.tools.stages import STAGES, Tell
 from nas.training.config import skeleton_of
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype
@@ -224,3 +226,19 @@ def test_the_front_is_shown(tmp_path: Path) -> None:
     print_run(console, result.folder, config, result.state, result.space)
     text = console.export_text()
     assert "Pareto front: accuracy against params" in text and "hypervolume 0." in text
+
+
+def test_a_word_is_said_while_random_cells_are_sized() -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def stage(what: str) -> Iterator[Tell]:
+        said.append(what)
+        yield lambda done, total: None
+
+    before = STAGES.set(stage)
+    try:
+        describe_sizing(sized(match="params=30k"), load_space("nasnet"))
+    finally:
+        STAGES.reset(before)
+    assert said == ["sizing random cells"]

@@ -29,11 +29,13 @@ def shown_stage(what: str, console: Console | None = None) -> Iterator[Tell]:
         console.print(f"{what} …", highlight=False, markup=False)
         yield _Lines(what, console)
         return
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from nas.cli.views.bars import Bars
 
     text, far = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[far]}")
     columns = SpinnerColumn("line" if console.options.ascii_only else "dots"), text, BarColumn(), far, TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Bars(*columns, console=console) as progress:
         task = progress.add_task(what, total=None, far="")
         progress.refresh()
         yield lambda done, total: progress.update(task, completed=done, total=total, far=f"{done:,}/{total:,}")

@@ -43,6 +43,13 @@ def train_winner(folder: RunFolder) -> int | None:
     return None if test is None else test["trial"]
 
 
+def nothing_left_words(folder: RunFolder) -> str:
+    """What to say first where a search is to go on that is at its end; its winner may not have been trained to the end."""
+    config = folder.config()
+    lacking = config.ladder and config.evaluator == "train" and winner_test(folder) is None
+    return f"{folder.path}: nothing is left to train" + (" but its winner" if lacking else ": it was finished before")
+
+
 def conclude(result: Any, shown: "Shown") -> None:  # noqa: ANN401 - nas.runs.session.SearchResult, whose import would load the engine
     """Show what a session came to, train the winner of its ladder, and exit as it ended."""
     try:
@@ -66,7 +73,8 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     winner = train_winner(result.folder) if result.ending.value in ("finished", "exhausted") else None
-    say_next(*report.next_commands(result.folder.path, result.state, best_known(result.space, result.state), winner))
+    left = engine.anything_left(result.config, result.state, result.space)
+    say_next(*report.next_commands(result.folder.path, result.state, best_known(result.space, result.state), left, winner))
     engine.check_failing(result)
     if result.ending.value == "interrupted":
         raise typer.Exit(130)

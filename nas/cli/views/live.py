@@ -53,7 +53,7 @@ def drawn(view: SearchView, now: float, height: int = 40, unicode: bool = True) 
     room = max(4, height - FIXED_LINES - len(view.rungs) - len(view.notes))
     children = view.children[: min(MOST_CHILDREN, max(2, room // 2))]
     trials = view.trials[-min(MOST_TRIALS, max(2, room - len(children) - 1)) :]
-    parts: list[RenderableType] = [_rungs(view), Text(), _facts(view, now, unicode)]
+    parts: list[RenderableType] = [_rungs(view, now), Text(), _facts(view, now, unicode)]
     if children:
         parts += [Text(), _children(view, children, now)]
     if trials or view.notes:
@@ -63,7 +63,7 @@ def drawn(view: SearchView, now: float, height: int = 40, unicode: bool = True) 
 
 def _when(view: SearchView, now: float) -> Text:
     if view.ending is not None:
-        return Text(f"{view.ending} after {duration(view.elapsed)}")
+        return Text(ended_words(view))
     since = max(0.0, now - view.last)
     parts = [duration(view.elapsed + since)]
     left = left_now(view, now)
@@ -74,6 +74,11 @@ def _when(view: SearchView, now: float) -> Text:
     if unheld(view, now):
         return Text.assemble(("no process is at work here", "bold red"), f" · last word {duration(since)} ago")
     return Text(" · ".join(parts))
+
+
+def ended_words(view: SearchView) -> str:
+    """How a search has ended, and after how much work: ``finished after 4 min 30 s``; and whether somebody is about to go on with it."""
+    return f"{view.ending} after {duration(view.elapsed)}" + (" · a process is at work in it" if view.running else "")
 
 
 def unheld(view: SearchView, now: float) -> str:
@@ -87,11 +92,20 @@ def unheld(view: SearchView, now: float) -> str:
 
 
 def left_now(view: SearchView, now: float) -> float | None:
-    """Seconds left of the whole, less those that have passed since the last outcome."""
+    """Seconds left of the whole, less those that have passed since the ledger's last word."""
     return None if view.left is None or view.ending is not None else max(0.0, view.left - max(0.0, now - view.last))
 
 
-def _rungs(view: SearchView) -> Table:
+def rung_left_now(view: SearchView, rung: RungView, now: float) -> float | None:
+    """Seconds left of a rung: as ``left_now``, those that have passed being shared by the rungs as the children in training are."""
+    if rung.left is None or view.ending is not None:
+        return rung.left
+    next_up = next((one.rung for one in view.rungs if one.left), 0)
+    at_work = [child.rung for child in view.children] or [next_up]
+    return max(0.0, rung.left - max(0.0, now - view.last) * at_work.count(rung.rung) / len(at_work))
+
+
+def _rungs(view: SearchView, now: float) -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
@@ -100,7 +114,7 @@ def _rungs(view: SearchView) -> Table:
     for rung in view.rungs:
         seeds = f" × {rung.seeds} seeds" if rung.seeds > 1 else ""
         bar = ProgressBar(max(1, rung.places), rung.done)
-        table.add_row(Text(rung_name(rung.rung), style="bold"), bar, f"{rung.done}/{rung.places}{seeds}", _left(rung))
+        table.add_row(Text(rung_name(rung.rung), style="bold"), bar, f"{rung.done}/{rung.places}{seeds}", _left(view, rung, now))
     return table
 
 
@@ -109,10 +123,11 @@ def rung_name(rung: int) -> str:
     return f"rung {rung}" if rung else "search"
 
 
-def _left(rung: RungView) -> Text:
+def _left(view: SearchView, rung: RungView, now: float) -> Text:
     if rung.done >= rung.places:
         return Text("done", style="green")
-    return Text("" if rung.left is None else f"{duration(rung.left)} left", style="dim")
+    left = rung_left_now(view, rung, now)
+    return Text("" if left is None else f"{duration(left)} left", style="dim")
 
 
 def _facts(view: SearchView, now: float, unicode: bool) -> Table:
@@ -222,7 +237,7 @@ def trial_words(trial: TrialView, digits: int) -> str:
 
 
 def progress_words(view: SearchView, now: float) -> str:
-    """The whole in a line: ``41/300 children · rung 1 3/30 · best 0.8123 ± 0.0100 (trial 57) · 4 min 10 s left``."""
+    """The whole in a line: ``41/300 children · rung 1 3/30 · best 0.8123 ± 0.0100 (trial 57) · 4 min 10 s left``; or how it ended."""
     parts = [f"{view.spent}/{view.budget} children"]
     parts += [f"rung {rung.rung} {rung.done}/{rung.places}" for rung in view.rungs[1:] if rung.done]
     parts.append(f"best {incumbent_words(view.incumbent, view.digits)}" if view.incumbent is not None else "best –")
@@ -232,6 +247,8 @@ def progress_words(view: SearchView, now: float) -> str:
         parts.append(f"{sum(view.failures.values())} failed")
     if (left := left_now(view, now)) is not None:
         parts.append(f"{duration(left)} left")
+    if view.ending is not None:
+        parts.append(ended_words(view))
     return " · ".join(parts)
 
 
@@ -288,20 +305,26 @@ class _ForPersons:
 
 
 class Screen(_ForPersons):
-    """On a terminal: one view that is drawn again and again."""
+    """On a terminal: one view that is drawn again and again.
+
+    While it is, an empty line is below it, where the cursor stands: a ``^C`` that the terminal writes there, beside the right lower
+    corner it would go on in the next line, and all that is drawn over would be a line too low.
+    """
 
     every = 0.25
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._view: SearchView | None = None
+        self._last = False
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=2, vertical_overflow="ellipsis")
 
     def _draw(self) -> RenderableType:
         if self._view is None:
             return Text("starting workers …", style="dim")
         unicode = not self._console.options.ascii_only
-        return drawn(self._view, time.time(), self._console.height, unicode)
+        view = drawn(self._view, time.time(), self._console.height - 1, unicode)
+        return view if self._last else Group(view, Text())
 
     def show(self, view: SearchView, ended: Sequence[TrialView]) -> None:
         """Draw it."""
@@ -318,6 +341,7 @@ class Screen(_ForPersons):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._last = True
         self._live.stop()
 
 
@@ -340,10 +364,10 @@ class Lines(_ForPersons):
             self.say(f"{clock(trial.time)}  {trial_words(trial, view.digits)}")
         if view.incumbent is not None and view.incumbent.trial != self._best:
             self._best = view.incumbent.trial
-            self.say(f"{clock(view.time)}  trial {self._best} is the incumbent")
-        if told or view.ending is not None or not self._begun:
+            self.say(f"{clock(view.last)}  trial {self._best} is the incumbent")
+        if told or view.over or not self._begun:
             self._begun = True
-            self.say(f"{clock(view.time)}  {progress_words(view, view.time)}")
+            self.say(f"{clock(view.time if view.ending is None else view.last)}  {progress_words(view, view.time)}")
 
     def say(self, text: str) -> None:
         """A line as it is."""
@@ -372,8 +396,8 @@ class JsonLines:
             self.write("trial", **asdict(trial))
         if view.incumbent is not None and view.incumbent.trial != self._best:
             self._best = view.incumbent.trial
-            self.write("incumbent", time=view.time, **asdict(view.incumbent))
-        if view.ending is not None or time.monotonic() - self._last >= PROGRESS_EVERY:
+            self.write("incumbent", time=view.last, **asdict(view.incumbent))
+        if view.over or time.monotonic() - self._last >= PROGRESS_EVERY:
             self._last = time.monotonic()
             self.write("progress", **document(view))
 

@@ -174,8 +174,9 @@ def rungs(state: RunState) -> str:
 
 
 def summary(state: RunState) -> str:
-    """One line on what happened."""
-    parts = [f"{state.spent} of {counted(state.budget, 'child', 'children')} trained in {duration(state.elapsed())}"]
+    """One line on what happened. The time is that of all sessions: of the trainings on rungs as well."""
+    climbed = f"and {counted(trained, 'training')} on rungs" if (trained := state.ladder.trained()) else "trained"
+    parts = [f"{state.spent} of {counted(state.budget, 'child', 'children')} {climbed} in {duration(state.elapsed())}"]
     failed = state.failures
     if failed:
         parts.append("failed: " + ", ".join(f"{count} {reason}" for reason, count in failed.most_common()))
@@ -186,8 +187,6 @@ def summary(state: RunState) -> str:
     if state.setbacks:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(state.setbacks.items()))
         parts.append(f"tried again: {counts}")
-    if trained := state.ladder.trained():
-        parts.append(f"{counted(trained, 'training')} on the ladder")
     if looked := len(state.ladder.at(0)):
         parts.append(f"{looked} of the best looked at twice")
     if state.cards:
@@ -282,28 +281,34 @@ def print_front(console: Console, state: RunState, known: "Known", objective: Ob
     console.print(f"hypervolume {share:.3f} (of costs up to the greatest here and accuracies up to 1)", highlight=False)
 
 
-def next_commands(path: Path, state: RunState, known: "Known", winner: int | None = None) -> list[tuple[str, list[object]]]:
+def next_commands(
+    path: Path, state: RunState, known: "Known", left: bool, winner: int | None = None
+) -> list[tuple[str, list[object]]]:
     """What a person may want to type next: what it is for, and the words of the command.
 
-    They hand on the very cell that was told as the winner, a trial, where there is one, else the incumbent.
+    They hand on the very cell that was told as the winner, a trial, where there is one, else the incumbent. While anything is ``left``
+    to train (``nas.runs.session.anything_left``) the search is gone on with; a rung more, or a longer training, is for one at its end.
     """
+    exhausted = state.closed == "exhausted"
     commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", path])]
-    if state.spent < state.budget:
-        commands.insert(0, ("train the rest of the budget", ["nas", "resume", path]))
+    over = exhausted or not left
+    if not over:
+        commands.insert(0, ("go on with the search to its end", ["nas", "resume", path]))
     if not known.trials:
         return commands
     place = next((number for number, one in enumerate(known.standings.ranked) if one.trial == winner), None)
     who = f"the winner, trial {winner}," if place is not None else f"the incumbent, trial {known.standings.ranked[0].trial},"
     rank = ["--rank", str(place + 1)] if place else []
     commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
-    if state.spent >= state.budget:
+    if over:
         again: list[object] = ["nas", "finalists", path, "--top", "5", "--seeds", "2"]
         what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
         commands.append((what, again))
         if place is not None:
             commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
         commands.append((f"train {who} to convergence", ["nas", "train", path, *rank]))
-        commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", path]))
+        if not exhausted:
+            commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", path]))
     return commands
 
 

@@ -55,7 +55,8 @@ class SearchProgress:
         return replace(told, on_standings=self.on_standings, on_begin=self.on_begin, finish=self._stopper.asked)
 
     def stopped(self) -> bool:
-        """Whether the search must stop without waiting for the children in training."""
+        """Whether the search must stop without waiting for the children in training. Asked all the time, it is when to look, too."""
+        self._look()  # a child that is begun is no other event
         return self._stopper.urgent()
 
     def on_begin(self, folder: Path, config: SearchConfig) -> None:

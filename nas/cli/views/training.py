@@ -13,6 +13,7 @@ from nas.tools.interrupts import Stopper
 from nas.tools.words import counted
 from nas.training.config import TrainConfig
 from nas.training.fitting import Choice
+from nas.training.folder import TrainFolder
 from nas.training.plan import describe_result, describe_training
 from nas.training.session import TrainResult, Watcher
 from nas.training.trainer import Ending
@@ -30,7 +31,12 @@ def announce_and_train(
     """
     if group is not None:
         check_group(group)
-    say_lines(describe_training(genotype, config, folder, choices, timed=dry_run))
+    done = TrainFolder(folder).result() is not None
+    say_lines(describe_training(genotype, config, folder, choices, timed=dry_run and not done))
+    if done:
+        say(f"\n{folder}: nothing is left to train: it was finished before")
+    if dry_run and done:
+        return
     if dry_run:
         say_next_of_dry_run()
         return

@@ -4,8 +4,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
+from nas.cli.views.bars import Bars
 from nas.cli.views.doing import PLAIN_LINE_EVERY
 from nas.data.prepared import PreparedData
 from nas.tools.words import duration, top5_words
@@ -21,7 +22,7 @@ class TrainProgress:
     def __init__(self, console: Console, config: TrainConfig) -> None:
         self._console, self._config, self._epochs = console, config, config.recipe.epochs
         self._expected: Estimate | None = None
-        self._bar: Progress | None = None
+        self._bar: Bars | None = None
         self._task: TaskID | None = None
         self._line = time.monotonic()
         self._began: float | None = None
@@ -35,7 +36,7 @@ class TrainProgress:
     def __enter__(self) -> "TrainProgress":
         if self._console.is_terminal:
             text = TextColumn("{task.fields[text]}", markup=False)
-            self._bar = Progress(TextColumn("{task.description}"), BarColumn(), text, console=self._console, transient=True)
+            self._bar = Bars(TextColumn("{task.description}"), BarColumn(), text, console=self._console)
             self._task = self._bar.add_task("preparing", total=None, text="")
             self._bar.start()
         return self

@@ -15,12 +15,12 @@ LOOK_SECONDS = 1.0
 
 
 def look_until_end(follower: Follower, shown: Shown, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Show the search until its ledger says that it has ended; say it where nobody seems to go on with it, and wait for who will."""
+    """Show the search until it has ended and nobody goes on with it; say it where nobody seems to before its end, and wait for who will."""
     told = False
     while True:
         view, ended = follower.look()
         shown.show(view, ended)
-        if view.ending is not None:
+        if view.over:
             return
         if (words := unheld(view, view.time)) and not told:
             shown.say(words)
