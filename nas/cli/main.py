@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Annotated
 
@@ -99,12 +101,25 @@ def main() -> None:
     any_terminal()
     if "_NAS_COMPLETE" in os.environ:
         swiftly()
-    for name in ("nas.runs.genotypes", "nas.tools.shelves"):
-        chosen = logging.getLogger(name)
-        if not chosen.handlers:
-            chosen.addHandler(_Notes(logging.INFO))
+    with _notes_shown():
+        sys.exit(copy_context().run(_told))  # whoever calls this as a function hears nothing afterwards
+
+
+@contextmanager
+def _notes_shown() -> Iterator[None]:
+    """What the library logs of its choices is shown meanwhile."""
+    loggers = [logging.getLogger(name) for name in ("nas.runs.genotypes", "nas.tools.shelves")]
+    before = [(chosen, chosen.level) for chosen in loggers if not chosen.handlers]
+    notes = _Notes(logging.INFO)
+    for chosen, _ in before:
+        chosen.addHandler(notes)
         chosen.setLevel(logging.INFO)
-    sys.exit(copy_context().run(_told))  # whoever calls this as a function hears nothing afterwards
+    try:
+        yield
+    finally:
+        for chosen, level in before:
+            chosen.removeHandler(notes)
+            chosen.setLevel(level)
 
 
 def _told() -> int:
