@@ -26,7 +26,7 @@ def old(tmp_path: Path) -> Path:
 
 def test_a_run_is_shown_and_drawn(old, monkeypatch):
     shown = nas(["show", "run"], old, monkeypatch)
-    assert "6 of 6 children trained" in shown and "schema: nas.genotype/1" in shown
+    assert "6 of 6 children and " in shown and "schema: nas.genotype/1" in shown
     nas(["draw", "run", "-o", "cell.svg"], old, monkeypatch)
     assert (old / "cell.svg").stat().st_size > 1000
 

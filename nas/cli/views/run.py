@@ -301,9 +301,10 @@ def next_commands(
     rank = ["--rank", str(place + 1)] if place else []
     commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
     if over:
-        again: list[object] = ["nas", "finalists", path, "--top", "5", "--seeds", "2"]
-        what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
-        commands.append((what, again))
+        there = len(state.ladder.at(len(state.ladder.rungs))) if state.ladder.rungs else len(known.trials)  # who can go up
+        if there > 1:
+            what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
+            commands.append((what, ["nas", "finalists", path, "--top", str(min(5, there)), "--seeds", "2"]))
         if place is not None:
             commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
         commands.append((f"train {who} to convergence", ["nas", "train", path, *rank]))
