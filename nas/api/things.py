@@ -10,10 +10,10 @@ from nas.data.settings import DataSettings
 from nas.errors import RunError
 from nas.runs import folder as run_folder
 from nas.runs.folder import RunFolder
+from nas.runs.genotypes import is_genotype
 from nas.tools.labels import Label, read_label
 from nas.tools.shelves import RUNS, TRAINED, folders_with, took_last
 from nas.training.folder import TrainFolder, known_trainings
-from search_spaces.notations import is_notation
 from search_spaces.plugins import guess
 
 Kind = Literal["search", "training", "comparison"]
@@ -104,7 +104,7 @@ def thing_named(name: str) -> Thing | None:
 
 def data_of_thing(name: object) -> DataSettings | None:
     """The data set of the search or training of that path or name; None where something else is named. Raises UserError."""
-    if is_notation(str(name)):  # a whole cell in writing: no file system has names as long
+    if is_genotype(str(name)):  # which may be a whole cell in writing, too long a name for any file system
         return None
     thing = find_thing(name) if name == "last" else thing_named(str(name))
     return None if thing is None or isinstance(thing.folder, CompareFolder) else thing.folder.config().data

@@ -50,9 +50,9 @@ def finalists(
             from nas.tools.hardware import detect
 
             rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
-            raised = with_rung_added(folder, rung)
+            raised, state = with_rung_added(folder, rung)
             raised = raised.model_copy(update={"data": data_at(raised.data, {"data_dir": data_dir})})
-            due = engine.anything_left(raised, folder.state(), folder.space(raised))
+            due = engine.anything_left(raised, state, folder.space(raised))
         if due:
             check_going_on(raised, folder, hardware)
         say(f"one more rung: {rung_words(len(raised.ladder), raised)}; in {folder.path}" if due else nothing_left_words(folder))

@@ -1,6 +1,5 @@
 """Hands a genotype, a network or a run's trials over for use elsewhere: one function per format, each of which reads its work back."""
 
-import importlib.util
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from nas.exports.trials import TrialTable, write_csv, write_parquet
 from nas.networks.card import README, Loading, is_card_of, write_card
 from nas.networks.description import to_metadata
 from nas.networks.onnx_session import PACKAGES
+from nas.tools.environment import absent
 from nas.tools.words import first_line, lacking
 from search_spaces.genotype import Genotype, from_document, to_document, to_json, to_yaml
 from search_spaces.plugins import Registry, as_written, instance_of
@@ -55,7 +55,7 @@ class Format:
     @property
     def missing(self) -> list[str]:
         """Those of the packages that are not installed."""
-        return [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return absent(self.needs)
 
     @property
     def example(self) -> str:

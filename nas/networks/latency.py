@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from nas.networks.onnx_session import INPUT, OUTPUT, PACKAGES, open_session, quiet_exporter
+from nas.tools.environment import absent
 from nas.tools.words import lacking
 from search_spaces.errors import UserError
 from search_spaces.networks.cost import evaluation_mode
@@ -137,7 +137,7 @@ def measure_onnx_latency(network: nn.Module, *, image_size: int, channels: int =
     Raises:
         LatencyError: what that takes is not installed.
     """
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+    if missing := absent(PACKAGES):
         raise LatencyError(f"latency on onnx needs {lacking(missing)}: pip install 'nas-engine[export]'")
     images = torch.randn(1, channels, image_size, image_size)
     with tempfile.TemporaryDirectory() as folder:

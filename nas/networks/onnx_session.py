@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 INPUT, OUTPUT = "images", "logits"
+"""What a network takes and gives, by name."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 """What writing and running ONNX takes: the extra ``export``."""
-"""What a network takes and gives, by name."""
 
 
 def open_session(path: Path, threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types

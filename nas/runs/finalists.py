@@ -32,14 +32,18 @@ def add_rung(folder: RunFolder, rung: RungSettings, watcher: Watcher = QUIET, ro
     Raises:
         UserError: the run is not finished, has nothing to train again, or cannot be used.
     """
-    raised = with_rung_added(folder, rung)
+    raised, _ = with_rung_added(folder, rung)
     if raised != folder.config():
         folder.write_config(raised)
     return engine.resume(folder, None, watcher, {"data.root": root})
 
 
-def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
-    """The configuration of a finished run with one more rung, where that is not its last already. Raises UserError as ``add_rung``."""
+def with_rung_added(folder: RunFolder, rung: RungSettings) -> tuple[SearchConfig, RunState]:
+    """The configuration of a finished run with one more rung, where that is not its last already; and the run's state.
+
+    Raises:
+        UserError: as ``add_rung``.
+    """
     config, state = folder.config(), folder.state()
     if not state.ladder.finished:
         raise RunError(f"{folder.path}: there is no completed trial to train again")
@@ -48,7 +52,7 @@ def with_rung_added(folder: RunFolder, rung: RungSettings) -> SearchConfig:
             f"{folder.path}: has trained {state.spent} of {config.budget} children; finish it with "
             f"`nas resume {quoted(folder.path)}`, or let `nas search --budget {state.spent} --resume {quoted(folder.path)}` end it here"
         )
-    return with_rung(config, state, rung)
+    return with_rung(config, state, rung), state
 
 
 def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> SearchConfig:
@@ -84,28 +88,21 @@ def _check_longer(config: SearchConfig) -> None:
     """Raise ConfigError where a training at the last rung is shorter than one at the rung below."""
     top = len(config.ladder)
     below, here = config.at_rung(top - 1), config.at_rung(top)
-    if _work(here) < _work(below):
+    (least, asked), (most, said) = _seen(below), _seen(here)
+    if most < least:
         raise ConfigError(
-            f"one more rung must not train for less than rung {top - 1}, which has {_seen(below)}, but got {_seen(here)}; "
+            f"one more rung must not train for less than rung {top - 1}, which has {asked}, but got {said}; "
             f"leave out --epochs, or say {below.fidelity.epochs} or more"
         )
 
 
-def _work(config: SearchConfig) -> int:
-    """Pixels that a training sees, where it sees any; else its epochs."""
+def _seen(config: SearchConfig) -> tuple[int, str]:
+    """The pixels that a training sees, or its epochs where it sees none, and that in words."""
+    epochs, words = config.fidelity.epochs, counted(config.fidelity.epochs, "epoch")
     if not EVALUATORS[config.evaluator].needs_data:
-        return config.fidelity.epochs
+        return epochs, words
     images, _, side = images_used(config, amount_of(config.data))
-    return config.fidelity.epochs * images * side**2
-
-
-def _seen(config: SearchConfig) -> str:
-    """What a training sees, in words."""
-    epochs = counted(config.fidelity.epochs, "epoch")
-    if not EVALUATORS[config.evaluator].needs_data:
-        return epochs
-    images, _, side = images_used(config, amount_of(config.data))
-    return f"{epochs} on {images:,} images of {side}×{side} pixels"
+    return epochs * images * side**2, f"{words} on {images:,} images of {side}×{side} pixels"
 
 
 def crown(
@@ -126,8 +123,7 @@ def crown(
 
     config, state = folder.config(), folder.state()
     space = folder.space(config)
-    over = state.closed == Ending.EXHAUSTED.value or not engine.anything_left(config, state, space)
-    if not config.ladder or config.evaluator != "train" or not over:
+    if not config.ladder or config.evaluator != "train" or not engine.at_its_end(config, state, space):
         return False
     known = best_known(space, state)
     there = [number for number, one in enumerate(known.standings.ranked) if one.rung == len(config.ladder)]

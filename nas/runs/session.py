@@ -314,6 +314,11 @@ def anything_left(config: SearchConfig, state: RunState, space: SearchSpace) -> 
     return left_over(state.ladder, config.ladder, state.spent, config.budget, config.cards, best, config.second_looks)
 
 
+def at_its_end(config: SearchConfig, state: RunState, space: SearchSpace) -> bool:
+    """Whether a run has come to its end: nothing is left to train, or its space is searched through. Changes the state."""
+    return state.closed == Ending.EXHAUSTED.value or not anything_left(config, state, space)
+
+
 def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None = None) -> Beside:
     """What is trained beside a controller's proposals. Raises UserError for a genotype that there is not, or that the space has not."""
     known, begun = (state.cards, state.warm) if state is not None else ({}, {})

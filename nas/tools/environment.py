@@ -1,5 +1,6 @@
 """What a result depends on beside its settings, for the record of a run: versions, commit, machine, data, command line. No torch."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from itertools import chain
@@ -38,6 +39,11 @@ def environment() -> dict[str, Any]:
         "data": None,
         **_occasion(),
     }
+
+
+def absent(packages: Iterable[str]) -> list[str]:
+    """Those of the packages that are not installed. Imports none of them."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def _occasion() -> dict[str, Any]:

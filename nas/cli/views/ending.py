@@ -73,7 +73,7 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     if result.ending.value == "exhausted":
         console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
     winner = train_winner(result.folder) if result.ending.value in ("finished", "exhausted") else None
-    left = engine.anything_left(result.config, result.state, result.space)
+    left = not engine.at_its_end(result.config, result.state, result.space)
     say_next(*report.next_commands(result.folder.path, result.state, best_known(result.space, result.state), left, winner))
     engine.check_failing(result)
     if result.ending.value == "interrupted":

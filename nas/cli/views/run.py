@@ -287,12 +287,10 @@ def next_commands(
     """What a person may want to type next: what it is for, and the words of the command.
 
     They hand on the very cell that was told as the winner, a trial, where there is one, else the incumbent. While anything is ``left``
-    to train (``nas.runs.session.anything_left``) the search is gone on with; a rung more, or a longer training, is for one at its end.
+    to do (``nas.runs.session.at_its_end``) the search is gone on with; a rung more, or a longer training, is for one at its end.
     """
-    exhausted = state.closed == "exhausted"
     commands: list[tuple[str, list[object]]] = [("this table again, and the incumbent's cells", ["nas", "show", path])]
-    over = exhausted or not left
-    if not over:
+    if left:
         commands.insert(0, ("go on with the search to its end", ["nas", "resume", path]))
     if not known.trials:
         return commands
@@ -300,7 +298,7 @@ def next_commands(
     who = f"the winner, trial {winner}," if place is not None else f"the incumbent, trial {known.standings.ranked[0].trial},"
     rank = ["--rank", str(place + 1)] if place else []
     commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
-    if over:
+    if not left:
         there = len(state.ladder.at(len(state.ladder.rungs))) if state.ladder.rungs else len(known.trials)  # who can go up
         if there > 1:
             what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
@@ -308,7 +306,7 @@ def next_commands(
         if place is not None:
             commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
         commands.append((f"train {who} to convergence", ["nas", "train", path, *rank]))
-        if not exhausted:
+        if state.closed != "exhausted":
             commands.append(("go on searching", ["nas", "search", "--budget", state.budget * 2, "--resume", path]))
     return commands
 

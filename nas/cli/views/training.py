@@ -35,10 +35,9 @@ def announce_and_train(
     say_lines(describe_training(genotype, config, folder, choices, timed=dry_run and not done))
     if done:
         say(f"\n{folder}: nothing is left to train: it was finished before")
-    if dry_run and done:
-        return
     if dry_run:
-        say_next_of_dry_run()
+        if not done:
+            say_next_of_dry_run()
         return
     result = _train_here(genotype, config, folder) if group is None else _train_together(genotype, config, folder, group)
     say_lines(describe_result(result))
