@@ -71,9 +71,7 @@ CompileOption = Annotated[
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Its folder; default trained/CELL-SIZE-DATA-RECIPE.")]
 
 # trained networks
-NetworkArgument = Annotated[
-    str, typer.Argument(metavar="NET", help="A training's folder, `last`, or a file of weights (.safetensors).")
-]
+NetworkArgument = Annotated[str, typer.Argument(metavar="NET", help="A training's folder, `last`, or a file of weights (.safetensors).")]
 WhichOption = Annotated[str, typer.Option("--which", help="best or last weights of a folder.")]
 FoldedOption = Annotated[
     bool, typer.Option("--folded", help="Fold the network for inference first: the same answers within rounding, faster.")
@@ -132,8 +130,9 @@ def say_marked(word: str, style: str, text: str, where: Console = console) -> No
 
 
 def say_next(*commands: tuple[str, Sequence[object]], where: Console = console) -> None:
-    """Print what a person may type next: what each command is for as a comment, and below it the command, quoted for a shell."""
-    where.print("\nnext:")
+    """Print what a person may type next, where there is something: what each command is for, and below it the command, for a shell."""
+    if commands:
+        where.print("\nnext:")
     for purpose, words in commands:
         where.print(f"  # {purpose}", style="dim", highlight=False, markup=False)
         where.print(f"  {shlex.join(map(str, words))}", style="bold", highlight=False, markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -200,6 +201,22 @@ def test_trainings_comparisons_and_spaces_of_ones_own_are_shown(place: Path, mon
     assert "budget: 7" in nas(["show", "preset.yaml"], place, monkeypatch)
     assert "state:   finished" in nas(["show", "first"], place, monkeypatch)
     assert "takes one name" in refused("show", "first", "net")
+
+
+def test_an_unfinished_comparison_shows_the_command_that_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(Path("compared/compare.json").read_text())
+    for row in document["rows"]:
+        row["reason"] = "unfinished"
+    Path("compared/compare.json").write_text(json.dumps(document))
+    environment = json.loads(Path("compared/environment.json").read_text())
+    typed = ["nas", "compare", "a b", "nasnet-a"]
+    for directory, words in ((str(Path.cwd()), "# go on with it"), ("/else where", "# go on with it, in /else where")):
+        Path("compared/environment.json").write_text(json.dumps(environment | {"command": typed, "directory": directory}))
+        after = nas(["show", "compared"], place, monkeypatch).partition("\nnext:\n")[2].splitlines()
+        assert after[0].strip() == words and shlex.split(after[1]) == typed
+    Path("compared/environment.json").unlink()
+    shown = nas(["show", "compared"], place, monkeypatch)
+    assert "the same command again goes on" in shown and "next:" not in shown
 
 
 # ---------------------------------------------------------------------------------------------------- looked after

@@ -1,5 +1,7 @@
 """What ``nas show`` says of a search, a training or a comparison. No torch."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +13,7 @@ from nas.comparisons.folder import CompareFolder
 from nas.data.settings import data_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.standings import best_known
+from nas.tools.environment import read_environment
 from nas.tools.words import counted, duration, printable, top5_words
 from nas.training.config import size_words, skeleton_of
 from nas.training.folder import TrainFolder
@@ -101,4 +104,16 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
     missing = set(folder.labels()) - {row.label for row in rows if not row.unfinished}
     say(f"{folder.path}: {folder.condition()}, on {data_words(plan.base.data)}")
     if missing:
-        say(f"not trained yet: {', '.join(sorted(missing))}; the same command again goes on")
+        following = _next_of_comparison(folder)
+        say(f"not trained yet: {', '.join(sorted(missing))}{'' if following else '; the same command again goes on'}")
+        say_next(*following)
+
+
+def _next_of_comparison(folder: CompareFolder) -> list[tuple[str, list[object]]]:
+    """The command that was typed, where it is known: its paths hold in the folder that it was typed in."""
+    known = read_environment(folder.environment_file)
+    words, typed_in = known.get("command"), known.get("directory")
+    if not isinstance(words, list) or not words:
+        return []
+    elsewhere = f", in {printable(str(typed_in))}" if typed_in and Path(str(typed_in)) != Path.cwd() else ""
+    return [(f"go on with it{elsewhere}", [printable(str(word)) for word in words])]
