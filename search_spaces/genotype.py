@@ -58,7 +58,9 @@ class CellGenotype:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a found genotype comes from. ``reward`` is the validation accuracy in [0, 1] of the trial that trained it.
+    """Where a found genotype comes from. ``reward`` is its validation accuracy in [0, 1], as far as the search knows it.
+
+    That is what is believed after all trainings of the cell, at the highest rung of a ladder, and not the luckiest of them.
 
     ``controller`` is the name of the one that proposed it; empty where that is not known.
     """

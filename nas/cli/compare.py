@@ -17,6 +17,7 @@ from nas.cli.options import (
     console,
     say,
     say_lines,
+    say_next,
     say_next_of_dry_run,
     say_next_the_same,
 )
@@ -28,7 +29,7 @@ from nas.tools.words import quoted
 def compare(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN|GENOTYPE ...", help="Who takes part: run folders (their winners), reference genotypes, files."),
+        typer.Argument(metavar="RUN|GENOTYPE", help="Who takes part: run folders (their winners), reference genotypes, files."),
     ] = None,
     randoms: Annotated[int, typer.Option("--random", min=0, help="So many cells drawn uniformly from --space.")] = 0,
     space: Annotated[str, typer.Option(help="Search space of the random cells.")] = "nasnet",
@@ -84,3 +85,7 @@ def compare(
         say("interrupted: what is not finished can be gone on with")
         say_next_the_same()
         raise typer.Exit(130)
+    say_next(
+        ("a page of it, to keep or to send", ["nas", "report", output]),
+        ("this table again", ["nas", "show", output]),
+    )

@@ -22,10 +22,12 @@ from nas.cli.options import (
     ThreadsOption,
     WhichOption,
     errors,
+    looked_at,
     say,
     say_next,
     self_contained,
 )
+from nas.tools.shelves import TOOK_LAST
 from nas.tools.stages import doing, loading_torch
 
 
@@ -78,8 +80,7 @@ def evaluate(
     if confusion is not None and form == "table" and output is None:
         say(f"wrote {confusion}")
     if form == "table":
-        say_next(
-            ("what it sees in new images", ["nas", "predict", source, "IMAGES"]),
-            self_contained(source),
-            where=errors,
-        )
+        from nas.api.things import data_of_thing
+
+        own = data_of_thing(TOOK_LAST.get() or source)
+        say_next(looked_at(source, own), self_contained(source), where=errors)

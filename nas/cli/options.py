@@ -5,13 +5,17 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from nas.cli.shell.screen import Screen
+from nas.tools.shelves import TOOK_LAST
 from search_spaces.plugins import as_written
+
+if TYPE_CHECKING:
+    from nas.data.settings import DataSettings
 
 console = Screen()
 errors = Screen(stderr=True)
@@ -135,7 +139,21 @@ def say_next(*commands: tuple[str, Sequence[object]], where: Console = console) 
         where.print("\nnext:")
     for purpose, words in commands:
         where.print(f"  # {purpose}", style="dim", highlight=False, markup=False)
-        where.print(f"  {shlex.join(map(str, words))}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        where.print(f"  {shlex.join(map(str, _with_last_named(words)))}", style="bold", highlight=False, markup=False, soft_wrap=True)
+
+
+def _with_last_named(words: Sequence[object]) -> list[object]:
+    """A command with what ``last`` stood for in its place: the next command may take it for a thing of another kind."""
+    meant = TOOK_LAST.get()
+    named = [word == "last" and before != "--which" for before, word in zip(("", *words), words, strict=False)]
+    return [meant if last and meant is not None else word for last, word in zip(named, words, strict=True)]
+
+
+def looked_at(network: object, data: "DataSettings | None") -> tuple[str, list[object]]:
+    """For ``say_next``: what a trained network sees, in the images of its own data set where they are files in a folder."""
+    if data is not None and data.name == "folder" and data.root and Path(data.root).is_dir():
+        return ("what it sees in every image there", ["nas", "predict", network, data.root])
+    return ("what it sees in images of yours: files or folders in the place of IMAGES", ["nas", "predict", network, "IMAGES"])
 
 
 def self_contained(network: object) -> tuple[str, list[object]]:

@@ -33,7 +33,7 @@ def predict(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGES…", help="Files, folders (at every depth), quoted globs, or - for a list of names on standard input."
+            metavar="IMAGES", help="Files, folders (at every depth), quoted globs, or - for a list of names on standard input."
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Classes named for each image, the likeliest first.")] = 2,

@@ -12,7 +12,7 @@ from nas.errors import ConfigError
 runs = typer.Typer(name="runs", help="Look after runs: searches, trainings and comparisons.", no_args_is_help=True, cls=Group)
 
 RunsArgument = Annotated[
-    list[str], typer.Argument(metavar="RUN ...", help="Folders or names of searches, trainings or comparisons; `last`.")
+    list[str], typer.Argument(metavar="RUN", help="Folders or names of searches, trainings or comparisons; `last`.")
 ]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Folder or name of a search, training or comparison; `last`.")]
 

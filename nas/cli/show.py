@@ -11,16 +11,18 @@ from nas.errors import ConfigError
 
 def show(
     names: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="RUN|NAME ...",
-            help="Folder or name of a run, a training or a comparison, `last`, a file of a genotype or a space, or a name from `nas list`.",
+            metavar="RUN|NAME",
+            help="Folder or name of a run, a training or a comparison, a file of a genotype or a space, or a name from `nas list`; "
+            "default `last`.",
         ),
-    ],
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="Trials in the table.")] = 10,
     compare: Annotated[bool, typer.Option("--compare", help="Say in what two runs differ: settings, data, versions, results.")] = False,
 ) -> None:
     """Show a run's ranking and its incumbent, a training, a comparison, or what a listed name stands for; or in what two runs differ."""
+    names = names or ["last"]
     if len(names) != (2 if compare else 1):
         raise ConfigError(f"nas show takes one name, and two with --compare, but got {len(names)}")
     from nas.api.things import find_thing
@@ -52,7 +54,7 @@ def list_(
         list[Path] | None,
         typer.Argument(help="Folders whose runs are listed; default runs/ and trained/ here or above, NAS_RUNS, and this folder."),
     ] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="The same as FOLDERS.")] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="A folder whose runs are listed, as FOLDERS; repeat for more.")] = None,
 ) -> None:
     """List what there is of a kind, and where it comes from: built in, or from a package that is installed."""
     from nas.cli.views.listing import tables

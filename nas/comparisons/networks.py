@@ -346,7 +346,7 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
     lines = [
         f"Recipe `{recipe.name}`, {counted(recipe.epochs, 'epoch')}, data `{plan.base.data.name}`, seeds: {plan.seeds}, "
         f"size: about {plan.target}.",
-        "Test accuracy of the epoch that was best on the validation part, read once a training; ± is the standard deviation over",
+        "Test accuracy of the weights that were kept by their validation accuracy, read once a training; ± is the standard deviation over",
         f"seeds. Latency: one image, {place_words(plan.place)}, median of {RUNS}{measured}. `*`: nobody is both more accurate and faster.",
         "",
         "| | network | test accuracy % | parameters | MACs | off target | latency ms | CPU s |",

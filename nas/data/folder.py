@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from nas.data.cifar import SPECS, find
 from nas.data.listing import Listing, Member, class_folders, joined, refused
 from nas.data.names import PARTS, SUFFIXES, SURE_ROLES, Role, class_name, part_of, part_within, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
+from nas.tools.words import quoted
 
 TEXTS = frozenset({".csv", ".html", ".json", ".log", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"})
 """Suffixes of what lies beside images in many sets and is never meant as one."""
@@ -156,9 +159,20 @@ def _class_names(walk: Walk, source: Folder, least: int) -> tuple[str, ...]:
     names = tuple(sorted({class_name(folder.name) for folder in source.folders}))
     if len(names) < least:
         raise refused(
-            place, f"must have one sub-folder of images for each of at least {least} classes, but it has {len(names)}{_what(source)}"
+            place,
+            f"must have one sub-folder of images for each of at least {least} classes, but it has {len(names)}{_what(source)}"
+            f"{_published(place)}",
         )
     return names
+
+
+def _published(place: Path) -> str:
+    """That it is a data set with a name, as it is published, and how that is used."""
+    for spec in SPECS.values():
+        with suppress(DataError):  # a part of it is there
+            if find(spec, [place]) is not None:
+                return f"; it is {spec.title} as it is published: --data {spec.name} --data-dir {quoted(place)}"
+    return ""
 
 
 def _what(folder: Folder) -> str:

@@ -211,8 +211,13 @@ PIXELS
 
 def main() -> None:
     """Load the weights given and classify the images given, or noise."""
-    if len(sys.argv) < 2:
+    from pathlib import Path
+
+    if len(sys.argv) < 2 or not sys.argv[1].endswith(".safetensors"):
         sys.exit(f"usage: python {sys.argv[0]} weights.safetensors [image ...]")
+    for path in sys.argv[1:]:
+        if not Path(path).is_file():
+            sys.exit(f"{path}: there is no such file")
     network = load(sys.argv[1])
     images = {path: read_image(path) for path in sys.argv[2:]}
     noise = torch.randint(256, (1, CHANNELS, IMAGE_SIZE, IMAGE_SIZE), generator=torch.Generator().manual_seed(0))

@@ -17,5 +17,7 @@ def environment_facts(path: Path) -> list[tuple[str, str]]:
 
 def _flat(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items() if inner not in (None, "", [], {}))
+    if isinstance(value, list):
+        return ("; " if any(isinstance(inner, Mapping) for inner in value) else " ").join(map(_flat, value))
+    return str(value)

@@ -107,7 +107,8 @@ def _child_facts(config: SearchConfig, state: RunState) -> Iterable[tuple[str, s
     yield "data", data_words(config.data) + (f", checksum {state.data}" if state.data else "")
     yield "child", trained_words(config, config.fidelity)
     if state.yardstick is not None:
-        yield "reward", f"accuracy on {state.yardstick.images:,} validation images; chance is {state.yardstick.chance:.1%}"
+        guessed = f"guessing the commonest class gives {100 * state.yardstick.chance:.3g} %"
+        yield "reward", f"accuracy on {state.yardstick.images:,} validation images; {guessed}"
 
 
 def _date(moment: float) -> str:

@@ -135,7 +135,8 @@ def fitted_config(
         return _pinned(config), ()
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
     fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
-    return _pinned(fitted), choices
+    left = (Choice("ladder", [], "the preset's rungs were chosen for its own images"),) if whole.get("ladder") and not fitted.ladder else ()
+    return _pinned(fitted), (*choices, *left)
 
 
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:

@@ -164,7 +164,8 @@ class RunFolder:
 
 def found_genotype(space: SearchSpace, trial: Trial, run: str, controller: str = "", reward: float | None = None) -> Genotype:
     """The genotype of a trial, labelled with where it comes from, and with what is believed of its reward, or the trial's own."""
-    origin = Provenance(run=run, trial=trial.number, reward=trial.reward if reward is None else reward, controller=controller)
+    known = trial.reward if reward is None else reward
+    origin = Provenance(run=run, trial=trial.number, reward=None if known is None else round(known, 6), controller=controller)
     return replace(space.decode(trial.proposal.actions), name=f"{run}-trial-{trial.number}", space=space.name, provenance=origin)
 
 

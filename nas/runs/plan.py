@@ -99,7 +99,8 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
         lines.append(f"looks:  in the end {again} (at most {looks}, outside the budget)")
     if config.cards:
         beside = "outside the budget, seen by nobody who decides"
-        lines.append(f"cards:  {', '.join(config.cards)}, trained at every rung beside the search ({beside})")
+        where = "trained at every rung beside the search" if config.ladder else "trained as the children are"
+        lines.append(f"cards:  {', '.join(config.cards)}, {where} ({beside})")
     if config.ladder and config.evaluator == "train":
         lines.append(f"winner: the best of rung {len(config.ladder)}, trained once more to keep its weights and read the test set, once")
     if config.warm_start:
@@ -252,7 +253,9 @@ def describe_rung_time(config: SearchConfig, hardware: Hardware) -> str:
     alone = seconds_at(rung, config, amount_of(config.data))
     one, winner = alone * side_by_side(workers), alone / config.ladder[-1].seeds
     whole = START_SECONDS[config.runner.kind] + max(one, (cells + len(config.cards)) * one / workers) + winner
-    return f"time:   about {duration(whole)} ({briefly(one)} a cell, {workers} at once); Ctrl-C stops, the same command goes on"
+    cards = f" and {counted(len(config.cards), 'control card')}" if config.cards else ""
+    each = f"{counted(cells, 'cell')}{cards}, {briefly(one)} each, {workers} at once, and the winner"
+    return f"time:   about {duration(whole)} ({each}); Ctrl-C stops, the same command goes on"
 
 
 @dataclass(frozen=True)

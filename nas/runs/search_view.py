@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from statistics import fmean
@@ -15,6 +15,8 @@ from nas.runs.trials import Trial
 
 RECENT = 200
 """Outcomes that the pace is taken from, the latest ones: a search changes as it goes on."""
+WEIGHT = 4
+"""As so many outcomes counts what was known of the pace before a session."""
 SHOWN_EVENTS = 8
 LOOKED_BACK = 100
 """Outcomes among which the last events are looked for: most may be repeats."""
@@ -261,19 +263,29 @@ class Pace:
 def pace_of(state: RunState, config: SearchConfig) -> Pace:
     """The pace of the last outcomes; of rungs that nobody has been trained at yet, what the plan expects, as wrong as it was below.
 
-    Where no plan has timed them (on a cluster), it is by how much more there is to compute.
+    Where no plan has timed them (on a cluster), it is by how much more there is to compute. The first outcomes of a session say little,
+    as its workers warm up: beside them stands what earlier sessions took, or the plan, as so many outcomes more.
     """
-    ended = list(_trained_now(state))
-    found: dict[int, list[float]] = {}
-    for trial in ended:
-        found.setdefault(trial.rung, []).append(seconds_of(trial))
-    known = {rung: fmean(values) for rung, values in found.items()}
-    planned = dict(enumerate(state.expected)) or _by_work(config)
+    now, before = _trained(state)
+    expected, earlier = dict(enumerate(state.expected)), _by_rung(before)
+    known = {rung: fmean(values) for rung, values in earlier.items()}
+    for rung, values in _by_rung(now).items():
+        assumed = known.get(rung, expected.get(rung))
+        known[rung] = fmean([*values, *([] if assumed is None else [assumed] * WEIGHT)])
+    planned = expected or _by_work(config)
     if known.get(0) and planned.get(0):
         planned = {rung: value * known[0] / planned[0] for rung, value in planned.items()}
     elif not state.expected:
         planned = {}  # in proportion to nothing yet
-    return Pace(planned | known, _at_once(state, ended))
+    return Pace(planned | known, _at_once(state, now))
+
+
+def _by_rung(trials: Sequence[Trial]) -> dict[int, list[float]]:
+    """How long each training took, by its rung."""
+    found: dict[int, list[float]] = {}
+    for trial in trials:
+        found.setdefault(trial.rung, []).append(seconds_of(trial))
+    return found
 
 
 def _by_work(config: SearchConfig) -> dict[int, float]:
@@ -304,15 +316,13 @@ def _at_once(state: RunState, ended: Sequence[Trial]) -> float:
     return max(0.5, min(busy / span, float(state.workers or math.inf)))
 
 
-def _trained_now(state: RunState) -> Iterator[Trial]:
-    """The last trials that were trained in the session that is, or was last."""
+def _trained(state: RunState) -> tuple[list[Trial], list[Trial]]:
+    """The last trials that were trained: in the session that is or was last, and before it."""
     began = state.sessions[-1][0] if state.sessions else 0.0
-    for number in islice(reversed(state.told), RECENT):
-        trial = state.trials[number]
-        if (trial.ended or 0.0) < began:
-            return
-        if trial.repeats is None and trial.started is not None and trial.started >= began:
-            yield trial
+    last = (state.trials[number] for number in islice(reversed(state.told), RECENT))
+    trained = [trial for trial in last if trial.repeats is None and trial.started is not None and trial.ended is not None]
+    now = [trial for trial in trained if (trial.started or 0.0) >= began]
+    return now, [trial for trial in trained if (trial.ended or 0.0) < began]
 
 
 def seconds_of(trial: Trial) -> float:

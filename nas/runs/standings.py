@@ -124,6 +124,8 @@ class CardStanding:
 class Standings:
     """A run's completed trials, the best first by what is believed of them at ``top``, the highest rung that anybody has reached.
 
+    Those that were trained there come before all others, of whom it is only expected: else the order would promise what nobody has seen.
+
     Attributes:
         ranked: those whose every training failed at some rung come last.
         cards: the control cards at every rung.
@@ -162,7 +164,7 @@ def standings_of(space: SearchSpace, state: RunState, knowledge: Knowledge | Non
     believed = (knowledge or Knowledge(space, state)).believed(top)
     reached = {origin: rung for rung in range(1, top + 1) for origin, stand in ladder.at(rung).items() if stand.rewards}
     ranked = []
-    for trial in sorted(believed, key=lambda number: (ladder.out(number), -believed[number].mean, number)):
+    for trial in sorted(believed, key=lambda number: (ladder.out(number), reached.get(number, 0) < top, -believed[number].mean, number)):
         proxy, rung = state.trials[trial].reward or 0.0, reached.get(trial, 0)
         there = ladder.at(rung).get(trial)
         rewards = (*(() if rung else (proxy,)), *(there.rewards if there is not None else ()))

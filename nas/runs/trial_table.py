@@ -65,8 +65,8 @@ def _row(trial: Trial, config: SearchConfig, state: RunState, space: SearchSpace
         "trained_epochs": trial.reports[-1].epoch if trial.reports else 0,
         "attempts": trial.attempts,
         "repeats": trial.repeats,
-        "params": known.get("params"),
-        "macs": known.get("macs"),
+        "params": _count(known.get("params")),
+        "macs": _count(known.get("macs")),
         "seconds": known.get("train_seconds"),
         "started": trial.started,
         "ended": trial.ended,
@@ -76,3 +76,8 @@ def _row(trial: Trial, config: SearchConfig, state: RunState, space: SearchSpace
 
 def _genotype(trial: Trial, state: RunState, space: SearchSpace) -> Genotype:
     return space.decode(trial.proposal.actions) if trial.card is None else state.cards[trial.card]
+
+
+def _count(value: float | None) -> int | None:
+    """A number of parameters or MACs; the ledger keeps every metric as a float."""
+    return None if value is None else round(value)

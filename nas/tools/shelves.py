@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,13 @@ TRAINED = Shelf("trained", "NAS_TRAINED")
 """Where trainings go by their names."""
 
 
+TOOK_LAST: ContextVar[Path | None] = ContextVar("took_last", default=None)
+"""What ``last`` stood for: another command may take it for something else."""
+
+
 def took_last(path: Path) -> None:
     """Say which one ``last`` stands for: what did something last, of the kind that is needed where one kind alone will do."""
+    TOOK_LAST.set(path)
     logger.info("last is %s", path)
 
 

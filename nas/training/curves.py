@@ -100,13 +100,13 @@ def _top(values: Sequence[float], chance: float) -> float:
 
 
 def _draw_accuracies(axes: Axes, curves: Curves, colours: Palette, mark: dict[str, object]) -> None:
-    """Validation accuracy, chance, the best epoch, and what its weights had on the test part."""
+    """Validation accuracy, chance, the epoch whose weights are kept, and what these had on the test part."""
     epochs, values = curves.of("epoch"), [100 * value for value in curves.of("validation_top1")]
     name = named("curve", "validation accuracy")
     axes.plot(epochs, values, color=colours.series[1], label="validation", gid=name, **mark)  # type: ignore[arg-type]
     if curves.best_epoch in epochs:
         best = values[epochs.index(curves.best_epoch)]
-        text = f"best on validation: {best:.2f} % (epoch {curves.best_epoch})"
+        text = f"kept: {best:.2f} % (epoch {curves.best_epoch})"
         style = {"marker": "o", "markersize": 7, "linestyle": "", "markerfacecolor": colours.paper, "markeredgewidth": 1.6, "zorder": 4}
         axes.plot([curves.best_epoch], [best], markeredgecolor=colours.series[1], label=text, gid=named("mark", text), **style)  # type: ignore[arg-type]
     if curves.test_top1 is not None:

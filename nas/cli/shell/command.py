@@ -4,6 +4,7 @@ All of it goes by the parser's own table of parameters, so that a new command ha
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,9 @@ class Shown(TyperCommand):
                 parameter._custom_shell_complete = self._complete
             if parameter.name not in MAY_BE_BLANK:
                 parameter.process_value = _not_blank(parameter)
+            if parameter.param_type_name == "argument" and parameter.metavar is None:
+                parameter.metavar = str(parameter.name).upper()
+            parameter.display_type = _plain_type(parameter)
 
     def _complete(self, context: Any, parameter: Any, begun: str) -> list[str]:  # noqa: ANN401 - of typer's
         """The names that may stand at a parameter and begin so; in a list with commas, at its last place."""
@@ -194,6 +198,10 @@ class Command(Shown):
         """Say which defaults of files hold, so that none comes as a surprise; on the error stream."""
         options = flags_of(self)
         held = [flag for flag in said if ctx.get_parameter_source(options[flag].name).name == "DEFAULT_MAP"]
+        mine = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
+        for name, near in defaults.unknown_variables(table_of(ctx)) if any(one.startswith(mine) for one in os.environ) else ():
+            if name.startswith(mine):
+                errors.print(f"{name} in the environment means nothing{near}", style="dim", highlight=False, markup=False)
         if held:
             words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
             files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
@@ -257,11 +265,23 @@ def _not_blank(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - o
         whence = WHENCE.get(source.name, "") if source is not None else ""
         for word in value if isinstance(value, list | tuple) else (value,):
             check_not_blank(word, name, whence)
-        return take(ctx, value)
+        try:
+            return take(ctx, value)
+        except Exception as error:  # of the parser: "Input should be a valid integer" alone does not say what was got
+            if isinstance(value, str) and repr(value) not in getattr(error, "message", repr(value)):
+                error.message = f"{error.message.rstrip('.')}, but got {value!r}"  # type: ignore[attr-defined]
+            raise
 
     flag = flag_of(parameter)
     name = parameter.metavar or str(parameter.name).upper() if flag is None else f"--{flag}"
     return taken
+
+
+def _plain_type(parameter: Any) -> Callable[[Any], str]:  # noqa: ANN401 - of typer's
+    """How the help names a parameter's type: ``<int>`` also where it has bounds or may be repeated; an argument says by its name alone."""
+    of_the_parser: Callable[[Any], str] = getattr(parameter, "display_type", lambda ctx: "")
+    is_argument = parameter.param_type_name == "argument"
+    return lambda ctx: "" if is_argument else re.sub(r"list\[(\w+)\]|(\w+) range", r"\1\2", of_the_parser(ctx)).lower()
 
 
 def _break_between_words(error: Any) -> None:  # noqa: ANN401 - of any kind

@@ -18,7 +18,7 @@ EXAMPLES: Mapping[str, Examples] = {
         ("on another machine, whose images lie elsewhere", "runs/first --data-dir ~/data"),
     ),
     "show": (
-        ("ranking, failures, the best cell of the last search; or what else did something last", "last"),
+        ("the ranking and the best cell of what was done last", "last"),
         ("a published cell: where it is from, its size, its YAML", "nasnet-a"),
         ("the settings of a preset, to copy and change", "cpu"),
     ),

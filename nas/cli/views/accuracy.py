@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from rich.cells import cell_len
+from rich.text import Text
 
 from nas.api.training import Accuracy
-from nas.cli.shell.screen import even
+from nas.cli.shell.screen import broken, even
 from nas.cli.views.writing import clipped, encoding_of, width
 from nas.tools.words import printable
 from nas.training.measured import ClassAccuracy
@@ -26,7 +27,10 @@ def report(form: str, found: Accuracy, target: TextIO) -> None:
         target.write(found.measured.table())
     else:
         rows = (even(line, encoding_of(target)) for line in _table(found.classes))
-        target.writelines(f"{printable(line)}\n" for line in (*found.lines(), "", *rows))
+        about = [printable(line) for line in found.lines()]
+        if target.isatty():
+            about = [broken(Text(line), width()).plain for line in about]
+        target.writelines(f"{line}\n" for line in (*about, "", *map(printable, rows)))
 
 
 def _table(classes: tuple[ClassAccuracy, ...]) -> Iterator[str]:

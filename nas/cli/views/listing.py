@@ -1,7 +1,8 @@
 """The tables of ``nas list`` and the texts of ``nas show NAME``. Torch is loaded only to count parameters and MACs."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from nas.networks.architecture import Architecture, choose_architecture
 from nas.runs.config import PRESETS, SearchConfig, build_config, config_from_document, config_yaml
 from nas.runs.genotypes import is_genotype, resolve_genotype
 from nas.settings.reading import Document
+from nas.tools.stages import doing, loading_torch
 from nas.training.recipe import RECIPES, Recipe, load_recipe, recipe_yaml
 from search_spaces.genotype import SCHEMA as GENOTYPE_SCHEMA
 from search_spaces.genotype import Genotype, to_yaml
@@ -121,7 +123,7 @@ def _known_genotype(skeleton: str) -> Genotype:
     if own is not None:
         return own
     if skeleton == "nasbench201":
-        return SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions))  # its densest cell: a 3×3 convolution on every edge
+        return replace(SPACES[skeleton].decode((3,) * len(SPACES[skeleton].decisions)), name="a 3×3 convolution on every edge")
     for start, genotype in _KNOWN_FOR:
         if skeleton.startswith(start):
             return load_reference(genotype or skeleton)
@@ -144,16 +146,27 @@ _KNOWN_FOR: tuple[tuple[str, str | None], ...] = (
 
 def _genotypes() -> Table:
     table = _table("reference genotypes", "name", "known in skeleton", "parameters", "MACs")
-    for name in reference_names():
+    for name in _counting(reference_names()):
         architecture = choose_architecture(load_reference(name))
         table.add_row(name, architecture.skeleton_name, *_cost_cells(architecture))
     return table
 
 
+def _counting(names: Iterable[str]) -> Iterator[str]:
+    """The names, one after another, while a person sees how far counting their networks has come. In an order that counts: 2 before 10."""
+    ordered = sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    with loading_torch():
+        import torch  # noqa: F401 - here, where it can be said
+    with doing("counting parameters and MACs") as tell:
+        for done, name in enumerate(ordered):
+            tell(done, len(ordered))
+            yield name
+
+
 def _skeletons() -> Table:
     elsewhere = _some_elsewhere(FAMILIES)
     table = _table("skeletons", "name", "with", "side", "parameters", "MACs", *(["from"] if elsewhere else []))
-    for name in SKELETONS:
+    for name in _counting(SKELETONS):
         architecture = choose_architecture(_known_genotype(name), name)
         origin = [FAMILIES.origin(kind_of(SKELETONS[name]))] if elsewhere else []
         table.add_row(name, architecture.name, f"{architecture.image_size}", *_cost_cells(architecture), *origin)
@@ -203,7 +216,8 @@ def _registered(title: str, registry: Registry[T], columns: tuple[str, ...], cel
 
 def _spaces() -> Table:
     def cells(name: str, space: SearchSpace) -> tuple[object, ...]:
-        operations = {choice for d in space.decisions if "operation" in d.name for choice in d.choices}
+        named = (decision for decision in space.decisions if "operation" in decision.name or decision.name.startswith("edge."))
+        operations = {choice for decision in named for choice in decision.choices}
         return len(space.decisions), f"{size(space):.3g}", f"{len(operations)} operations" if operations else ""
 
     return _registered("search spaces", SPACES, ("decisions", "action sequences", "operations"), cells)

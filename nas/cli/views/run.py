@@ -84,7 +84,10 @@ def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, 
     from nas.runs.standings import words
 
     yardstick = yardstick_at(state, found.top)
-    belief = NOT_MEASURED * (one.rung < found.top) + words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
+    if one.rung < found.top:
+        belief = NOT_MEASURED + words(one.belief, 2)
+    else:
+        belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:
         return {"belief": belief}
     seeds = f" ×{len(one.rewards)}" if len(one.rewards) > 1 else ""
@@ -100,7 +103,8 @@ def footnotes(state: RunState, found: "Standings", top: int) -> list[str]:
         wider = f"{TWO_SIDED * yardstick.error(mean):.{yardstick.digits(mean)}f}"
         notes[0] += f", all scored on the same {yardstick.images:,} images; on other images all may be off together, by ± {wider}"
     if any(one.rung < found.top for one in found.ranked[:top]):
-        notes.append(f"{NOT_MEASURED} not trained at rung {found.top}: what is expected there, from the rungs below")
+        expected = "what is expected of them there, from the rungs below"
+        notes.append(f"{NOT_MEASURED} not trained at rung {found.top}, so below those that are: {expected}")
     return notes
 
 
@@ -121,6 +125,8 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
         failed = sum(stand.ended - len(stand.rewards) for stand in stands)
         went, are = counted(len(stands), "cell"), "is" if len(stands) == 1 else "are"
         text = f"rung {rung}: {sum(stand.ended >= rule.seeds for stand in stands)} of {went} that went up {are} trained{seeds}"
+        if begun := sum(stand.ended for stand in stands if stand.ended < rule.seeds):
+            text += f" (and {counted(begun, 'training')} of those that are not)"
         if failed:
             text += f", {counted(failed, 'training')} failed"
         if found := agreement(state, rung):
@@ -297,12 +303,16 @@ def next_commands(
     place = next((number for number, one in enumerate(known.standings.ranked) if one.trial == winner), None)
     who = f"the winner, trial {winner}," if place is not None else f"the incumbent, trial {known.standings.ranked[0].trial},"
     rank = ["--rank", str(place + 1)] if place else []
-    commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", "cell.json"]))
+    commands.append(("a page of all that is known, to keep or to send", ["nas", "report", path]))
+    file = f"trial-{winner if place is not None else known.standings.ranked[0].trial}.json"
+    commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", file]))
     if not left:
         there = len(state.ladder.at(len(state.ladder.rungs))) if state.ladder.rungs else len(known.trials)  # who can go up
-        if there > 1:
+        again = min(5, there if not state.ladder.rungs else max(2, there // 2))  # one more rung is for fewer of them
+        last = state.ladder.rungs[-1] if state.ladder.rungs else None
+        if there > 1 and (last is None or (last.children, last.seeds) != (again, 2)):  # else the very command that has just ended
             what = "train the best again, for longer, to know which is best" if not state.ladder.rungs else "the best at one more rung"
-            commands.append((what, ["nas", "finalists", path, "--top", str(min(5, there)), "--seeds", "2"]))
+            commands.append((what, ["nas", "finalists", path, "--top", str(again), "--seeds", "2"]))
         if place is not None:
             commands.append((f"{who} as it was trained: accuracy by class", ["nas", "evaluate", path / WINNER]))
         commands.append((f"train {who} to convergence", ["nas", "train", path, *rank]))

@@ -30,6 +30,8 @@ UNNEEDED = ("space", "controller", "network", "data", "active")
 """Columns that are left out on a narrow terminal, the first one first: the name mostly says what they do."""
 NOTE_WIDTH = 24
 """Columns that a note is given before it takes another line."""
+NOTHING = "none yet: `nas search` or `nas train` makes one; name the folder of others, or set NAS_RUNS"
+"""Below an empty table."""
 NUMBERS = ("trained", "believed", "epochs", "test", "members")
 TITLES: dict[Kind, str] = {"search": "searches", "training": "trainings", "comparison": "comparisons"}
 
@@ -50,7 +52,9 @@ def tables(places: Sequence[Path] = ()) -> Iterator[Table]:
         if rows or (kind == "search" and not found):
             where = f" in {', '.join(map(str, places))}" if places else ""
             notes = [thing.label.note for _, thing in found if thing.kind == kind]
-            yield fitted(f"{TITLES[kind]}{where}", COLUMNS[kind], rows, UNNEEDED, notes)
+            table = fitted(f"{TITLES[kind]}{where}", COLUMNS[kind], rows, UNNEEDED, notes)
+            table.caption, table.caption_justify = None if rows else NOTHING, "left"
+            yield table
 
 
 def _cells(thing: Thing) -> list[str]:

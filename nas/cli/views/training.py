@@ -6,7 +6,18 @@ from pathlib import Path
 import typer
 
 from nas.api.training import carry_out, divergence
-from nas.cli.options import STOPPING, console, errors, say, say_lines, say_marked, say_next, say_next_of_dry_run, self_contained
+from nas.cli.options import (
+    STOPPING,
+    console,
+    errors,
+    looked_at,
+    say,
+    say_lines,
+    say_marked,
+    say_next,
+    say_next_of_dry_run,
+    self_contained,
+)
 from nas.cli.views.training_progress import TrainProgress
 from nas.runners.distributed import Group, check_group
 from nas.tools.interrupts import Stopper
@@ -49,7 +60,7 @@ def announce_and_train(
         raise typer.Exit(1)
     say_next(
         ("accuracy again, and by class", ["nas", "evaluate", folder]),
-        ("what it sees in new images", ["nas", "predict", folder, "IMAGES"]),
+        looked_at(folder, config.data),
         self_contained(folder),
     )
 
