@@ -4,6 +4,7 @@ from importlib.resources import files
 
 from search_spaces.errors import GenotypeError
 from search_spaces.genotype import Genotype, from_document
+from search_spaces.plugins import guess
 from search_spaces.strict_yaml import parse_document
 
 _FOLDER = files("search_spaces") / "genotypes"
@@ -21,7 +22,7 @@ def load_reference(name: str) -> Genotype:
         GenotypeError: there is none.
     """
     if name not in reference_names():
-        raise GenotypeError(f"unknown reference genotype {name!r}; choose one of {', '.join(reference_names())}")
+        raise GenotypeError(f"unknown reference genotype {name!r}{guess(name, reference_names())}; choose one of {', '.join(reference_names())}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return from_document(parse_document(text, GenotypeError, f"{name}.yaml"))
 

@@ -73,8 +73,11 @@ def thing_at(path: Path) -> Thing | None:
     return None
 
 
-def find_thing(name: str) -> Thing:
-    """The search, training or comparison of that path or name; ``last`` is that which did something last. Raises RunError."""
+def find_thing(name: str, others: Iterable[str] = ()) -> Thing:
+    """The search, training or comparison of that path or name; ``last`` is that which did something last.
+
+    ``others`` are names of other kinds that may have been meant. Raises RunError.
+    """
     if name == "last":
         return _last()
     if (found := thing_named(name)) is not None:
@@ -82,8 +85,8 @@ def find_thing(name: str) -> Thing:
     known = list(known_things())
     if renamed := [thing for thing in known if name in thing.label.formerly]:
         return renamed[-1]
-    latest = ", ".join(str(thing.path) for thing in sorted(known, key=lambda thing: thing.changed)[-5:]) or "none"
-    hint = guess(name, ["last", *(thing.path.name for thing in known)])
+    latest = ", ".join(str(thing.path) for thing in sorted(known, key=lambda thing: thing.changed)[:-6:-1]) or "none"
+    hint = guess(name, ["last", *(thing.path.name for thing in known), *others])
     raise RunError(f"{name}: no run folder there{hint}, and no training or comparison; the latest: {latest}")
 
 

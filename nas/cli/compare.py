@@ -61,7 +61,11 @@ def compare(
         raise ConfigError(f"--dry-run is for a new comparison; what --again would repeat, `nas show {quoted(again)}` says")
     given |= {"sources": given["sources"] or (), "random": given.pop("randoms"), "settings": given.pop("assign")}
     del given["dry_run"]
-    if again is None:
+    if again is not None:
+        from nas.comparisons.folder import CompareFolder
+
+        CompareFolder(again).document()  # before torch is loaded
+    else:
         with doing("reading the settings"):
             from nas.api.wishes import check_names
 

@@ -34,7 +34,7 @@ def finalists(
 ) -> None:
     """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same command goes on where it was stopped."""
     fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
-    with silenced(quiet or json):
+    with silenced(quiet, json):
         with doing("reading the run"):
             from nas.api.wishes import absolute, data_at
             from nas.cli.views.ending import conclude, nothing_left_words

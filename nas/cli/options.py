@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nas.cli.shell.screen import Screen
 from nas.tools.shelves import TOOK_LAST
+from nas.tools.stages import STAGES, unseen
 from search_spaces.plugins import as_written
 
 if TYPE_CHECKING:
@@ -97,13 +98,19 @@ SyncOption = Annotated[
 
 
 @contextmanager
-def silenced(silent: bool) -> Iterator[None]:
-    """Around a command that prints nothing for a person, where that is asked for; errors and warnings have a stream of their own."""
-    before, console.quiet = console.quiet, silent
+def silenced(quiet: bool, json: bool) -> Iterator[None]:
+    """Around a command that prints nothing for a person, where that is asked for; errors and warnings have a stream of their own.
+
+    Beside JSON that stream also says what is being done.
+    """
+    before, console.quiet = console.quiet, quiet or json
+    stages = STAGES.set(unseen) if quiet else None
     try:
         yield
     finally:
         console.quiet = before
+        if stages is not None:
+            STAGES.reset(stages)
 
 
 STOPPING = "stopping after this step, writing a checkpoint"

@@ -77,7 +77,7 @@ def search(
 ) -> None:
     """Search for cells: propose, train, learn, and keep everything in a run folder."""
     given = dict(locals())
-    with silenced(quiet or json):
+    with silenced(quiet, json):
         if resume is not None:
             _check_resume(given)
             _resume(resume, budget, {}, moved={"data": data, "data_dir": data_dir}, quiet=quiet, json=json, dry_run=dry_run)
@@ -149,7 +149,7 @@ def resume(
     json: JsonLinesOption = False,
 ) -> None:
     """Go on with a run that was interrupted or killed, here or, from its mirror, on another machine."""
-    with silenced(quiet or json):
+    with silenced(quiet, json):
         from nas.api.wishes import absolute, logger_names
 
         places: dict[str, Any] = {"runner.address": address, "runner.workers": workers, "data.root": absolute(data_dir)}

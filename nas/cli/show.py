@@ -26,7 +26,7 @@ def show(
     if len(names) != (2 if compare else 1):
         raise ConfigError(f"nas show takes one name, and two with --compare, but got {len(names)}")
     from nas.api.things import find_thing
-    from nas.cli.views.listing import describe
+    from nas.cli.views.listing import describe, names_described
 
     if compare:
         from nas.cli.views.differences import print_differences
@@ -39,7 +39,7 @@ def show(
         return
     from nas.cli.views.shown import print_thing
 
-    print_thing(console, find_thing(names[0]), top)
+    print_thing(console, find_thing(names[0], names_described()), top)
 
 
 def list_(

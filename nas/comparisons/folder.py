@@ -63,6 +63,8 @@ class CompareFolder:
                 raise ValueError(f"it has not the schema {SCHEMA!r}")
             if not isinstance(document["rows"], list) or not isinstance(document["training"], dict):
                 raise ValueError("it has no rows or no training")
+        except FileNotFoundError:
+            raise RunError(f"{self.path}: must be the folder of a comparison, but there is no {TABLE_FILE} in it") from None
         except (OSError, ValueError, KeyError, RecursionError) as problem:
             raise RunError(f"{self.table_file}: must be as `nas compare` wrote it, but {problem}") from None
         return document

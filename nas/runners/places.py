@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nas.errors import ConfigError
 from nas.evaluators.settings import RunnerSettings
+from nas.tools.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def check_fits(settings: RunnerSettings, cores: int) -> None:
     most = max(1, 2 * cores // settings.threads)
     if settings.cluster is None and settings.workers is not None and settings.workers > most:
         raise ConfigError(
-            f"runner.workers must be at most {most} on this machine ({cores} cores, {settings.threads} threads a child), "
+            f"runner.workers must be at most {most} on this machine ({cores} cores, {counted(settings.threads, 'thread')} a child), "
             f"but got {settings.workers}; a cluster has more (--address of `nas search` and `nas resume`)"
         )
 

@@ -26,7 +26,7 @@ from nas.settings.reading import (
 )
 from nas.tools.hardware import detect
 from nas.training.fitting import Choice, amount_of, fit_framing
-from search_spaces.plugins import Registry, trust
+from search_spaces.plugins import Registry, guess, trust
 from search_spaces.reference import reference_names
 
 LOOKS = 0.02
@@ -197,8 +197,9 @@ def _checked(document: Document) -> SearchConfig:
     config = config_from_document(document)
     named = [config.space, config.evaluator, config.controller.name, config.data.name, *config.log]
     trust(named)  # by their own hand, unlike a run folder's
-    if unknown := [name for name in config.cards if name not in reference_names()]:
-        raise ConfigError(f"cards must be reference genotypes ({', '.join(reference_names())}), but got {unknown[0]!r}")
+    known = reference_names()
+    if unknown := [name for name in config.cards if name not in known]:
+        raise ConfigError(f"cards must be reference genotypes ({', '.join(known)}), but got {unknown[0]!r}{guess(unknown[0], known)}")
     if config.controller.name != GIVEN:
         check_options(config.controller.name, config.controller.options)
     check_evaluator_options(config.evaluator, config.evaluator_options)

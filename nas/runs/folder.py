@@ -217,7 +217,7 @@ def find(name: str) -> RunFolder:
     known = known_runs()
     if renamed := [run for run in known if name in read_label(run.path).formerly]:
         return renamed[-1]
-    latest = f"the latest runs: {', '.join(str(run.path) for run in known[-5:])}" if known else f"there is no run in {_where()}/ yet"
+    latest = f"the latest runs: {', '.join(str(run.path) for run in known[:-6:-1])}" if known else f"there is no run in {_where()}/ yet"
     hint = guess(name, ["last", *(run.path.name for run in known)])
     raise RunError(f"{name}: no run folder there{hint}; {latest}")
 

@@ -30,7 +30,8 @@ def check_room(folder: Path) -> None:
         raise RunError(f"{folder}: a folder is needed, but {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise RunError(f"{folder}: nothing can be written in {there}: permission denied; name another folder")
-    if (free := shutil.disk_usage(there).free) < LEAST_ROOM:
+    disk = shutil.disk_usage(there)
+    if disk.total and (free := disk.free) < LEAST_ROOM:  # /proc and its like have no size
         raise RunError(f"{folder}: its disk has {free / 1e6:.0f} MB left, too little to begin anything: make room, or name another folder")
 
 

@@ -9,11 +9,12 @@ Tell = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
 
 
-def _nobody(what: str) -> AbstractContextManager[Tell]:
+def unseen(what: str) -> AbstractContextManager[Tell]:
+    """Shows nothing."""
     return nullcontext(lambda done, total: None)
 
 
-STAGES: ContextVar[Callable[[str], AbstractContextManager[Tell]]] = ContextVar("stages", default=_nobody)
+STAGES: ContextVar[Callable[[str], AbstractContextManager[Tell]]] = ContextVar("stages", default=unseen)
 """Entered with what is being done around the doing of it. A library shows nothing."""
 
 

@@ -116,10 +116,11 @@ def test_a_low_terminal_loses_children_and_events_but_no_facts(written: RunFolde
 def test_time_left_comes_from_what_trainings_took_and_for_rungs_to_come_from_the_plan(written: RunFolder) -> None:
     view, state = seen(written), written.state()
     pace = pace_of(state, written.config())
-    assert pace.seconds[0] == pytest.approx(10.0)
-    assert pace.seconds[1] == pytest.approx(40.0 * 10 / 5), "the plan, as wrong as it was below"
-    assert view.rungs[0].left == pytest.approx((6 * 10 - 4) / pace.at_once), "six children, one since 4 s; the card is trained"
-    assert view.rungs[1].left == pytest.approx(((4 * 2 + 2) * 80 - 5) / pace.at_once), "two trainings of the card among them"
+    one = (7 * 10 + 4 * 5) / 11  # seven outcomes, and the plan as four more
+    assert pace.seconds[0] == pytest.approx(one)
+    assert pace.seconds[1] == pytest.approx(40.0 * one / 5), "the plan, as wrong as it was below"
+    assert view.rungs[0].left == pytest.approx((6 * one - 4) / pace.at_once), "six children, one since 4 s; the card is trained"
+    assert view.rungs[1].left == pytest.approx(((4 * 2 + 2) * 8 * one - 5) / pace.at_once), "two trainings of the card among them"
     assert view.left == pytest.approx(sum(rung.left or 0.0 for rung in view.rungs))
 
 
@@ -208,6 +209,14 @@ def test_without_a_plan_the_rungs_to_come_take_as_much_longer_as_there_is_more_t
     state = written.state()
     state.expected = ()
     assert pace_of(state, written.config()).seconds == pytest.approx({0: 10.0, 1: 10.0 * 4 / 2})
+
+
+def test_the_first_slow_outcome_of_a_session_does_not_outweigh_the_sessions_before(written: RunFolder) -> None:
+    with Ledger(written.ledger_file) as ledger:
+        ledger.append(records.opened(BEGAN + 500, 12, data="d", expected=[5.0, 40.0]), records.asked(Proposal(10, (0,) * 50)))
+        slow = Evaluation(Completed(0.5), {"train_seconds": 30.0})
+        ledger.append(records.started(10, 1, BEGAN + 510), records.finished(10, slow, BEGAN + 540))
+    assert pace_of(written.state(), written.config()).seconds[0] == pytest.approx((30 + 4 * 10) / 5)
 
 
 def test_the_attempt_that_goes_on_is_shown_and_its_reports_alone(written: RunFolder) -> None:

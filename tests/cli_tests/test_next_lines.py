@@ -3,6 +3,8 @@
 import io
 import re
 import shlex
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from support.commands import nas
 from support.configs import scored_by_formula
 from typer.testing import CliRunner
 
+from nas.api.things import find_thing, thing_at
 from nas.cli import options
 from nas.cli.main import app
 from nas.cli.shell import command
@@ -21,10 +24,14 @@ from nas.cli.views.doing import shown_stage
 from nas.cli.views.run import next_commands
 from nas.cli.views.training_progress import TrainProgress
 from nas.cli.views.transfer_progress import bar
+from nas.data.settings import DataSettings
+from nas.runs import folder as run_folder
 from nas.runs import session as engine
 from nas.runs.loop import Watcher
 from nas.runs.standings import best_known
+from nas.tools import shelves
 from nas.training.config import TrainConfig
+from nas.training.folder import find_weights
 from nas.training.recipe import Recipe
 from nas.training.trainer import Position
 from search_spaces.genotype import read_genotype
@@ -56,6 +63,40 @@ def test_next_commands_are_quoted_below_their_comment(monkeypatch: pytest.Monkey
     assert shlex.split(command) == ["nas", "show", "my runs/[a]'s"]
 
 
+def test_the_next_command_names_what_last_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command may take ``last`` for a thing of another kind: what is exported must be what was evaluated."""
+    console = shown(monkeypatch)
+    monkeypatch.setattr(shelves, "TOOK_LAST", ContextVar("took", default=Path("trained/net")))
+    monkeypatch.setattr(options, "TOOK_LAST", shelves.TOOK_LAST)
+    options.say_next(("it", ["nas", "export", "last"]), ("weights", ["nas", "evaluate", "last", "--which", "last"]), where=console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.strip() for line in lines if "nas" in line] == ["nas export trained/net", "nas evaluate trained/net --which last"]
+
+
+@pytest.mark.parametrize("find", [run_folder.find, find_thing, lambda name: find_weights(Path(name), "best")])
+def test_what_last_stood_for_is_remembered(find: Callable[[str], object], place: Path) -> None:
+    context = copy_context()
+    context.run(find, "last")
+    meant = context[shelves.TOOK_LAST]
+    assert meant is not None and thing_at(place / meant) is not None
+
+
+def test_images_of_ones_own_folder_are_offered_to_look_at(tmp_path: Path) -> None:
+    own = DataSettings(name="folder", root=str(tmp_path))
+    assert options.looked_at("net", own)[1] == ["nas", "predict", "net", str(tmp_path)]
+    for other in (DataSettings(name="digits"), None):
+        assert options.looked_at("net", other)[1] == ["nas", "predict", "net", "IMAGES"]
+
+
+def test_one_more_rung_is_offered_for_fewer_cells_and_never_the_one_that_has_just_ended(tmp_path: Path) -> None:
+    done = engine.start(scored_by_formula(8, ladder=[{"children": 4}]), tmp_path / "run", Watcher())
+    offered = [words for _, words in next_commands(Path("run"), done.state, best_known(done.space, done.state), left=False)]
+    assert ["nas", "finalists", Path("run"), "--top", "2", "--seeds", "2"] in offered and ["nas", "report", Path("run")] in offered
+    done.state.ladder.rungs[-1] = done.state.ladder.rungs[-1].model_copy(update={"children": 2, "seeds": 2})
+    again = next_commands(Path("run"), done.state, best_known(done.space, done.state), left=False)
+    assert not any("finalists" in words for _, words in again)
+
+
 def test_the_command_after_a_dry_run_is_the_one_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     console = shown(monkeypatch)
     monkeypatch.setattr(options.say_next, "__kwdefaults__", {"where": console})
@@ -79,15 +120,15 @@ def test_after_a_search_the_winner_is_told_first_and_every_next_line_works_on_th
     told = re.search(r"winner: trial (\d+), trained once more", result)
     assert told is not None and "winner: trial" not in after
     lines = [shlex.split(line)[1:] for line in after.splitlines() if line.startswith("  nas ")]
-    assert [line[0] for line in lines] == ["show", "export", "evaluate", "train", "search"], "one cell alone is not put in order"
+    assert [line[0] for line in lines] == ["show", "report", "export", "evaluate", "train", "search"], "one cell alone is not put in order"
     assert after.count(f"the winner, trial {told[1]},") == 3
     for line in lines[:-1]:
         said = nas([*line, *TINY.get(line[0], ())], tmp_path, monkeypatch)
         assert line[0] != "train" or f"a run-trial-{told[1]}" in said, said
-        assert line[0] != "export" or "  nas train cell.json --data digits" in said, said
+        assert line[0] != "export" or f"  nas train trial-{told[1]}.json --data digits" in said, said
     said = nas(["compare", "a run", "nasnet-a", "--params", "20k", "--epochs", "1", "--dry-run"], tmp_path, monkeypatch)
     assert "data:   digits: " in said, "the run's own images"
-    genotype = read_genotype(tmp_path / "cell.json")
+    genotype = read_genotype(tmp_path / f"trial-{told[1]}.json")
     assert genotype.provenance is not None and genotype.provenance.trial == int(told[1])
 
 
@@ -118,11 +159,11 @@ def test_a_search_stopped_on_its_ladder_is_gone_on_with_first_and_nothing_is_off
         lines = next_commands(result.folder.path, result.state, best_known(result.space, result.state), left)
         return [str(words[1]) for _, words in lines]
 
-    assert first.state.spent < 4 and offered(first) == ["resume", "show", "export"]
+    assert first.state.spent < 4 and offered(first) == ["resume", "show", "report", "export"]
     onward = engine.resume(first.folder, None, stop_after(4))
     assert onward.state.spent == 4 and not onward.state.ladder.done(2), "the budget is spent, the ladder is not climbed"
-    assert offered(onward) == ["resume", "show", "export"]
-    assert offered(engine.resume(first.folder, None)) == ["show", "export", "train", "search"]
+    assert offered(onward) == ["resume", "show", "report", "export"]
+    assert offered(engine.resume(first.folder, None)) == ["show", "report", "export", "train", "search"]
 
 
 def test_a_note_is_not_drawn_over_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:

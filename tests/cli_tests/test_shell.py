@@ -68,6 +68,30 @@ def test_every_command_ends_its_help_with_examples_that_parse(name: str, here: P
             parsed(name, *(word for word in shlex.split(words, comments=True) if word not in (">", "doctor.json")))
 
 
+@pytest.mark.parametrize("name", list(leaves()))
+def test_help_fits_and_names_types_plainly(name: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = said(*name.split(), "--help")
+    assert max(map(len, text.splitlines())) <= 81, "the parser breaks before a comma or a full stop, not after it"
+    assert "list[" not in text and " range>" not in text and "..." not in text.partition("Options:")[2]
+    arguments = text.partition("Arguments:\n")[2].partition("\n\n")[0].splitlines()
+    heads = [line.split()[0] for line in arguments if line[:2] == "  " and line[2] != " "]
+    assert all(head == head.upper() for head in heads) and not any("<" in line for line in arguments)
+
+
+def test_what_was_got_is_said_of_a_value_that_is_none(here: Path) -> None:
+    for words, got in ((["search", "--budget", "ten"], "'ten'"), (["train", "nasnet-a", "--epochs", "many"], "'many'")):
+        assert f"but got {got}" in " ".join(said(*words).split())
+
+
+def test_a_variable_of_a_command_that_means_nothing_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_COST_FILTRS", "3")
+    monkeypatch.setenv("NAS_HOST", "a disk in the cellar")
+    monkeypatch.setenv("COLUMNS", "200")
+    text = said("cost", "nasnet-a", "--cells", "1", "--filters", "4")
+    assert "NAS_COST_FILTRS in the environment means nothing (did you mean 'NAS_COST_FILTERS'?)" in text and "NAS_HOST" not in text
+
+
 def test_help_shows_defaults_and_commands_in_full(here: Path) -> None:
     assert "[default: fast]" in said("train", "--help") and "..." not in said("--help").partition("Commands:")[2]
 
@@ -156,6 +180,7 @@ def test_names_of_everything_are_completed(here: Path) -> None:
     assert completed("export", "last", "--format", "onn") == ["onnx"]
     assert completed("evaluate", "net", "--format", "c") == ["csv"]
     assert completed("cost", "--skeleton", "nasnet-m") == ["nasnet-mobile"]
+    assert completed("draw", "nasnet-a", "--theme", "a") == ["auto"] and completed("search", "--log", "none,w") == ["none,wandb"]
 
 
 # ------------------------------------------------------------------------------------------------ defaults

@@ -41,6 +41,7 @@ def test_every_trial_has_a_row_that_says_what_was_trained_and_what_became_of_it(
         assert int(row["epochs"]) == (7 if trial.rung else run.config.fidelity.epochs)
         genotype = from_document(json.loads(row["genotype"]))
         assert genotype == (state.cards[trial.card] if trial.card else run.space.decode(trial.proposal.actions))
+    assert all(row["params"] == "" or row["params"].isdigit() for row in found), "a number of parameters has no decimals"
     outcomes = {row["outcome"] for row in found}
     assert "completed" in outcomes and len({row["seed"] for row in found}) == len(found)
     assert [row["reason"] != "" for row in found] == [row["outcome"] == "failed" for row in found]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -329,6 +330,23 @@ def test_cells_whose_intervals_hold_the_best_are_tied(tmp_path: Path) -> None:
     assert ties[0] < ties[1] <= 6
 
 
+def test_cells_that_were_trained_at_the_highest_rung_come_before_those_of_whom_it_is_only_expected(tmp_path: Path) -> None:
+    for seed in range(4):
+        one = search(tmp_path / str(seed), "synthetic.noise=0.3", "ladder=[{children: 3}]", f"seed={seed}")
+        found = standings_of(one.space, one.state)
+        assert [standing.rung for standing in found.ranked] == [1] * 3 + [0] * 9
+        for part in (found.ranked[:3], found.ranked[3:]):
+            assert [one.belief.mean for one in part] == sorted((one.belief.mean for one in part), reverse=True)
+
+
+def test_a_rung_with_a_cell_of_which_some_seeds_are_trained_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = iter([False] * 13 + [True] * 99)
+    halfway = search(tmp_path / "run", "ladder=[{children: 1, seeds: 3}]", watcher=Watcher(stop=lambda: next(stopped)))
+    assert sum(stand.ended for stand in halfway.state.ladder.at(1).values()) in (1, 2)
+    text = " ".join(run_nas(["show", str(halfway.folder.path)], tmp_path, monkeypatch).split())
+    assert re.search(r"rung 1: 0 of 1 cell that went up is trained, 3 seeds each \(and [12] trainings? of those that are not\)", text)
+
+
 def test_what_is_shown(whole: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run_nas(["show", str(whole.folder.path)], tmp_path, monkeypatch)
     text = " ".join(shown.split())
@@ -336,7 +354,7 @@ def test_what_is_shown(whole: SearchResult, tmp_path: Path, monkeypatch: pytest.
     assert "rung 2: 2 of 2 cells that went up are trained, 2 seeds each" in text
     assert "control cards at rung 3" in text and "nasnet-a 0." in text and "(3 seeds)" in text
     best = standings_of(whole.space, whole.state).ranked[0]
-    assert f"reward: {best.belief.mean}" in shown, "what a run hands on is what is believed, not its luckiest reward"
+    assert f"reward: {best.belief.mean:.6f}".rstrip("0") in shown, "what a run hands on is what is believed, not its luckiest reward"
 
 
 def test_the_plan_lists_rungs_and_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,11 @@ def describe(name: str) -> str | None:
     return None
 
 
+def names_described() -> tuple[str, ...]:
+    """The names that ``describe`` knows."""
+    return (*reference_names(), *SKELETONS, *SPACES, *RECIPES, *PRESETS)
+
+
 def _own_file(name: str) -> str | None:
     """What a file declares that is no genotype: a space, or a preset of one's own; None where it is none of them."""
     path = Path(name)
