@@ -16,6 +16,7 @@ from nas.cli.options import (
     SkeletonOption,
     SourceArgument,
     say,
+    say_next,
 )
 
 
@@ -45,6 +46,20 @@ def cost(
 
     for line in nas.cost(**given).lines():
         say(line)
+    if all(given[name] is None for name in ("macs", "params", "skeleton", "cells", "filters")):
+        _say_matched(source)
+
+
+def _say_matched(source: str) -> None:
+    """Where a run has matched its networks to a cost: how the one that was trained there is counted."""
+    from nas.networks.matching import read_match
+    from nas.runs.genotypes import matched_of
+
+    matched = matched_of(source)
+    target = None if matched is None else read_match(matched.match).target
+    if matched is not None and target is not None and target.quantity in ("macs", "params"):
+        size = [f"--{target.quantity}", f"{target.value:.0f}", "--cells", matched.cells, "--image-size", matched.side]
+        say_next(("the network that the search trained, of the cost that it matched", ["nas", "cost", source, *size]))
 
 
 def draw(

@@ -20,8 +20,9 @@ NAME_COLUMNS = 32
 def print_differences(console: Console, first: Thing, second: Thing) -> None:
     """A table for each group in which they differ; or that they are the same. Raises UserError."""
     found = differences(first, second)
-    if not found:
-        say(f"{printable(str(first.path))} and {printable(str(second.path))} are the same: settings, data, versions and results")
+    if all(one.group == "time" for one in found):
+        also = " but for the time that they took" if found else ""
+        say(f"{printable(str(first.path))} and {printable(str(second.path))} are the same{also}: settings, data, versions and results")
     for group, differing in groupby(found, key=lambda one: one.group):
         rows = list(differing)
         table = Table(title=group, title_justify="left")

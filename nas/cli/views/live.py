@@ -137,7 +137,7 @@ def _facts(view: SearchView, now: float, unicode: bool) -> Table:
     for name, text in (
         ("incumbent", incumbent_words(view.incumbent, view.digits) if view.incumbent is not None else "none yet"),
         ("cards", _cards(view)),
-        ("workers", _workers(view)),
+        ("workers", "none at work here" if unheld(view, now) else _workers(view)),
         ("saved", _saved(view)),
         ("failures", _counted(view.failures) or "none"),
         ("tried again", _counted(view.setbacks)),

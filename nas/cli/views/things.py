@@ -16,7 +16,10 @@ from nas.cli.views.writing import width
 from nas.comparisons.folder import CompareFolder
 from nas.data.settings import data_words
 from nas.errors import UserError
+from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
+from nas.runs.standings import best_known
+from nas.runs.state import RunState
 from nas.tools.words import age, printable
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import read_genotype
@@ -68,11 +71,19 @@ def _cells(thing: Thing) -> list[str]:
 
 def _search(folder: RunFolder) -> list[str]:
     config, state = folder.config(), folder.state()
-    best = folder.best_folder / "1.yaml"  # kept with what is believed of it: to believe again takes a second a run
-    origin = read_genotype(best).provenance if best.is_file() else None
-    believed = shown_accuracy(None if origin is None else origin.reward, yardstick_at(state, state.ladder.reached()))
+    believed = shown_accuracy(_believed(folder, config, state), yardstick_at(state, state.ladder.reached()))
     said = [config.space, config.controller.name, "a formula" if config.evaluator == "synthetic" else data_words(config.data)]
     return [*said, f"{state.spent}/{state.budget}", believed, folder.condition(state)]
+
+
+def _believed(folder: RunFolder, config: SearchConfig, state: RunState) -> float | None:
+    """What is believed of the best cell: kept at a session's end, since to believe again takes a second a run; else believed anew."""
+    if state.closed is None:
+        head = best_known(folder.space(config), state).head(1)
+        return head[0][1] if head else None
+    best = folder.best_folder / "1.yaml"
+    origin = read_genotype(best).provenance if best.is_file() else None
+    return None if origin is None else origin.reward
 
 
 def _training(folder: TrainFolder) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from nas.cli.options import say_marked
 from nas.cli.views.live import Shown, drawn, unheld
 from nas.cli.views.search_progress import shown_on
 from nas.runs.following import Follower
@@ -32,6 +33,8 @@ def show_once(console: Console, view: SearchView, json: bool) -> None:
     """A search as it is now."""
     if console.is_terminal and not json:
         console.print(drawn(view, view.time, max(console.height, 40), not console.options.ascii_only))
-        return
-    with shown_on(console, json=json) as shown:
-        shown.show(view, () if json else view.trials)
+    else:
+        with shown_on(console, json=json) as shown:
+            shown.show(view, () if json else view.trials)
+    if not json and (words := unheld(view, view.time)):
+        say_marked("note:", "bold yellow", words, console)
