@@ -102,7 +102,7 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
     if known.get("directory"):
         lines.append(f"in {known['directory']}, {known.get('time', '')}")
     if known.get("data"):
-        lines.append(f"data: checksum {known['data']}")
+        lines.append(f"data: checksum {known['data']} of its parts as they were split and sized")
     now = environment()
     other = changes(known, now)
     lines += [f"another {name} here: {other[name] or 'unknown'}; then {known.get(name) or 'unknown'}" for name in FIRST if name in other]

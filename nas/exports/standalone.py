@@ -64,7 +64,7 @@ def header(handover: Handover, title: str, use: str) -> str:
     ]
     origin = chosen.genotype.provenance
     if origin is not None:
-        reward = "" if origin.reward is None else f" with reward {origin.reward:g}"
+        reward = "" if origin.reward is None else f", believed to have the reward {origin.reward:g}"
         lines.append(f"Found by the search {literal_text(origin.run)}, trial {origin.trial}{reward}.")
     lines += [f"{literal_text(key)}: {literal_text(str(value))}" for key, value in handover.facts.items()]
     return "\n".join([*lines, "", use.strip("\n"), '"""'])

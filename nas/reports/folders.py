@@ -1,6 +1,7 @@
 """What several kinds of folders have: the record of the machine and the versions. No torch."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,12 +13,14 @@ def environment_facts(path: Path) -> list[tuple[str, str]]:
     except (OSError, ValueError, RecursionError):
         return []
     entries = document.items() if isinstance(document, Mapping) else ()
-    return [(str(name).replace("_", " "), _flat(value)) for name, value in entries if value not in (None, "", [], {})]
+    return [(str(name).replace("_", " "), _flat(value, str(name))) for name, value in entries if value not in (None, "", [], {})]
 
 
-def _flat(value: object) -> str:
+def _flat(value: object, name: str = "") -> str:
+    if name in ("command", "defaults") and isinstance(value, list):
+        return shlex.join(map(str, value))
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items() if inner not in (None, "", [], {}))
+        return ", ".join(f"{name} {_flat(inner, str(name))}" for name, inner in value.items() if inner not in (None, "", [], {}))
     if isinstance(value, list):
         return ("; " if any(isinstance(inner, Mapping) for inner in value) else " ").join(map(_flat, value))
     return str(value)

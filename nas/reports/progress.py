@@ -36,13 +36,18 @@ class Level:
     reward: float
 
 
+UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+LEAST_UNITS = 2
+"""A unit of time is taken where there are more than so many of it."""
+
+
 @dataclass(frozen=True)
 class _Step:
-    """A child of the search that ended: how many had by then, hours of work, hours of all trainings together."""
+    """A child of the search that ended: how many had by then, seconds of work, seconds of all trainings together."""
 
     child: Child
     count: int
-    hours: float
+    time: float
     cost: float
 
 
@@ -51,10 +56,11 @@ def progress_figures(ended: Sequence[Child], reference: Reference | None, levels
     steps = _steps(ended)
     if not any(step.child.reward is not None for step in steps):
         return ()
+    unit, seconds = next(((name, size) for name, size in UNITS if max(steps[-1].time, steps[-1].cost) > LEAST_UNITS * size), UNITS[-1])
     axes: tuple[tuple[str, str, Callable[[_Step], float]], ...] = (
         ("children", "children trained", lambda step: step.count),
-        ("time", "hours of the search", lambda step: step.hours),
-        ("cost", "hours of training, all workers together", lambda step: step.cost),
+        ("time", f"{unit} of the search", lambda step: step.time / seconds),
+        ("cost", f"{unit} of training, all workers together", lambda step: step.cost / seconds),
     )
     return tuple(_figure(name, title, at, steps, reference, levels) for name, title, at in axes)
 
@@ -63,7 +69,7 @@ def _steps(ended: Sequence[Child]) -> list[_Step]:
     found, cost = [], 0.0
     for count, child in enumerate((child for child in ended if child.spends), start=1):
         cost += child.seconds or 0.0
-        found.append(_Step(child, count, (child.ended or 0.0) / 3600, cost / 3600))
+        found.append(_Step(child, count, child.ended or 0.0, cost))
     return found
 
 

@@ -82,10 +82,11 @@ def _test_words(history: History) -> str | None:
 
 def _heads(history: History) -> tuple[tuple[str, str], ...]:
     accuracies = [accuracy for epoch in history.epochs if (accuracy := _number(epoch, "validation_top1")) is not None]
-    test = _test_words(history)
+    test, kept = _test_words(history), int(_number(history.result, "best_epoch") or 0)
+    there = (("kept weights on the validation part", f"{accuracies[kept - 1]:.2%} (epoch {kept})"),) if 0 < kept <= len(accuracies) else ()
     return (
         *((("test accuracy, read once", test),) if test else ()),
-        ("best on the validation part", f"{max(accuracies):.2%}" if accuracies else "none yet"),
+        *(there or (("most accurate on the validation part", f"{max(accuracies):.2%}" if accuracies else "none yet"),)),
         ("epochs", str(len(history.epochs))),
         ("how it ended", str(history.result.get("ending", "not ended"))),
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
+from nas.comparisons.folder import TABLE_FILE
 from nas.errors import ConfigError, RunError
 from nas.runs.config import SearchConfig, config_from_document, config_yaml
 from nas.runs.ledger import Reading
@@ -214,6 +215,8 @@ def find(name: str) -> RunFolder:
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
                 raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
             return RunFolder(path)
+        if (path / TABLE_FILE).is_file():
+            raise RunError(f"{path}: this is a comparison, no search: `nas show {quoted(path)}` has the command that goes on with it")
     known = known_runs()
     if renamed := [run for run in known if name in read_label(run.path).formerly]:
         return renamed[-1]

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from nas.errors import ConfigError, RunError
@@ -56,7 +57,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # read-only: it would blame a name that nobody gave
+            scratch.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 

@@ -199,7 +199,7 @@ def test_the_legend_says_what_occurs():
 def test_reward_and_size_stand_under_the_title():
     found = replace(load_reference("nasnet-a"), provenance=Provenance("mine", 7, 0.61234, "ppo"))
     texts = [text.get_text() for text, _ in extents(genotype_figure(found, note="1.2M parameters"))]
-    assert "61.23% validation accuracy, trial 7 of mine by ppo · 1.2M parameters" in texts
+    assert "61.23% validation accuracy believed, trial 7 of mine by ppo · 1.2M parameters" in texts
 
 
 # ------------------------------------------------------------------------------------------------ SVG

@@ -28,8 +28,12 @@ def train_winner(folder: RunFolder) -> int | None:
     from nas.runs.finalists import crown
     from nas.training.numerics import own_threads
 
+    before = winner_test(folder)
+
     def begin(trial: int) -> None:
         say(f"trial {trial}, the best of the last rung, is trained once more, to read the test set, once: {folder.path / WINNER}")
+        if before is not None:
+            say(f"the winner until now, trial {before['trial']}, stays beside it, as earlier-winner-…")
 
     stopper = Stopper(console.print, "stopping; the same command, or `nas resume`, goes on")
     with stopper, own_threads():

@@ -82,7 +82,7 @@ def found(origin: Provenance | None) -> str:
     """The reward of a genotype that was found, and where it was; empty for others."""
     if origin is None:
         return ""
-    reward = "" if origin.reward is None else f"{origin.reward:.2%} validation accuracy, "
+    reward = "" if origin.reward is None else f"{origin.reward:.2%} validation accuracy believed, "
     return f"{reward}trial {origin.trial} of {origin.run}" + (f" by {origin.controller}" if origin.controller else "")
 
 
