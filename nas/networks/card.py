@@ -227,7 +227,8 @@ def _origin(chosen: Architecture) -> str:
     genotype, origin = chosen.genotype, chosen.genotype.provenance
     space = f", in the search space {inline(genotype.space)}" if genotype.space else ""
     if origin is not None:
-        reward = "" if origin.reward is None else f", which believes its child network to have a validation accuracy of {_percent(origin.reward)} %"
+        believed = "" if origin.reward is None else f"a validation accuracy of {_percent(origin.reward)} %"
+        reward = f", which believes its child network to have {believed}" if believed else ""
         controller = f" by the controller {inline(origin.controller)}" if origin.controller else ""
         return f"Found in the search {inline(origin.run)}{controller}{space}, trial {origin.trial:,}{reward}."
     name = next((name for name in reference_names() if load_reference(name) == genotype), None)
