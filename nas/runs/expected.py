@@ -3,8 +3,8 @@
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -29,14 +29,17 @@ if TYPE_CHECKING:
     from nas.training.trainer import Trainer
 
 TIMED_GENOTYPES = 4
-TIMED_ABOVE = 2
-"""The same at every rung of a ladder."""
+TIMED_ABOVE = 1
+"""The same at every rung of a ladder: the first of them, whose steps of the search's own say how usual a cell it is."""
 TIMED_IMAGES = 192
 """Training images of a timed epoch at least: a few batches, more of small ones."""
 TIMED_SCORED = 256
+"""Images that a timed epoch is scored on at most: no more than one batch of them, which is what scoring consists of."""
+LEAST_SETUP = 0.03
+"""A set-up that is less of a child need not be known any better."""
 TIMED_STEPS_ON_GPU = 30
 """Steps of a timed epoch at least where they are recorded as CUDA graphs, which is done in the first one."""
-TIMED_SECONDS = 8.0
+TIMED_SECONDS = 4.0
 """After so many seconds no other child is timed."""
 START_SECONDS = {"ray": 9.0, "local": 1.0}
 """From the plan to the first child: Ray takes 4–6 s to start and its workers 2–3 s to load torch (measured on two quiet cores)."""
@@ -57,13 +60,15 @@ class Work:
 class ChildTiming:
     """Seconds of a child's parts, alone on this machine, and how many children were timed.
 
-    ``setup`` is what a child costs before its second step: its network is built and counted, and its kernels warm up.
+    ``setup`` is what a child costs before its second step: its network is built and counted, and its kernels warm up. ``first`` is how
+    many times as long as the mean the first of them takes.
     """
 
     setup: float
     step: float
     scored_image: float
     children: int
+    first: float = 1.0
 
     def seconds(self, work: Work) -> float:
         """Of a whole child."""
@@ -89,12 +94,16 @@ def expected_epochs(config: EvaluationConfig) -> float:
 def time_children(
     config: SearchConfig, amount: Amount, most: int = TIMED_GENOTYPES, tell: Callable[[int, int], None] = lambda done, total: None
 ) -> ChildTiming:
-    """Time a few random children, each for two short epochs, on as many threads as a worker has; ``tell`` is told how many are done."""
+    """Time a few random children, each for two short epochs, on as many threads as a worker has; ``tell`` is told how many are done.
+
+    In a new process the first children compile kernels for their shapes, which most later ones find compiled: where that would count,
+    the first child is timed again in the end, and the least set-up is the usual one.
+    """
     from nas.evaluators.registry import build_evaluator
     from nas.training.numerics import own_threads
 
-    data = noise(config, amount)
-    parts = []
+    data, work = noise(config, amount), work_of(config, amount)
+    parts: list[tuple[float, float, float]] = []
     with own_threads(config.runner.threads):
         chosen = short(config, data.image_size)
         evaluator = build_evaluator(chosen, data)
@@ -112,15 +121,18 @@ def time_children(
             if len(reports) == 2:  # else it diverged on noise
                 steps = len(data.train) // min(len(data.train), config.training.batch_size)
                 parts.append(_parts(moments, reports, steps, recorded=on_gpu(config)))
-            if time.perf_counter() - began > TIMED_SECONDS:
+            whole = _mean(parts[:most], len(data.validation))
+            if time.perf_counter() - began > TIMED_SECONDS or (done == most - 1 and whole.setup < LEAST_SETUP * whole.seconds(work)):
                 break
+    return replace(_mean(parts[:most], len(data.validation)), setup=min((setup for setup, *_ in parts), default=0.0))
+
+
+def _mean(parts: Sequence[tuple[float, float, float]], scored: int) -> ChildTiming:
+    """Of children's set-up, step and scoring of so many images."""
     if not parts:
         return ChildTiming(0.0, 0.0, 0.0, 0)
-    # in a new process the first children compile kernels for their shapes, which most later ones find compiled: that is why the first child
-    # is timed again in the end, and the least set-up is the usual one
-    setup = min(setup for setup, *_ in parts)
-    _, steps_taken, scorings = zip(*parts[:most], strict=True)
-    return ChildTiming(setup, fmean(steps_taken), fmean(scorings) / len(data.validation), len(parts[:most]))
+    setups, steps, scorings = zip(*parts, strict=True)
+    return ChildTiming(min(setups), fmean(steps), fmean(scorings) / scored, len(parts), steps[0] / fmean(steps))
 
 
 def same_steps(one: SearchConfig, other: SearchConfig) -> bool:
@@ -149,6 +161,7 @@ def _parts(moments: list[float], reports: list[int], steps: int, recorded: bool)
 
 def noise(config: SearchConfig, amount: Amount) -> "PreparedData":
     """Images of the data's shape, as many as a short epoch takes."""
+    from nas.data.batches import SCORED_PIXELS
     from nas.data.dataset import ArrayPart
     from nas.data.prepared import PreparedData
 
@@ -163,7 +176,7 @@ def noise(config: SearchConfig, amount: Amount) -> "PreparedData":
     names = tuple(map(str, range(amount.classes)))
     mean, std = (0.5,) * amount.channels, (0.25,) * amount.channels
     steps = max(TIMED_STEPS_ON_GPU if on_gpu(config) else 3, math.ceil(TIMED_IMAGES / batch))
-    parts = images(batch * steps), images(min(TIMED_SCORED, validation))
+    parts = images(batch * steps), images(min(TIMED_SCORED, validation, max(16, SCORED_PIXELS["cpu"] // side**2)))
     return PreparedData("noise", *parts, None, names, amount.channels, side, mean, std)
 
 

@@ -238,8 +238,9 @@ def seconds_at(rung: int, config: SearchConfig, amount: Amount, below: ChildTimi
     one = config.at_rung(rung)
     if below is not None and same_steps(config, one):
         return config.ladder[rung - 1].seeds * below.seconds(work_of(one, amount))
-    with doing(f"timing up to {TIMED_ABOVE} random children of rung {rung}") as tell:
-        return config.ladder[rung - 1].seeds * time_children(one, amount, TIMED_ABOVE, tell).seconds(work_of(one, amount))
+    with doing(f"timing {counted(TIMED_ABOVE, 'random child', 'random children')} of rung {rung}") as tell:
+        timing = time_children(one, amount, TIMED_ABOVE, tell)
+    return config.ladder[rung - 1].seeds * timing.seconds(work_of(one, amount)) / (below.first if below is not None else 1.0)
 
 
 def describe_rung_time(config: SearchConfig, hardware: Hardware) -> str:

@@ -26,7 +26,7 @@ from search_spaces.space import Actions, SearchSpace, sample_actions
 
 TRIED = 64
 """Cells drawn to see whether any can be trained: 64 misses mean that fewer than one of twenty can, with 95 % confidence."""
-SHOWN = 16
+SHOWN = 8
 """Cells drawn to show what the rules do."""
 SHOWN_MEASURED = 4
 """The same where each of them takes seconds to measure."""
