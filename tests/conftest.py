@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _last_is_new() -> Iterator[None]:
+    """A test is a process of its own as far as ``last`` goes: what another one took it for is forgotten."""
+    from nas.tools.shelves import TOOK_LAST
+
+    token = TOOK_LAST.set(None)
+    yield
+    TOOK_LAST.reset(token)
 
 
 @pytest.fixture(scope="session")

@@ -389,13 +389,16 @@ class Comparison(Shown):
     whole: bool
 
     def lines(self) -> list[str]:
-        """A line for every member: accuracy, latency, network; or why there is none."""
+        """A line for every member: accuracy, latency, network; or why there is none. Then, how sure that is."""
+        from nas.comparisons.networks import told_apart
+
+        sure = told_apart(self.rows)
         return [
             f"{row.mean:7.2%}  {row.label:24} {row.latency_ms:6.2f} ms  {row.network}" + (f" ({row.reason})" if row.reason else "")
             if row.test
             else f"{'–' if row.unfinished else 'failed':>7}  {row.label:24} {row.reason}"
             for row in self.rows
-        ]
+        ] + ([sure] if sure else [])
 
     def _repr_html_(self) -> str:
         heads = ("", "network", "test accuracy %", "parameters", "MACs", "latency ms", "")

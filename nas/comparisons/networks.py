@@ -23,6 +23,7 @@ from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import validated
 from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
+from nas.tools.intervals import wilson
 from nas.tools.stages import doing
 from nas.tools.words import counted, duration, kind_and_line
 from nas.training.config import TrainConfig, preparation
@@ -56,7 +57,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a member. Accuracies are in [0, 1], one a seed; ``reason`` says why there are none, or fewer."""
+    """What is known of a member. Accuracies are in [0, 1], one a seed; ``reason`` says why there are none, or fewer.
+
+    ``images`` are the test images that they are of; 0 where an earlier version did not keep how many.
+    """
 
     label: str
     network: str
@@ -69,6 +73,7 @@ class Row:
     cpu_seconds: float = 0.0
     reason: str = ""
     on_front: bool = field(default=False)
+    images: int = 0
 
     @property
     def unfinished(self) -> bool:
@@ -307,6 +312,7 @@ def _row(entry: _Entry, plan: Plan) -> Row:
         latency_ms=entry.latency_ms,
         cpu_seconds=sum(result.cpu_seconds for result in results),
         reason=UNFINISHED if any(outcome is None or _is_interrupted(outcome) for outcome in ended) else "; ".join(reasons),
+        images=next((result.test.images for result in scored if result.test), 0),
     )
 
 
@@ -339,6 +345,18 @@ def _on_front(row: Row, rows: Sequence[Row]) -> bool:
     return not any(mean >= own[0] and latency <= own[1] and (mean, latency) != own for mean, latency in others)
 
 
+def told_apart(rows: Sequence[Row]) -> str:
+    """How sure the best accuracy is with so many test images, and whom they do not tell from it; empty where that is not known."""
+    done = [row for row in ranked(rows) if row.test and row.images]
+    if not done:
+        return ""
+    best, *others = done
+    low, high = wilson(best.mean, best.images)
+    alike = [row.label for row in others if row.mean >= low]
+    text = f"with {best.images:,} test images {best.label} has {100 * low:.1f} to {100 * high:.1f} % (95 %, Wilson)"
+    return text + (f"; so many do not tell it from {', '.join(alike)}" if alike else "")
+
+
 def markdown(rows: Sequence[Row], plan: Plan) -> str:
     """The comparison as a Markdown table."""
     recipe = plan.base.recipe
@@ -361,6 +379,8 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
         label, accuracy = f"{row.label}{' *' if row.on_front else ''}", f"{100 * row.mean:.2f}{spread}{note}"
         costs = f"{row.parameters:,} | {row.macs:,} | {row.off:+.1%} | {row.latency_ms:.2f} | {row.cpu_seconds:,.0f}"
         lines.append(f"| {label} | {row.network} | {accuracy} | {costs} |")
+    if sure := told_apart(rows):
+        lines += ["", f"{sure[0].upper()}{sure[1:]}."]
     return "\n".join(lines) + "\n"
 
 

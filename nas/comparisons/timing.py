@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nas.networks.architecture import Architecture
 from nas.networks.description import skeleton_document
 from nas.runners.side_by_side import as_many_as_fit
-from nas.runs.expected import side_by_side
+from nas.runs.expected import START_SECONDS, side_by_side
 from nas.tools.stages import doing
 from nas.tools.words import counted, duration
 from nas.training.config import TrainConfig
@@ -38,8 +38,9 @@ class Expected:
 
     @property
     def seconds(self) -> float:
-        """Of all trainings."""
-        return self.alone * ceil(self.trainings / self.at_once) * self.slower
+        """Of all trainings, and of the start of the processes that train several at once."""
+        start = START_SECONDS["ray" if self.at_once > 1 else "local"]
+        return start + self.alone * ceil(self.trainings / self.at_once) * self.slower
 
     def __str__(self) -> str:
         return (

@@ -49,7 +49,7 @@ def test_a_function_gives_the_rewards_and_its_failures_are_recorded(tmp_path: Pa
     reasons = {trial.why.partition(":")[0] for trial in run.trials if trial.outcome == "failed"}
     assert reasons == {"exception", "diverged"}
     assert any("not today" in trial.why for trial in run.trials)
-    assert run.best == run.incumbent.genotype and run.best.provenance.reward == run.standings.ranked[0].belief.mean
+    assert run.best == run.incumbent.genotype and run.best.provenance.reward == round(run.standings.ranked[0].belief.mean, 6)
 
 
 def test_a_search_that_only_fails_is_an_error_and_what_is_no_number_a_failure(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from nas.runs.ledger import Ledger
 from nas.runs.noise import Yardstick
 from nas.runs.plan import describe_rest
 from nas.runs.search_view import SearchView, pace_of, view_of
-from nas.runs.standings import standings_of
+from nas.runs.standings import best_known, standings_of
 from nas.tools.hardware import Hardware
 from search_spaces.reference import load_reference
 from search_spaces.space import sample_actions
@@ -310,6 +311,24 @@ def test_watching_ends_with_the_search_and_says_where_nobody_works(written: RunF
     look_until_end(Follower(written), Lines(Screen(file=output, width=200)), sleep)
     said = output.getvalue()
     assert len(pauses) == 1 and "no process on this machine is at work" in said and "`nas resume" in said
+
+
+def test_a_look_at_a_killed_run_says_that_nobody_works_and_how_it_is_gone_on_with(
+    written: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = " ".join(nas(["watch", str(written.path), "--once"], tmp_path, monkeypatch).split())
+    assert "no process on this machine is at work" in said and "`nas resume" in said
+    view = replace(seen(written), running=False)
+    text = Console(width=100, file=io.StringIO(), record=True)
+    text.print(drawn(view, view.last + 100))
+    assert "none at work here" in (frame := text.export_text()) and "busy" not in frame
+
+
+def test_the_list_believes_of_a_killed_run_what_its_table_does(written: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, config = written.state(), written.config()
+    believed = best_known(written.space(config), state).head(1)[0][1]
+    shown = nas(["list", "runs", str(written.path)], written.path.parent, monkeypatch)
+    assert f"{believed:.2f}" in shown and "killed" in shown
 
 
 def test_a_run_that_a_process_has_taken_up_again_is_watched_on_though_its_ledger_still_says_how_it_ended(written: RunFolder) -> None:

@@ -4,7 +4,7 @@ import io
 import re
 import shlex
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,7 @@ def test_next_commands_are_quoted_below_their_comment(monkeypatch: pytest.Monkey
 def test_the_next_command_names_what_last_stood_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another command may take ``last`` for a thing of another kind: what is exported must be what was evaluated."""
     console = shown(monkeypatch)
-    monkeypatch.setattr(shelves, "TOOK_LAST", ContextVar("took", default=Path("trained/net")))
-    monkeypatch.setattr(options, "TOOK_LAST", shelves.TOOK_LAST)
+    shelves.TOOK_LAST.set(Path("trained/net"))
     options.say_next(("it", ["nas", "export", "last"]), ("weights", ["nas", "evaluate", "last", "--which", "last"]), where=console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line.strip() for line in lines if "nas" in line] == ["nas export trained/net", "nas evaluate trained/net --which last"]

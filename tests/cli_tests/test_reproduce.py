@@ -1,6 +1,7 @@
 """What a run depends on is on record, runs are made again from it, and it is said in what two runs differ."""
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -156,5 +157,7 @@ def test_settings_versions_and_results_that_differ_are_said_and_no_others(place:
     shown = nas(["show", "--compare", "first", "other"], place, monkeypatch)
     assert "settings" in shown and "budget" in shown and "2.7" in shown
     assert "are the same" in nas(["show", "--compare", "first", "first"], place, monkeypatch)
+    assert "{'" not in shown and "children 2" in " ".join(shown.split()), "a ladder is said in words"
+    assert not re.search(r"\.[0-9]{8}", shown), "a number has the digits that say something"
     assert "only things of a kind" in refused("show", "--compare", "first", "net")
     assert "two with --compare" in refused("show", "--compare", "first")

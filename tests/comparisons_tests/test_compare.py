@@ -14,11 +14,12 @@ from nas.api.training import Comparison
 from nas.api.wishes import own_data
 from nas.cli.main import app
 from nas.comparisons.folder import UNFINISHED
-from nas.comparisons.networks import Member, Plan, Row, choose_members, markdown, ranked, run_comparison, write_table
-from nas.comparisons.timing import seconds_left
+from nas.comparisons.networks import Member, Plan, Row, choose_members, markdown, ranked, run_comparison, told_apart, write_table
+from nas.comparisons.timing import Expected, seconds_left
 from nas.data.settings import DataSettings
 from nas.errors import ConfigError, RunError
 from nas.networks.scaling import Target
+from nas.runs.expected import START_SECONDS
 from nas.training.config import TrainConfig
 from nas.training.recipe import load_recipe
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node
@@ -189,6 +190,24 @@ def test_an_interrupted_comparison_ends_with_the_command_that_goes_on(tmp_path: 
     assert done.exit_code == 130
     after = done.output.partition("\nnext:\n")[2].splitlines()
     assert shlex.split(after[-1]) == ["nas", *words]
+
+
+def test_a_comparison_says_how_sure_its_images_make_it(tmp_path: Path) -> None:
+    rows = [
+        Row("best", "a", 1, 1, 0.0, (348 / 360,), (0.9,), 9.0, images=360),
+        Row("near", "b", 1, 1, 0.0, (347 / 360,), (0.9,), 9.0, images=360),
+        Row("far", "c", 1, 1, 0.0, (0.8,), (0.8,), 9.0, images=360),
+        Row("failed", "d", reason="no memory"),
+    ]
+    said = "with 360 test images best has 94.3 to 98.1 % (95 %, Wilson); so many do not tell it from near"
+    assert told_apart(rows) == said == Comparison(tmp_path, tuple(rows), whole=True).lines()[-1]
+    assert f"{said[0].upper()}{said[1:]}." in markdown(rows, plan(tmp_path))
+    assert told_apart(rows[3:]) == told_apart([replace(rows[0], images=0)]) == "", "an earlier version did not keep how many"
+
+
+def test_processes_that_train_at_once_have_to_be_started() -> None:
+    assert Expected(2.0, 1, 4, 2, 1.5).seconds == START_SECONDS["ray"] + 2 * 2.0 * 1.5
+    assert Expected(2.0, 1, 4, 1, 1.0).seconds == START_SECONDS["local"] + 4 * 2.0
 
 
 def test_the_time_that_is_left_goes_by_rounds_of_trainings() -> None:

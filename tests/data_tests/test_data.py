@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nas.data.cifar import CIFAR10, CIFAR100, CifarSpec, find, load_cifar, read_
 from nas.data.dataset import ArrayPart, Dataset, ImageFiles, balanced_choice, from_arrays, stratified_choice
 from nas.data.embedded import load_digits, make_synthetic
 from nas.data.image_index import load_folder
+from nas.data.layouts import find_images
 from nas.data.pixels import channel_statistics, fit, resize_all
 from nas.data.plain_pickle import load_plain_pickle
 from nas.data.prepared import PreparedData, prepare_dataset
@@ -97,6 +99,18 @@ def test_cifar_is_found_with_and_without_its_folder(place, tmp_path):
     write = write_python if place.endswith("py") else write_binary
     write(TEN, tmp_path / place)
     assert len(load_cifar(TEN, str(tmp_path), download=False).train.labels) == 5 * RECORDS
+
+
+@pytest.mark.parametrize("place", ["cifar-10-batches-bin", "."])
+def test_a_folder_of_cifar_as_it_is_published_is_named(place, tmp_path):
+    write_binary(CIFAR10, tmp_path / place)
+    for root in {tmp_path, tmp_path / place}:
+        with pytest.raises(DataError, match=rf"it is CIFAR-10 as it is published: --data cifar10 --data-dir {re.escape(str(root))}"):
+            find_images(str(root))
+    (tmp_path / place / "data_batch_1.bin").unlink()
+    with pytest.raises(DataError) as plain:
+        find_images(str(tmp_path))
+    assert "published" not in str(plain.value), "a part of it is none"
 
 
 def test_cifar_is_found_through_the_environment(tmp_path, monkeypatch):

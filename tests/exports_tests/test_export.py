@@ -222,6 +222,10 @@ def test_the_file_classifies_images_on_the_command_line(tmp_path: Path) -> None:
         [sys.executable, "-I", "net.py", "net.safetensors", "red.png"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+    usage, missing = "usage: python net.py weights.safetensors", "no.png: there is no such file"
+    for words, said in ((["red.png"], usage), (["net.safetensors", "no.png"], missing)):
+        wrong = subprocess.run([sys.executable, "-I", "net.py", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert wrong.returncode == 1 and wrong.stderr.startswith(said), "one line and no traceback"
     assert run.stdout.startswith("red.png: ")
     assert "%" in run.stdout
     assert any(name in run.stdout for name in ("ant", "bee", "cat", "dog", "eel"))

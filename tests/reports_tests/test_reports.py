@@ -24,6 +24,7 @@ from nas.evaluators.settings import RungSettings
 from nas.networks.description import skeleton_document
 from nas.reports.charts import CHARTS
 from nas.reports.children import children_of
+from nas.reports.folders import environment_facts
 from nas.reports.page import page
 from nas.reports.progress import Reference
 from nas.reports.search import search_report
@@ -117,6 +118,15 @@ def test_what_a_file_says_never_becomes_an_element(seen: Page) -> None:
     assert seen.tags["script"] == 4  # charts, themes, library, ours
     assert not seen.tags["b"] and not seen.tags["img"] and not [name for _, name, _ in seen.attributes if name.startswith("on")]
     assert HOSTILE in seen.text and "Search a <b>run & more" in seen.text
+
+
+def test_what_the_machine_was_is_said_as_a_person_types_it(tmp_path: Path) -> None:
+    later = [{"command": ["nas", "resume", "a run"], "variables": {}, "time": "today"}, {"command": ["nas", "resume", "last"]}]
+    file = tmp_path / "environment.json"
+    file.write_text(json.dumps({"command": ["nas", "search", "--data", "my pictures"], "later": later, "packages": {"torch": "2"}}))
+    facts = dict(environment_facts(file))
+    assert facts["command"] == "nas search --data 'my pictures'" and facts["packages"] == "torch 2"
+    assert facts["later"] == "command nas resume 'a run', time today; command nas resume last"
 
 
 def test_hovering_over_a_cell_says_what_its_edges_are(written: Path, run: RunFolder) -> None:

@@ -354,7 +354,7 @@ def test_what_is_shown(whole: SearchResult, tmp_path: Path, monkeypatch: pytest.
     assert "rung 2: 2 of 2 cells that went up are trained, 2 seeds each" in text
     assert "control cards at rung 3" in text and "nasnet-a 0." in text and "(3 seeds)" in text
     best = standings_of(whole.space, whole.state).ranked[0]
-    assert f"reward: {best.belief.mean:.6f}".rstrip("0") in shown, "what a run hands on is what is believed, not its luckiest reward"
+    assert f"reward: {round(best.belief.mean, 6)}" in shown, "what a run hands on is what is believed, not its luckiest reward"
 
 
 def test_the_plan_lists_rungs_and_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

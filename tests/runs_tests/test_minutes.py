@@ -100,6 +100,14 @@ def test_a_usual_set_up_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert timing.setup == pytest.approx(0.1)
 
 
+def test_a_rung_is_expected_from_one_child_by_how_usual_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config("laptop", ["ladder=[{children: 3, image_size: 12}]"])
+    monkeypatch.setattr(plan, "time_children", lambda *given: ChildTiming(0.0, 0.03, 0.0, 1))
+    amount = amount_of(config.data)
+    usual, slow = (plan.seconds_at(1, config, amount, ChildTiming(0.5, 0.01, 0.001, 4, first)) for first in (1.0, 1.5))
+    assert usual == pytest.approx(1.5 * slow), "the timed cell takes half as long again as the mean does"
+
+
 def test_what_cannot_be_timed_is_refused() -> None:
     with pytest.raises(ConfigError, match="give --budget instead"):
         expect_within(build_config("laptop", ["evaluator=synthetic"]), Hardware(2, 8.0, ()), 10)

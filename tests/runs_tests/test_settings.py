@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from support.image_trees import make_tree
 
 from nas.errors import ConfigError
-from nas.runs.config import build_config, config_from_document, config_yaml, preset_names
+from nas.runs.config import build_config, config_from_document, config_yaml, fitted_config, preset_names
 from search_spaces.registry import load_space
 from search_spaces.strict_yaml import parse_document
 
@@ -32,6 +33,14 @@ def test_set_overrides_the_preset_and_flags_override_set() -> None:
     assert config.training.optimizer.weight_decay == 1e-5, "a short name stands for the nested one"
     assert build_config("laptop", ["training.optimizer.weight_decay=1e-5"]).training == config.training
     assert config.budget == build_config("laptop").budget
+
+
+def test_a_ladder_left_out_for_other_images_is_said(tmp_path: Path) -> None:
+    make_tree(tmp_path / "own", train=8, val=4, side=12, damaged=False)
+    own = {"data.name": "folder", "data.root": str(tmp_path / "own")}
+    config, choices = fitted_config("laptop", own)
+    assert not config.ladder and [str(choice).partition("  ")[0] for choice in choices][-1] == "ladder=[]"
+    assert not any(choice.setting == "ladder" for choice in fitted_config("laptop", own | {"ladder": [{"children": 2}]})[1])
 
 
 def test_a_setting_can_be_set_to_null() -> None:

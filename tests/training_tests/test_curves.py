@@ -51,7 +51,7 @@ def test_chance_the_best_epoch_and_the_test_are_marked() -> None:
     figure = curves_figure(CURVES)
     said = texts(figure)
     assert "chance 25 %" in said
-    assert "best on validation: 88.00 % (epoch 38)" in said and "test: 86.00 % (those weights)" in said
+    assert "kept: 88.00 % (epoch 38)" in said and "test: 86.00 % (those weights)" in said
     heights = [list(line.get_ydata()) for line in figure.axes[2].lines]
     assert [25.0, 25.0] in heights and [88.0] in heights and [86.0] in heights
     plain = texts(curves_figure(Curves(CURVES.history)))

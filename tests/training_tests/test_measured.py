@@ -113,7 +113,7 @@ def test_colours_are_shown_to_a_network_as_it_was_trained(place: Path, tmp_path:
 def test_the_command_says_all_of_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = nas(["evaluate", "last", "--data", "new", "--confusion", "confusion.png", "--threads", "1"], place, monkeypatch)
     assert "95 %, Wilson" in said and "top-5" not in said and "mostly taken for" in said
-    assert all(len(line) <= 80 for line in said.splitlines())
+    assert all(len(line) <= 80 for line in said.splitlines() if not line.startswith("  nas ")), "commands stay whole"
     with Image.open(place / "confusion.png") as drawn:
         assert drawn.width > 100
     document = json.loads(nas(["evaluate", "trained/net", "--data", "new", "--flip", "--json"], place, monkeypatch))

@@ -35,6 +35,8 @@ FIXED_LINES = 14
 """What a view needs beside its rungs, children and events."""
 NOT_MEASURED = "~"
 """Before an accuracy at a rung that the cell has not been trained at: what is expected there."""
+EXPECTED_DIGITS = 2
+"""Of what was not measured: its interval is wide."""
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -152,6 +154,7 @@ def incumbent_words(found: IncumbentView, digits: int) -> str:
     """``0.8123 ± 0.0100 at rung 1 (trial 57), 3 tied``; what was not measured there is ``~0.8123``."""
     where = f" at rung {found.rung}" if found.rung else ""
     tied = f", {found.ties} tied" if found.rung and found.ties > 1 else ""
+    digits = digits if found.trained >= found.rung else EXPECTED_DIGITS
     mean = f"{NOT_MEASURED * (found.trained < found.rung)}{found.mean:.{digits}f}"
     return f"{mean} ± {half_width(found.mean, found.low, found.high):.{digits}f}{where} (trial {found.trial}){tied}"
 

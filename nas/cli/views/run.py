@@ -12,7 +12,7 @@ from rich.table import Table
 
 from controllers.controller import Failed, Stopped
 from nas.cli.options import say_marked
-from nas.cli.views.live import NOT_MEASURED
+from nas.cli.views.live import EXPECTED_DIGITS, NOT_MEASURED
 from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
 from nas.networks.scaling import milliseconds
@@ -85,7 +85,7 @@ def _climbed(one: "Standing", found: "Standings", state: RunState) -> dict[str, 
 
     yardstick = yardstick_at(state, found.top)
     if one.rung < found.top:
-        belief = NOT_MEASURED + words(one.belief, 2)
+        belief = NOT_MEASURED + words(one.belief, EXPECTED_DIGITS)
     else:
         belief = words(one.belief, yardstick.digits(one.belief.mean) if yardstick else 4)
     if not found.top:

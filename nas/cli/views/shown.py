@@ -87,7 +87,7 @@ def _next_of_training(folder: TrainFolder) -> list[tuple[str, list[object]]]:
 
 def print_comparison(console: Console, folder: CompareFolder) -> None:
     """Everybody's figures, best first, and on what terms."""
-    from nas.comparisons.networks import read_plan, read_rows
+    from nas.comparisons.networks import read_plan, read_rows, told_apart
 
     plan, rows = read_plan(folder, folder.path), read_rows(folder)
     recipe = plan.base.recipe
@@ -102,6 +102,8 @@ def print_comparison(console: Console, folder: CompareFolder) -> None:
         table.add_row(*(Text(text) for text in (row.label, accuracy, *costs)))
     console.print(table)
     missing = set(folder.labels()) - {row.label for row in rows if not row.unfinished}
+    if sure := told_apart(rows):
+        say(sure)
     say(f"{folder.path}: {folder.condition()}, on {data_words(plan.base.data)}")
     if missing:
         following = _next_of_comparison(folder)
