@@ -88,7 +88,7 @@ def text_of(view: SearchView, width: int, height: int = 40) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_view_says_all_at_any_width(written: RunFolder, width: int) -> None:
-    text = text_of(seen(written), width)
+    text = text_of(replace(seen(written), running=True), width)
     assert max(map(len, text.splitlines())) <= width
     for words in (
         "6/12",
@@ -109,7 +109,7 @@ def test_the_view_says_all_at_any_width(written: RunFolder, width: int) -> None:
 
 
 def test_a_low_terminal_loses_children_and_events_but_no_facts(written: RunFolder) -> None:
-    text = text_of(seen(written), 80, 18)
+    text = text_of(replace(seen(written), running=True), 80, 18)
     assert len(text.splitlines()) <= 22
     assert "incumbent" in text and "failures" in text and "2 of 2 busy" in text
 
