@@ -99,6 +99,8 @@ def _with_preset(settings: list[Setting]) -> Iterator[Setting]:
         value: Any = document if one.value is None and one.option.replace("-", "_") in where else None
         for part in where.get(one.option.replace("-", "_"), "").split(".") if value is not None else ():
             value = value[part] if isinstance(value, dict) else value
+        if value is not None and one.option == "filters" and document["match"] is not None:
+            value = f"solved for, {document['match']}"
         yield one if value is None else Setting(one.command, one.option, value, f"preset {name}")
 
 

@@ -47,7 +47,7 @@ def split(dataset: Dataset, settings: DataSettings) -> Split:
                 f"a folder without test/ must hold at least {int(1 / TEST_SHARE)} images to split, but it has {len(dataset.train)}"
             )
         train, test = _divide(dataset.train, count, np.random.default_rng(TEST_SEED))
-        notes.append(f"no test/ or val/ folder: a fifth ({len(test):,} images), the same in every command, is the test part")
+        notes.append(f"no test/ or val/ folder: the test part has {len(test):,} images, the same in every command")
     else:
         train, test = _without_copies(dataset.train, dataset.test, ("training", "test"), notes), dataset.test
     if dataset.validation is not None:

@@ -63,7 +63,7 @@ def test_a_folder_without_a_split_has_one_test_part_and_validates_by_the_stated_
     data = load_folder(str(tmp_path / "all"))
     first, second = (split(data, DataSettings(split_seed=seed)) for seed in (0, 1))
     assert (len(first.train) + len(first.validation), len(first.test)) == (24, 6)
-    assert np.bincount(first.test.labels).tolist() == [2, 2, 2] and "a fifth (6 images" in first.notes[-1]
+    assert np.bincount(first.test.labels).tolist() == [2, 2, 2] and "the test part has 6 images" in first.notes[-1]
     assert first.test.names == second.test.names and first.validation.names != second.validation.names
     assert split(data, DataSettings()).validation.names == first.validation.names
 
