@@ -62,10 +62,6 @@ def evaluate(
     """Measure how good trained weights are on images they have not learned from: in all, by class, and the throughput."""
     asked = {"which": which, "part": part, "data": data, "data_dir": data_dir, "genotype": genotype, "skeleton": skeleton, "cells": cells}
     asked |= {"filters": filters, "image_size": image_size, "flip": flip, "folded": folded, "threads": threads}
-    if genotype is None:
-        from nas.training.folder import find_weights
-
-        find_weights(Path(source), which)  # before torch is loaded
     with loading_torch():
         import nas
         from nas.cli.views.accuracy import report

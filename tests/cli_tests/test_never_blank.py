@@ -122,7 +122,7 @@ def test_a_search_that_cannot_run_is_refused_before_it_is_timed(dry: list[str], 
 class Full:
     """A disk."""
 
-    free = 1_000_000
+    free, total = 1_000_000, 10**12
 
 
 def test_missing_data_are_named_in_a_dry_run_and_fetched_in_a_real_one_before_anything_else(
