@@ -14,11 +14,12 @@ from nas.tools.environment import add_session, write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE
 from nas.tools.locks import folder_lock, is_held
+from nas.tools.shelves import COMPARISON_FILE
 from nas.training.folder import TrainFolder
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
 
 SCHEMA = "nas.compare/1"
-TABLE_FILE = "compare.json"
+TABLE_FILE = COMPARISON_FILE
 OWN = (TABLE_FILE, "compare.md", "compare.png", "compare.lock", "environment.json", "members/*.yaml", "members", ".compare.*", LABEL_FILE)
 """What a comparison writes into its folder, beside its trainings: all of it goes with the comparison, and nothing else."""
 UNFINISHED = "unfinished"

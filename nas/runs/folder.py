@@ -7,7 +7,6 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from nas.comparisons.folder import TABLE_FILE
 from nas.errors import ConfigError, RunError
 from nas.runs.config import SearchConfig, config_from_document, config_yaml
 from nas.runs.ledger import Reading
@@ -18,7 +17,7 @@ from nas.tools.environment import write_environment
 from nas.tools.files import remove_own, write_atomically
 from nas.tools.labels import LABEL_FILE, read_label
 from nas.tools.locks import is_held
-from nas.tools.shelves import RUNS, took_last
+from nas.tools.shelves import COMPARISON_FILE, RUNS, took_last
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
@@ -215,7 +214,7 @@ def find(name: str) -> RunFolder:
             if not (path / "ledger.jsonl").is_file() and (path / "genotype.yaml").is_file():
                 raise RunError(f"{path}: this is a training, no search: see its README.md, and `nas evaluate {quoted(path)}`")
             return RunFolder(path)
-        if (path / TABLE_FILE).is_file():
+        if (path / COMPARISON_FILE).is_file():
             raise RunError(f"{path}: this is a comparison, no search: `nas show {quoted(path)}` has the command that goes on with it")
     known = known_runs()
     if renamed := [run for run in known if name in read_label(run.path).formerly]:

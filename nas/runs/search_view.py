@@ -277,7 +277,7 @@ def pace_of(state: RunState, config: SearchConfig) -> Pace:
         planned = {rung: value * known[0] / planned[0] for rung, value in planned.items()}
     elif not state.expected:
         planned = {}  # in proportion to nothing yet
-    return Pace(planned | known, _at_once(state, now))
+    return Pace(planned | known, _at_once(state, now, known.get(0, planned.get(0, 0.0))))
 
 
 def _by_rung(trials: Sequence[Trial]) -> dict[int, list[float]]:
@@ -305,15 +305,21 @@ def _by_work(config: SearchConfig) -> dict[int, float]:
     return found
 
 
-def _at_once(state: RunState, ended: Sequence[Trial]) -> float:
-    """How many trainings are done beside one another: work that was done, by those still at it too, over the time that it took."""
+def _at_once(state: RunState, ended: Sequence[Trial], one: float) -> float:
+    """How many trainings are done beside one another: work that was done, by those still at it too, over the time that it took.
+
+    Beside it stand ``WEIGHT`` trainings of ``one`` second each by all workers: at first they come one after the other.
+    """
+    most = max(state.workers, state.planned_workers)
     first = min((trial.started or 0.0 for trial in ended), default=0.0)
     span = state.sessions[-1][1] - first if state.sessions and ended else 0.0
     if span <= 0:
-        return float(max(state.workers, 1))
+        return float(max(most, 1))
     going = (trial.started for trial in list(state.pending.values()) if trial.started is not None)
     busy = sum(map(seconds_of, ended)) + sum(max(0.0, state.sessions[-1][1] - max(start, first)) for start in going)
-    return max(0.5, min(busy / span, float(state.workers or math.inf)))
+    if most:
+        busy, span = busy + WEIGHT * one, span + WEIGHT * one / most
+    return max(0.5, min(busy / span, float(most or math.inf)))
 
 
 def _trained(state: RunState) -> tuple[list[Trial], list[Trial]]:

@@ -52,6 +52,8 @@ class RunState:
     """Attempts that came to nothing and were followed by another, by reason."""
     workers: int = 0
     """Children that the runner last had room for, where it was recorded; before that, as many as the plan expected."""
+    planned_workers: int = 0
+    """Children that a session began with room for, by its plan or the session before: the runner's own workers come one after another."""
     expected: tuple[float, ...] = ()
     """Seconds of a training at every rung that the plan expected, where it was recorded."""
     redrawn: Counter[str] = field(default_factory=Counter)
@@ -112,7 +114,7 @@ def _apply_opened(state: RunState, record: Record) -> None:
         state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
         state.ladder.said += [(rung.children, state.budget) for rung in state.ladder.rungs[len(state.ladder.said) :]]
     state.expected = tuple(map(_finite, record.get("expected", state.expected)))
-    state.workers = _count(record.get("workers", state.workers))
+    state.planned_workers = state.workers = _count(record.get("workers", state.workers))
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None

@@ -11,6 +11,9 @@ from nas.tools.files import check_not_blank
 
 logger = logging.getLogger(__name__)
 
+COMPARISON_FILE = "compare.json"
+"""What makes a folder that of a comparison of networks."""
+
 
 @dataclass(frozen=True)
 class Shelf:

@@ -340,8 +340,9 @@ def test_cells_that_were_trained_at_the_highest_rung_come_before_those_of_whom_i
 
 
 def test_a_rung_with_a_cell_of_which_some_seeds_are_trained_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = iter([False] * 13 + [True] * 99)
-    halfway = search(tmp_path / "run", "ladder=[{children: 1, seeds: 3}]", watcher=Watcher(stop=lambda: next(stopped)))
+    ended: list[Trial] = []
+    watcher = Watcher(on_end=ended.append, finish=lambda: len(ended) >= 13)
+    halfway = search(tmp_path / "run", "ladder=[{children: 1, seeds: 3}]", watcher=watcher)
     assert sum(stand.ended for stand in halfway.state.ladder.at(1).values()) in (1, 2)
     text = " ".join(run_nas(["show", str(halfway.folder.path)], tmp_path, monkeypatch).split())
     assert re.search(r"rung 1: 0 of 1 cell that went up is trained, 3 seeds each \(and [12] trainings? of those that are not\)", text)
