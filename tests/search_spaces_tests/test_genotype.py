@@ -166,7 +166,8 @@ def test_published_cells_are_their_sources_lists(name: str) -> None:
 
 
 def test_an_unknown_reference_lists_the_known_ones() -> None:
-    with pytest.raises(GenotypeError, match=r"unknown reference genotype 'nasnet-b' \(did you mean 'nasnet-a'\?\); choose one of amoebanet-a, "):
+    said = r"unknown reference genotype 'nasnet-b' \(did you mean 'nasnet-a'\?\); choose one of amoebanet-a, "
+    with pytest.raises(GenotypeError, match=said):
         load_reference("nasnet-b")
 
 
