@@ -21,8 +21,9 @@ def load_reference(name: str) -> Genotype:
     Raises:
         GenotypeError: there is none.
     """
-    if name not in reference_names():
-        raise GenotypeError(f"unknown reference genotype {name!r}{guess(name, reference_names())}; choose one of {', '.join(reference_names())}")
+    known = reference_names()
+    if name not in known:
+        raise GenotypeError(f"unknown reference genotype {name!r}{guess(name, known)}; choose one of {', '.join(known)}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return from_document(parse_document(text, GenotypeError, f"{name}.yaml"))
 
