@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nas.cli.options import say, say_next
+from nas.tools.stages import doing
 
 
 def report(
@@ -27,9 +28,10 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write a run, a training or a comparison as one HTML file that needs no network: figures, cells, tables, their data as CSV."""
-    import nas
+    with doing(f"writing the report of {source}"):
+        import nas
 
-    path = nas.report(source, output, against=against, evaluate=evaluate)
+        path = nas.report(source, output, against=against, evaluate=evaluate)
     say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, needs no network)")
     if show:
         typer.launch(path.resolve().as_uri())

@@ -92,6 +92,11 @@ def test_a_variable_of_a_command_that_means_nothing_is_said(here: Path, monkeypa
     assert "NAS_COST_FILTRS in the environment means nothing (did you mean 'NAS_COST_FILTERS'?)" in text and "NAS_HOST" not in text
 
 
+def test_a_group_of_commands_shows_an_example_of_each(here: Path) -> None:
+    text = said("runs", "--help").partition("Examples:\n")[2]
+    assert text.count("  nas runs ") == 4 and "  nas runs rm first\n" in text and "Examples" not in said("--help")
+
+
 def test_help_shows_defaults_and_commands_in_full(here: Path) -> None:
     assert "[default: fast]" in said("train", "--help") and "..." not in said("--help").partition("Commands:")[2]
 

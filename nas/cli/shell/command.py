@@ -224,6 +224,15 @@ class Group(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
+        """An example of each command, below another (``nas runs``): the program's own list of commands is long enough."""
+        path = ctx.command_path
+        below = path.partition(" ")[2]
+        examples = {name: EXAMPLES[f"{below} {name}"][0] for name in self.commands if f"{below} {name}" in EXAMPLES}
+        formatter.write("\nExamples:\n" if examples else "")
+        for name, (purpose, words) in examples.items():
+            formatter.write(f"  # {purpose}\n  {path} {name} {words}".rstrip() + "\n")
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the parser calls it
         """Parse what is typed before the command's name; ``--help`` prints here already."""
         try:
