@@ -14,7 +14,7 @@ from nas.errors import ConfigError
 from nas.runs.config import GIVEN
 from nas.runs.folder import RunFolder
 from nas.tools.environment import PACKAGE, changes, environment, read_environment
-from nas.tools.words import quoted
+from nas.tools.words import checksum_words, quoted
 from nas.training.folder import TrainFolder
 from search_spaces.plugins import TRUST_VARIABLE, is_code, trusted
 
@@ -102,7 +102,7 @@ def _facts(known: Mapping[str, Any]) -> list[str]:
     if known.get("directory"):
         lines.append(f"in {known['directory']}, {known.get('time', '')}")
     if known.get("data"):
-        lines.append(f"data: checksum {known['data']} of its parts as they were split and sized")
+        lines.append(f"data: {checksum_words(known['data'])}")
     now = environment()
     other = changes(known, now)
     lines += [f"another {name} here: {other[name] or 'unknown'}; then {known.get(name) or 'unknown'}" for name in FIRST if name in other]

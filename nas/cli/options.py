@@ -76,7 +76,9 @@ CompileOption = Annotated[
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Its folder; default trained/CELL-SIZE-DATA-RECIPE.")]
 
 # trained networks
-NetworkArgument = Annotated[str, typer.Argument(metavar="NET", help="A training's folder, `last`, or a file of weights (.safetensors).")]
+NetworkArgument = Annotated[
+    str, typer.Argument(metavar="NET", help="A training's folder, `last`, or a file of weights (.safetensors).")
+]
 WhichOption = Annotated[str, typer.Option("--which", help="best or last weights of a folder.")]
 FoldedOption = Annotated[
     bool, typer.Option("--folded", help="Fold the network for inference first: the same answers within rounding, faster.")

@@ -25,7 +25,7 @@ from nas.tools.environment import add_data
 from nas.tools.files import check_room, write_atomically
 from nas.tools.intervals import wilson
 from nas.tools.stages import doing
-from nas.tools.words import counted, duration, kind_and_line
+from nas.tools.words import counted, duration, kind_and_line, sentence
 from nas.training.config import TrainConfig, preparation
 from nas.training.setup import Request, choose_skeleton
 from search_spaces.genotype import Genotype
@@ -380,7 +380,7 @@ def markdown(rows: Sequence[Row], plan: Plan) -> str:
         costs = f"{row.parameters:,} | {row.macs:,} | {row.off:+.1%} | {row.latency_ms:.2f} | {row.cpu_seconds:,.0f}"
         lines.append(f"| {label} | {row.network} | {accuracy} | {costs} |")
     if sure := told_apart(rows):
-        lines += ["", f"{sure[0].upper()}{sure[1:]}."]
+        lines += ["", sentence(sure)]
     return "\n".join(lines) + "\n"
 
 

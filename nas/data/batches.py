@@ -123,6 +123,11 @@ def statistics(data: PreparedData, device: torch.device) -> tuple[Tensor, Tensor
     return torch.tensor(data.mean, device=device), torch.tensor(data.std, device=device)
 
 
+def scored_at_once(side: int, device: str = "cpu") -> int:
+    """Images of that side in a scored batch, on a device of that type."""
+    return max(16, SCORED_PIXELS.get(device, SCORED_PIXELS["cpu"]) // side**2)
+
+
 def scoring_batches(
     data: PreparedData, part: Part, resident: Resident, loader_workers: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
@@ -132,7 +137,7 @@ def scoring_batches(
     """
     device = resident.device
     mean, std = statistics(data, device)
-    size = max(16, SCORED_PIXELS.get(device.type, SCORED_PIXELS["cpu"]) // data.image_size**2)
+    size = scored_at_once(data.image_size, device.type)
     mine = range(rank, len(part), world)
     chunks = [mine[start : start + size] for start in range(0, len(mine), size)]
     if isinstance(part, ArrayPart):

@@ -15,13 +15,12 @@ from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table
 from nas.reports.progress import Level, Reference, card_levels, progress_figures
 from nas.runs.config import SearchConfig, config_yaml
 from nas.runs.folder import RunFolder, found_genotype
-from nas.runs.noise import verdict
 from nas.runs.objective import Point, front
 from nas.runs.plan import rung_words, trained_words
-from nas.runs.standings import Known, agreement, best_known, winner_test, words
+from nas.runs.standings import Known, agreement, best_known, doubt, winner_test, words
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.intervals import wilson
-from nas.tools.words import counted, duration
+from nas.tools.words import checksum_words, counted, duration, sentence
 from search_spaces.space import SearchSpace
 
 DRAWN = 3
@@ -105,7 +104,7 @@ def _child_facts(config: SearchConfig, state: RunState) -> Iterable[tuple[str, s
     if not EVALUATORS[config.evaluator].needs_data:
         yield "evaluator", config.evaluator
         return
-    yield "data", data_words(config.data) + (f", checksum {state.data} of its parts as they were split and sized" if state.data else "")
+    yield "data", data_words(config.data) + (f", {checksum_words(state.data)}" if state.data else "")
     yield "child", trained_words(config, config.fidelity)
     if state.yardstick is not None:
         guessed = f"guessing the commonest class gives {100 * state.yardstick.chance:.3g} %"
@@ -173,11 +172,9 @@ def _best(
     ]
     if losses := state.losses():
         notes.append(f"Warning: {losses}.")
-    rewards = [trial.reward or 0.0 for trial in state.ranked()]
-    if not known.standings.top:
-        if rewards and state.yardstick and (alike := verdict(rewards, state.yardstick)):
-            notes.append(f"{alike[0].upper()}{alike[1:]}.")
-    elif known.standings.ties > 1:
+    if doubted := doubt(state, known.standings):
+        notes.append(sentence(doubted))
+    if known.standings.top and known.standings.ties > 1:
         notes.append(
             f"The best {known.standings.ties} of rung {known.standings.top} cannot be told apart: their intervals hold the best belief."
         )

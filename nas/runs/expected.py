@@ -161,7 +161,7 @@ def _parts(moments: list[float], reports: list[int], steps: int, recorded: bool)
 
 def noise(config: SearchConfig, amount: Amount) -> "PreparedData":
     """Images of the data's shape, as many as a short epoch takes."""
-    from nas.data.batches import SCORED_PIXELS
+    from nas.data.batches import scored_at_once
     from nas.data.dataset import ArrayPart
     from nas.data.prepared import PreparedData
 
@@ -176,7 +176,7 @@ def noise(config: SearchConfig, amount: Amount) -> "PreparedData":
     names = tuple(map(str, range(amount.classes)))
     mean, std = (0.5,) * amount.channels, (0.25,) * amount.channels
     steps = max(TIMED_STEPS_ON_GPU if on_gpu(config) else 3, math.ceil(TIMED_IMAGES / batch))
-    parts = images(batch * steps), images(min(TIMED_SCORED, validation, max(16, SCORED_PIXELS["cpu"] // side**2)))
+    parts = images(batch * steps), images(min(TIMED_SCORED, validation, scored_at_once(side)))
     return PreparedData("noise", *parts, None, names, amount.channels, side, mean, std)
 
 

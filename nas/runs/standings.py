@@ -8,6 +8,7 @@ from statistics import fmean, linear_regression, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from nas.runs.folder import RunFolder
+from nas.runs.noise import verdict
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen, Trial
 from nas.tools.intervals import half_width
@@ -198,6 +199,12 @@ def best_known(space: SearchSpace, state: RunState, knowledge: Knowledge | None 
     """The order in which a run hands its trials on, everywhere: in best/, for ``--rank``, in its table."""
     found = standings_of(space, state, knowledge)
     return Known(Chosen(state.trials, [one.trial for one in found.ranked]), found)
+
+
+def doubt(state: RunState, found: Standings) -> str | None:
+    """What must be known before the first of a ranking is trusted that has no rung above the search; None where nothing must."""
+    rewards = [trial.reward or 0.0 for trial in state.ranked()]
+    return verdict(rewards, state.yardstick) if rewards and state.yardstick and not found.top else None
 
 
 def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:

@@ -14,6 +14,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text)
 
 
+def sentence(text: str) -> str:
+    """The text as a sentence of its own."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def checksum_words(checksum: object) -> str:
+    """The checksum of data, and what it is of: the same images have others where they are split or sized otherwise."""
+    return f"checksum {checksum} of its parts as they were split and sized"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     whole = round(seconds)

@@ -5,7 +5,7 @@ All of it goes by the parser's own table of parameters, so that a new command ha
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Shown(TyperCommand):
             if parameter._custom_shell_complete is None:
                 parameter._custom_shell_complete = self._complete
             if parameter.name not in MAY_BE_BLANK:
-                parameter.process_value = _not_blank(parameter)
+                parameter.process_value = _taking(parameter)
             if parameter.param_type_name == "argument" and parameter.metavar is None:
                 parameter.metavar = str(parameter.name).upper()
             parameter.display_type = _plain_type(parameter)
@@ -118,10 +118,7 @@ class Shown(TyperCommand):
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """Examples."""
         path = ctx.command_path
-        examples = EXAMPLES.get(path.partition(" ")[2], ())
-        formatter.write("\nExamples:\n" if examples else "")
-        for purpose, words in examples:
-            formatter.write(f"  # {purpose}\n  {path} {words}".rstrip() + "\n")
+        _write_examples(formatter, [(purpose, f"{path} {words}") for purpose, words in EXAMPLES.get(path.partition(" ")[2], ())])
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - of typer's
         """Run the command. What Ctrl-C ends at once says so."""
@@ -154,6 +151,7 @@ class Command(Shown):
             raise
         if not ctx.resilient_parsing:
             self._give_way(ctx)
+            self._tell_unknown(ctx)
             self._tell(ctx, said)
             DEFAULTS.set(self._defaults(ctx, said))
         return rest
@@ -198,21 +196,28 @@ class Command(Shown):
         """Say which defaults of files hold, so that none comes as a surprise; on the error stream."""
         options = flags_of(self)
         held = [flag for flag in said if ctx.get_parameter_source(options[flag].name).name == "DEFAULT_MAP"]
-        mine = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
-        for name, near in defaults.unknown_variables(table_of(ctx)) if any(one.startswith(mine) for one in os.environ) else ():
-            if name.startswith(mine):
-                errors.print(f"{name} in the environment means nothing{near}", style="dim", highlight=False, markup=False)
         if held:
             words = ", ".join(f"{flag}={_short(said[flag].value)}" for flag in held)
             files = " and ".join(dict.fromkeys(said[flag].origin.partition(" (")[0] for flag in held))
             errors.print(f"defaults from {files}: {words} (see `nas config {self.name}`)", style="dim")
 
+    def _tell_unknown(self, ctx: Any) -> None:  # noqa: ANN401 - a context of typer's
+        """Say which variables begin as this command's do and mean nothing: a misspelt one would be missed."""
+        if not any(name.startswith(self._prefix()) for name in os.environ):
+            return
+        for name, near in defaults.unknown_variables(table_of(ctx)):
+            if name.startswith(self._prefix()):
+                errors.print(f"{name} in the environment means nothing{near}", style="dim", highlight=False, markup=False)
+
+    def _prefix(self) -> str:
+        """What the variables begin with that set this command's options alone."""
+        return defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
+
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """Examples, and how options are set without being typed."""
         super().format_epilog(ctx, formatter)
-        variable = defaults.variables(str(self.name), "option")[0].removesuffix("OPTION")
         if flags_of(self):
-            formatter.write(f"\nDefaults: {variable}<OPTION> in the environment, or nas.yaml;\nsee `nas config {self.name}`.\n")
+            formatter.write(f"\nDefaults: {self._prefix()}<OPTION> in the environment, or nas.yaml;\nsee `nas config {self.name}`.\n")
 
 
 class Group(TyperGroup):
@@ -226,12 +231,9 @@ class Group(TyperGroup):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of typer's
         """An example of each command, below another (``nas runs``): the program's own list of commands is long enough."""
-        path = ctx.command_path
-        below = path.partition(" ")[2]
-        examples = {name: EXAMPLES[f"{below} {name}"][0] for name in self.commands if f"{below} {name}" in EXAMPLES}
-        formatter.write("\nExamples:\n" if examples else "")
-        for name, (purpose, words) in examples.items():
-            formatter.write(f"  # {purpose}\n  {path} {name} {words}".rstrip() + "\n")
+        below = ctx.command_path.partition(" ")[2]
+        first = {name: EXAMPLES[f"{below} {name}"][0] for name in self.commands if f"{below} {name}" in EXAMPLES}
+        _write_examples(formatter, [(purpose, f"{ctx.command_path} {name} {words}") for name, (purpose, words) in first.items()])
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the parser calls it
         """Parse what is typed before the command's name; ``--help`` prints here already."""
@@ -265,8 +267,18 @@ class Group(TyperGroup):
             raise
 
 
-def _not_blank(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - of typer's
-    """How a parameter takes what is said, but for a blank text: ``--run "$NAME"`` without the variable must not mean this folder."""
+def _write_examples(formatter: Any, examples: Sequence[tuple[str, str]]) -> None:  # noqa: ANN401 - of typer's
+    """What each example is for, and below it the command."""
+    formatter.write("\nExamples:\n" if examples else "")
+    for purpose, command in examples:
+        formatter.write(f"  # {purpose}\n  {command}".rstrip() + "\n")
+
+
+def _taking(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - of typer's
+    """How a parameter takes what is said, and says what it was where it cannot.
+
+    A blank text is refused: ``--run "$NAME"`` without the variable must not mean this folder.
+    """
     take: Callable[[Any, Any], Any] = parameter.process_value
 
     def taken(ctx: Any, value: Any) -> Any:  # noqa: ANN401 - as the parser calls it

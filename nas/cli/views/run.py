@@ -18,7 +18,7 @@ from nas.networks.matching import Objective, read_objective
 from nas.networks.scaling import milliseconds
 from nas.runs.config import SearchConfig
 from nas.runs.folder import RunFolder
-from nas.runs.noise import Yardstick, verdict
+from nas.runs.noise import Yardstick
 from nas.runs.objective import Point, cost_of, front, hypervolume
 from nas.runs.state import RunState, redrawn_words
 from nas.runs.trials import Trial
@@ -233,15 +233,14 @@ def _source(config: SearchConfig) -> str:
 
 def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: RunState, space: SearchSpace, top: int = 10) -> None:
     """The ranking of a run, its summary, and the reasons of failures with an example each."""
-    from nas.runs.standings import best_known
+    from nas.runs.standings import best_known, doubt
 
     known = best_known(space, state)
     if known.trials:
         console.print(ranking(state, space, known, top, console.width))
         for note in footnotes(state, known.standings, top):
             console.print(note, style="dim")
-    rewards = [trial.reward or 0.0 for trial in state.ranked()]
-    if rewards and not known.standings.top and state.yardstick and (found := verdict(rewards, state.yardstick)):
+    if found := doubt(state, known.standings):
         say_marked("note:", "bold yellow", found, console)
     print_ladder(console, state, known.standings)
     if config.objective is not None:
@@ -301,11 +300,12 @@ def next_commands(
     if not known.trials:
         return commands
     place = next((number for number, one in enumerate(known.standings.ranked) if one.trial == winner), None)
-    who = f"the winner, trial {winner}," if place is not None else f"the incumbent, trial {known.standings.ranked[0].trial},"
+    trial = known.standings.ranked[place or 0].trial
+    who = f"the {'incumbent' if place is None else 'winner'}, trial {trial},"
     rank = ["--rank", str(place + 1)] if place else []
     commands.append(("a page of all that is known, to keep or to send", ["nas", "report", path]))
-    file = f"trial-{winner if place is not None else known.standings.ranked[0].trial}.json"
-    commands.append((f"{who} for use elsewhere (yaml, json, dot)", ["nas", "export", path, *rank, "--format", "json", "-o", file]))
+    handed = ["nas", "export", path, *rank, "--format", "json", "-o", f"trial-{trial}.json"]
+    commands.append((f"{who} for use elsewhere (yaml, json, dot)", handed))
     if not left:
         there = len(state.ladder.at(len(state.ladder.rungs))) if state.ladder.rungs else len(known.trials)  # who can go up
         again = min(5, there if not state.ladder.rungs else max(2, there // 2))  # one more rung is for fewer of them

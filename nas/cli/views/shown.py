@@ -70,7 +70,8 @@ def training_lines(folder: TrainFolder) -> list[str]:
     if records:
         accuracies = [float(record.get("validation_top1", 0.0)) for record in records]
         epoch = result.get("best_epoch") or accuracies.index(max(accuracies)) + 1
-        lines.append(f"kept:    {100 * result.get('validation_top1', max(accuracies)):.2f} % of the validation images, epoch {epoch}")
+        head = "kept:" if result.get("best_epoch") else "best:"  # which one is kept is known at the end
+        lines.append(f"{head}    {100 * result.get('validation_top1', max(accuracies)):.2f} % of the validation images, epoch {epoch}")
     if isinstance(test := result.get("test"), dict):
         top5 = top5_words(float(test["top5"]), int(result.get("classes", 0)))
         lines.append(f"test:    {100 * test['top1']:.2f} % top-1{top5} on {test['images']:,} images, read once")
