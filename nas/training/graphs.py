@@ -209,6 +209,8 @@ def refusal(recipe: Recipe, device: torch.device, precision: torch.dtype, worker
         return f"a step takes {passes} passes"
     if recipe.optimizer.name == "rmsprop":
         return "rmsprop as TensorFlow has it takes its learning rate from the host"
+    if recipe.optimizer.name == "muon":
+        return "muon's matrices are orthogonalised one after the other"
     if precision == torch.float16:
         return "float16 scales its loss by what it saw before"
     return ""

@@ -16,19 +16,21 @@ from search_spaces.plugins import Registry
 class OptimizerSettings(Settings):
     """The optimiser, with the learning rate from which the schedule starts."""
 
-    name: Literal["sgd", "rmsprop", "adamw"] = Field("sgd", description="rmsprop is TensorFlow's: epsilon inside the square root")
+    name: Literal["sgd", "rmsprop", "adamw", "muon"] = Field(
+        "sgd", description="rmsprop is TensorFlow's: epsilon inside the square root; muon steps by whole matrices, AdamW by the rest"
+    )
     learning_rate: Float = Field(0.1, gt=0, description="the largest of the schedule")
     per_images: int | None = Field(
         None,
         ge=1,
         description="images a step that learning_rate is meant for: it is scaled linearly for another batch_size; null: as it is",
     )
-    momentum: Float = Field(0.9, ge=0, lt=1, description="of sgd and rmsprop")
-    nesterov: bool = Field(False, description="of sgd")
-    betas: tuple[Float, Float] = Field((0.9, 0.999), strict=False, description="of adamw")
+    momentum: Float = Field(0.9, ge=0, lt=1, description="of sgd, rmsprop and muon")
+    nesterov: bool = Field(False, description="of sgd and muon")
+    betas: tuple[Float, Float] = Field((0.9, 0.999), strict=False, description="of adamw and of what muon leaves to it")
     decay: Float = Field(0.9, ge=0, lt=1, description="of rmsprop's mean of squares")
-    epsilon: Float = Field(1e-8, gt=0, description="of rmsprop and adamw")
-    weight_decay: Float = Field(5e-4, ge=0, description="L2 (sgd, rmsprop) or decoupled (adamw)")
+    epsilon: Float = Field(1e-8, gt=0, description="of rmsprop, adamw and muon")
+    weight_decay: Float = Field(5e-4, ge=0, description="L2 (sgd, rmsprop) or decoupled (adamw, muon)")
     decay_vectors: bool = Field(
         False, description="biases, norms and layer scales decay too, not only weights of convolutions and linear layers"
     )

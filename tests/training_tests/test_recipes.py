@@ -14,16 +14,17 @@ from nas.training.optimisation import (
     make_mixup,
     make_optimizer,
     make_schedule,
+    mixing_weights,
     parameter_groups,
     peak_learning_rate,
 )
-from nas.training.recipe import EmaSettings, Recipe, load_recipe, recipe_names, recipe_yaml
+from nas.training.recipe import EmaSettings, OptimizerSettings, Recipe, load_recipe, recipe_names, recipe_yaml
 from nas.training.trainer import image_side
 from search_spaces.networks.build import build_network
 from search_spaces.networks.drop_path import scheduled_keep
 from search_spaces.networks.network import Network
 from search_spaces.reference import load_reference
-from search_spaces.skeletons import load_skeleton
+from search_spaces.skeletons import NASNetSkeleton, load_skeleton
 
 
 class Small(Network):
@@ -177,6 +178,35 @@ def test_rmsprop_is_tensorflows_with_epsilon_inside_the_root() -> None:
         velocity = 0.9 * velocity + 2.0 * gradient / torch.sqrt(mean_square + 1.0)
         value = value - velocity
     assert torch.allclose(weight.double(), value, atol=1e-5)
+
+
+def test_muon_turns_matrices_and_leaves_the_rest_to_adamw() -> None:
+    """One step from rest: every singular value of a matrix's step is about 0.2 · rate · √(longer side); AdamW steps by the rate."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(load_reference("nasnet-a"), NASNetSkeleton(1, 8), classes=10, image_size=8)
+        images = torch.rand(16, 3, 8, 8)
+    settings = OptimizerSettings(name="muon", learning_rate=0.01, weight_decay=0.0)
+    mixing = mixing_weights(network)
+    convolutions = {f"{name}.weight": layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    assert mixing == {name for name, layer in convolutions.items() if layer.groups == 1}, "without depthwise kernels and the classifier"
+    assert len(mixing) < len(convolutions)
+    optimizer = make_optimizer(network, settings, 16)
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    network(images).logsumexp(1).sum().backward()
+    optimizer.step()
+    for name, parameter in network.named_parameters():
+        step, gradient = before[name] - parameter.detach(), parameter.grad
+        if gradient is None or gradient.norm() < 1e-3:
+            continue
+        if name in mixing:
+            values = torch.linalg.svdvals(step.flatten(1)) / (0.01 * 0.2 * max(step.flatten(1).shape) ** 0.5)
+            assert 0.5 < values[0] < 1.4, name
+            gradients = torch.linalg.svdvals(gradient.flatten(1))
+            assert torch.all(values[gradients > 0.3 * gradients[0]] > 0.5), "as far along every direction that the gradient has"
+        else:
+            clear = gradient.abs() > 1e-3
+            assert torch.allclose(step[clear], 0.01 * gradient[clear].sign(), rtol=0.02), name
 
 
 def test_images_grow_to_their_full_side() -> None:

@@ -80,6 +80,7 @@ RECIPES = {
     "fast": ("fast", SMALL, "nasnet-a", {"resolution.start": 1.0}),
     "nasnet": ("nasnet-cifar", SMALL, "nasnet-a", {}),
     "rmsprop and average": ("nasnet-mobile", SMALL, "nasnet-a", {"optimizer.learning_rate": 0.05, "regularisation.norm_momentum": 0.1}),
+    "muon": ("fast", SMALL, "nasnet-a", {"resolution.start": 1.0, "optimizer.name": "muon", "optimizer.learning_rate": 0.02}),
     "convnext": ("convnext", CONVNEXT, "convnext", {"optimizer.layer_decay": 0.8, "micro_batch": None}),
 }
 SAID_BELOW = ("fast", "nasnet")
