@@ -4,6 +4,7 @@
     python benchmarks/validity.py train --data-dir DIR --share 0/2   # one of two processes side by side
     python benchmarks/validity.py train --data-dir DIR --device cuda --at-once 6 --rows FILE   # on a GPU, six at once
     python benchmarks/validity.py report                        # the tables, of the rows that there are
+    python benchmarks/validity.py optimisers --rows benchmarks/data/validity_optimisers.csv   # accuracies, cell by cell
 
 The *truth* is the target: every cell's width is solved for 5M MACs at 32×32 (N=1) and the network trained by the recipe ``fast``
 for two passes over 45,000 images of CIFAR-10. A *candidate* is the same network, of the same width, on fewer pixels and images in
@@ -44,6 +45,7 @@ from nas.data.settings import DataSettings
 from nas.networks.architecture import Architecture
 from nas.networks.scaling import Target, scale_to
 from nas.runners.threads import own_stream
+from nas.runs.genotypes import resolve_genotype
 from nas.settings.reading import apply_overrides, validated
 from nas.training.building import seeded_network
 from nas.training.config import trained_skeleton
@@ -53,7 +55,6 @@ from nas.training.scoring import Mirrored, score
 from nas.training.trainer import DivergedError, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
-from search_spaces.reference import load_reference
 from search_spaces.skeletons import NASNetSkeleton
 from search_spaces.space import Actions, sample_actions
 
@@ -72,6 +73,10 @@ CHILD = {
 }
 
 
+SGD: dict[str, object] = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.2, "optimizer.weight_decay": 0.0005}
+"""The target's optimiser, whatever the recipe ``fast`` has by now: the rows stay comparable."""
+
+
 @dataclass(frozen=True)
 class Way:
     """One way to evaluate a cell: ``filters`` is F whatever it costs, None the target's; ``changes`` are to a child's usual settings."""
@@ -87,7 +92,7 @@ class Way:
     def recipe(self) -> Recipe:
         """The target's, or that of a search's children."""
         if self.truth:
-            return load_recipe("fast", {"epochs": self.epochs, "precision": "float32"})
+            return load_recipe("fast", {"epochs": self.epochs, "precision": "float32", **SGD, **dict(self.changes)})
         return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs, "precision": "float32"}, dict(self.changes)))
 
 
@@ -98,6 +103,16 @@ TEST = Way("test", TARGET_SIDE, None, epochs=2, truth=True)
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
 LONGER = tuple(Way(f"16px {passes} passes", 16, None, epochs=passes, truth=True) for passes in (4, 8))
 """The target's recipe on fewer pixels: how long is long enough to tell sprinters from stayers?"""
+MUON = (
+    ("optimizer.name", "muon"),
+    ("optimizer.learning_rate", 0.02),
+    ("optimizer.nesterov", True),
+    ("optimizer.betas", [0.9, 0.95]),
+    ("optimizer.weight_decay", 0.0),
+)
+LINEAR = (("schedule.kind", "linear"), ("schedule.warmup_epochs", 0.1))
+LARGE_BATCH = (("batch_size", 128), ("optimizer.learning_rate", 0.03))
+ADAMW = (("optimizer.name", "adamw"), ("optimizer.learning_rate", 0.01), ("optimizer.weight_decay", 0.0))
 FIRST = Way("16px 8k", 16, 8000)
 SECOND = Way("16px 45k", 16, None)
 CANDIDATES = (
@@ -119,6 +134,27 @@ CANDIDATES = (
     Way("24px 20k", 24, 20_000),
 )
 """About 5, 10 and 30 CPU seconds each."""
+
+
+OPTIMISERS = (
+    replace(FIRST, name="16px 8k muon", changes=(*MUON, *LINEAR)),
+    replace(FIRST, name="16px 8k muon 0.03", changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.03))),
+    replace(FIRST, name="16px 8k muon batch 32", changes=(*MUON, *LINEAR, ("batch_size", 32))),
+    replace(FIRST, name="12px 16k muon", side=12, images=16_000, changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.03))),
+    replace(FIRST, name="12px 16k muon batch 32", side=12, images=16_000, changes=(*MUON, *LINEAR, ("batch_size", 32))),
+    replace(SECOND, name="16px 45k adamw", changes=ADAMW),
+    replace(SECOND, name="16px 45k muon", changes=MUON),
+    replace(SECOND, name="16px 45k muon 0.04", changes=(*MUON, ("optimizer.learning_rate", 0.04))),
+    replace(SECOND, name="16px 45k muon batch 128", changes=(*MUON, *LARGE_BATCH)),
+    replace(SECOND, name="16px 45k muon linear", changes=(*MUON, ("schedule.kind", "linear"), ("schedule.warmup_epochs", 0.05))),
+    replace(SECOND, name="16px 45k muon linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH)),
+    replace(SECOND, name="16px 45k twice muon", epochs=2, changes=MUON),
+    replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
+    *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),
+    replace(TRUTH, name="8 passes muon", epochs=8, changes=(*MUON, *LARGE_BATCH)),
+    replace(TRUTH, name="8 passes", epochs=8),
+)
+"""Another optimiser: how much earlier does a training say the same, and of which cells?"""
 
 
 def changed(name: str, **changes: object) -> Way:
@@ -189,7 +225,7 @@ def random_actions(number: int) -> Actions:
 
 
 def genotype_of(cell: str) -> Genotype:
-    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third; else a reference."""
+    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…`` a file beside the rows; else a reference."""
     if cell[0] == "r" and cell[1:].isdigit():
         return NASNET.decode(random_actions(int(cell[1:])))
     if cell[0] == "m" and cell[1].isdigit():
@@ -197,7 +233,7 @@ def genotype_of(cell: str) -> Genotype:
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
     if cell in searched():
         return NASNET.decode(searched()[cell])
-    return load_reference(cell)
+    return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith("found") else cell)
 
 
 @cache
@@ -336,7 +372,7 @@ def _choose(
 
 def listed(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, int]]:
     """What the command line names: seed by seed, way by way."""
-    every = {way.name: way for way in (TRUTH, TEST, LONG, *LONGER, *CANDIDATES, *RECIPES)}
+    every = {way.name: way for way in (TRUTH, TEST, LONG, *LONGER, *CANDIDATES, *RECIPES, *OPTIMISERS)}
     for seed, way in product(arguments.seeds, arguments.ways or [TRUTH.name]):
         yield from ((cell, every[way], seed) for cell in arguments.only or cells(read_rows(arguments.rows[0]))[: arguments.cells])
 
@@ -454,6 +490,18 @@ def recipes_table(by: dict[tuple[str, str, int], Row], truth: dict[str, float]) 
     return "\n".join(lines)
 
 
+def optimisers(arguments: argparse.Namespace) -> None:
+    """Print accuracies (first seed) by optimiser, cell by cell: who learns at once, and who lasts."""
+    rows = {(row.cell, row.way): row for file in arguments.rows for row in read_rows(file) if row.seed == 0}
+    names = arguments.only or list(dict.fromkeys(cell for cell, _ in rows))
+    print(f"| evaluation | CPU s | {' | '.join(names)} |")
+    print("|---" * (len(names) + 2) + "|")
+    for way in dict.fromkeys(way for _, way in rows):
+        found = [rows.get((cell, way)) for cell in names]
+        seconds = np.mean([row.cpu_seconds for row in found if row is not None])
+        print(f"| {way} | {seconds:.0f} | {' | '.join('' if row is None else f'{100 * row.accuracy:.1f}' for row in found)} |")
+
+
 def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floats]:
     """What is known of a cell without training it."""
     target = {row.cell: row for row in rows if row.way == TRUTH.name}
@@ -464,7 +512,7 @@ def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floa
 def main() -> None:
     """Train, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "report"])
+    parser.add_argument("what", choices=["train", "report", "optimisers"])
     parser.add_argument("--rows", type=Path, nargs="+", default=[ROWS], help="files; a training appends to the first")
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
@@ -475,7 +523,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="exactly the cells and ways that are named, with these seeds")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
-    (train if arguments.what == "train" else report)(arguments)
+    {"train": train, "report": report, "optimisers": optimisers}[arguments.what](arguments)
 
 
 if __name__ == "__main__":

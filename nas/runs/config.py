@@ -31,6 +31,8 @@ from search_spaces.reference import reference_names
 
 LOOKS = 0.02
 """Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
+OF_OWN_IMAGES = ("optimizer", "schedule")
+"""Of a preset's training: what was chosen for its own images and for steps of its own number; others get what suits them."""
 GIVEN = "given"
 """In an evaluator's or a controller's place: an object that was given in Python, and has to be given again."""
 
@@ -142,8 +144,8 @@ def fitted_config(
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
     """A preset without what does not go with what a person says.
 
-    Its ladder and the cost that networks are matched to were chosen for its own images; these and control cards were for its own
-    evaluator; and a width that is said is not solved for.
+    Its ladder, the cost that networks are matched to and, where settings are to suit the images, how children's weights change were
+    chosen for its own images; the first two and control cards were for its own evaluator; and a width that is said is not solved for.
     """
     left = {"data", "match", "ladder"} if others else set()
     evaluator = document.get("evaluator", "train")
@@ -151,7 +153,10 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
         left |= {"match", "ladder", "cards"}
     if said.get("fidelity.filters") is not None:
         left.add("match")
-    return {name: value for name, value in document.items() if name not in left}
+    kept = {name: value for name, value in document.items() if name not in left}
+    if others and said.get("fit_images", document.get("fit_images")) and isinstance(kept.get("training"), Mapping):
+        kept["training"] = {name: value for name, value in kept["training"].items() if name not in OF_OWN_IMAGES}
+    return kept
 
 
 def _with_looks(document: Document, said: Overrides) -> Document:
