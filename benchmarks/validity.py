@@ -151,7 +151,7 @@ OPTIMISERS = (
     replace(SECOND, name="16px 45k twice muon", epochs=2, changes=MUON),
     replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
     *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),
-    replace(TRUTH, name="8 passes muon", epochs=8, changes=(*MUON, *LARGE_BATCH)),
+    *(replace(TRUTH, name=f"{passes} passes muon", epochs=passes, changes=(*MUON, *LARGE_BATCH)) for passes in (4, 8)),
     replace(TRUTH, name="8 passes", epochs=8),
 )
 """Another optimiser: how much earlier does a training say the same, and of which cells?"""
