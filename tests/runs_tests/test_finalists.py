@@ -31,12 +31,9 @@ def test_the_winner_is_trained_as_the_finalists_were() -> None:
     assert found == (fidelity.cells, fidelity.filters, fidelity.image_size)
     recipe = trained.recipe
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
-    assert (recipe.optimizer.learning_rate, recipe.optimizer.clip_norm, recipe.batch_size) == (
-        config.training.optimizer.learning_rate,
-        5.0,
-        config.training.batch_size,
-    )
-    assert (recipe.schedule.kind, recipe.schedule.final, recipe.epochs) == ("cosine", 0.0, config.fidelity.epochs)
+    assert (recipe.optimizer.name, recipe.optimizer.clip_norm, recipe.batch_size) == ("muon", 5.0, config.training.batch_size)
+    assert recipe.optimizer == config.training.optimizer
+    assert (recipe.schedule, recipe.epochs) == (config.training.schedule, config.fidelity.epochs)
 
 
 @pytest.fixture(scope="module")
