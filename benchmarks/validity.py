@@ -73,10 +73,6 @@ CHILD = {
 }
 
 
-SGD: dict[str, object] = {"optimizer.name": "sgd", "optimizer.learning_rate": 0.2, "optimizer.weight_decay": 0.0005}
-"""The target's optimiser, whatever the recipe ``fast`` has by now: the rows stay comparable."""
-
-
 @dataclass(frozen=True)
 class Way:
     """One way to evaluate a cell: ``filters`` is F whatever it costs, None the target's; ``changes`` are to a child's usual settings."""
@@ -92,7 +88,7 @@ class Way:
     def recipe(self) -> Recipe:
         """The target's, or that of a search's children."""
         if self.truth:
-            return load_recipe("fast", {"epochs": self.epochs, "precision": "float32", **SGD, **dict(self.changes)})
+            return load_recipe("fast", {"epochs": self.epochs, "precision": "float32", **dict(self.changes)})
         return validated(Recipe, apply_overrides({**CHILD, "epochs": self.epochs, "precision": "float32"}, dict(self.changes)))
 
 

@@ -33,7 +33,8 @@ def test_the_winner_is_trained_as_the_finalists_were() -> None:
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
     assert (recipe.optimizer.name, recipe.optimizer.clip_norm, recipe.batch_size) == ("muon", 5.0, config.training.batch_size)
     assert recipe.optimizer == config.training.optimizer
-    assert (recipe.schedule, recipe.epochs) == (config.training.schedule, config.fidelity.epochs)
+    assert recipe.schedule == config.training.schedule
+    assert (recipe.schedule.kind, recipe.schedule.final, recipe.epochs) == ("linear", 0.0, config.fidelity.epochs)
 
 
 @pytest.fixture(scope="module")
