@@ -210,7 +210,7 @@ def refusal(recipe: Recipe, device: torch.device, precision: torch.dtype, worker
     if recipe.optimizer.name == "rmsprop":
         return "rmsprop as TensorFlow has it takes its learning rate from the host"
     if recipe.optimizer.name == "muon":
-        return "muon's matrices are orthogonalised one after the other"
+        return "muon's steps have not been recorded yet"
     if precision == torch.float16:
         return "float16 scales its loss by what it saw before"
     return ""

@@ -12,6 +12,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from torch import nn
 
+from nas.training.muon import Muon
 from nas.training.recipe import EmaSettings, OptimizerSettings, Recipe, ScheduleSettings
 from search_spaces.networks.network import Network
 from search_spaces.networks.residual_network import ResidualNetwork
@@ -19,8 +20,8 @@ from search_spaces.networks.residual_network import ResidualNetwork
 # Of trainings of a single step timm says in a log that the schedule has no effect: true, and nobody's business.
 logging.getLogger("timm.scheduler").setLevel(logging.ERROR)
 
-ORTHOGONALISING_STEPS = 4
-"""Of Newton and Schulz, for a matrix and a step of Muon: with four, one less than timm's, it was measured (benchmarks/README.md)."""
+LEAST_SIDE = 4
+"""Matrices with fewer rows or columns are left to AdamW."""
 
 BLOCKS_A_GROUP = 3
 """Blocks of ConvNeXt's long third stage that share a learning rate under layer-wise decay."""
@@ -32,12 +33,11 @@ def peak_learning_rate(settings: OptimizerSettings, batch_size: int) -> float:
 
 
 def make_optimizer(network: Network, settings: OptimizerSettings, batch_size: int) -> torch.optim.Optimizer:
-    """Timm's optimiser over the network's parameter groups.
+    """Timm's optimiser, or Muon, over the network's parameter groups.
 
     RMSProp is timm's port of TensorFlow's (epsilon inside the square root, mean of squares starting at 1, learning rate
-    inside the momentum), which a published epsilon of 1.0 needs. Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon;
-    step sizes of Liu et al. 2025, arXiv 2502.16982) takes what mixes channels, AdamW (NAdamW with
-    ``nesterov``) the rest, at the same learning rate.
+    inside the momentum), which a published epsilon of 1.0 needs. Muon takes what mixes channels, AdamW (with
+    Nesterov's momentum) the rest, at the same learning rate.
     """
     groups = parameter_groups(network, settings)
     common: dict[str, Any] = {"lr": peak_learning_rate(settings, batch_size), "weight_decay": 0.0}
@@ -51,8 +51,8 @@ def make_optimizer(network: Network, settings: OptimizerSettings, batch_size: in
             nesterov = settings.nesterov and settings.momentum > 0
             name, own = "sgd" if nesterov else "momentum", {"momentum": settings.momentum, "fused": True}
         case "muon":
-            own = {"momentum": settings.momentum, "nesterov": settings.nesterov, "betas": settings.betas, "eps": settings.epsilon}
-            name, own = "muon", {**own, "ns_steps": ORTHOGONALISING_STEPS, "adjust_lr_fn": "match_rms_adamw"}
+            own = {"betas": settings.betas, "eps": settings.epsilon}
+            return Muon(groups, momentum=settings.momentum, nesterov=settings.nesterov, **own, **common)
     optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, name, **own, **common)
     return optimizer
 
@@ -60,24 +60,23 @@ def make_optimizer(network: Network, settings: OptimizerSettings, batch_size: in
 def parameter_groups(network: Network, settings: OptimizerSettings) -> list[dict[str, Any]]:
     """Groups by weight decay and, with layer-wise decay, by depth; ``lr_scale`` is the factor that timm's schedules apply.
 
-    Vectors (biases, norms, layer scales) do not decay unless the recipe says so. Under Muon ``use_fallback`` says what AdamW takes.
+    Vectors (biases, norms, layer scales) do not decay unless the recipe says so. Under Muon ``orthogonal`` says what AdamW does not take.
     """
     ids, head = layer_ids(network) if settings.layer_decay is not None else ({}, 0)
-    mixing = mixing_weights(network) if settings.name == "muon" else None
+    mixing = mixing_weights(network) if settings.name == "muon" else set()
     groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim >= 2 or settings.decay_vectors
         layer = ids.get(name, head)
-        falls_back = mixing is not None and name not in mixing
         group = groups.setdefault(
-            (layer, decays, falls_back),
+            (layer, decays, name in mixing),
             {
                 "params": [],
                 "weight_decay": settings.weight_decay if decays else 0.0,
                 "lr_scale": 1.0 if settings.layer_decay is None else settings.layer_decay ** (head - layer),
-                **({"use_fallback": True} if falls_back else {}),
+                **({"orthogonal": True} if name in mixing else {}),
             },
         )
         group["params"].append(parameter)
@@ -85,13 +84,13 @@ def parameter_groups(network: Network, settings: OptimizerSettings) -> list[dict
 
 
 def mixing_weights(network: nn.Module) -> set[str]:
-    """Names of the weights that mix channels: of convolutions in one group and of linear layers, but for the classifiers'.
+    """Names of the weights that mix channels: of convolutions in one group and of linear layers, but for the classifiers' and the smallest.
 
     A depthwise kernel is a row for each channel and no matrix; what ends in classes is left to AdamW (Jordan et al. 2024).
     """
     layers = ((name, layer) for name, layer in network.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear)))
-    whole = ((name, layer) for name, layer in layers if getattr(layer, "groups", 1) == 1)
-    return {f"{name}.weight" for name, _ in whole if name.rsplit(".", 1)[-1] != "classifier"}
+    whole = ((name, layer) for name, layer in layers if getattr(layer, "groups", 1) == 1 and name.rsplit(".", 1)[-1] != "classifier")
+    return {f"{name}.weight" for name, layer in whole if min(layer.weight.flatten(1).shape) >= LEAST_SIDE}
 
 
 def layer_ids(network: Network) -> tuple[dict[str, int], int]:

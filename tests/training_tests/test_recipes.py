@@ -3,12 +3,15 @@
 import math
 
 import pytest
+import timm.optim
 import torch
 from torch import nn
 
 from nas.errors import ConfigError
 from nas.training.config import trained_skeleton
+from nas.training.muon import Muon
 from nas.training.optimisation import (
+    LEAST_SIDE,
     WeightAverage,
     layer_ids,
     make_mixup,
@@ -189,24 +192,48 @@ def test_muon_turns_matrices_and_leaves_the_rest_to_adamw() -> None:
     settings = OptimizerSettings(name="muon", learning_rate=0.01, weight_decay=0.0)
     mixing = mixing_weights(network)
     convolutions = {f"{name}.weight": layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    assert mixing == {name for name, layer in convolutions.items() if layer.groups == 1}, "without depthwise kernels and the classifier"
+    whole = {name for name, layer in convolutions.items() if layer.groups == 1 and min(layer.weight.flatten(1).shape) >= LEAST_SIDE}
+    assert mixing == whole, "without depthwise kernels and the classifier"
     assert len(mixing) < len(convolutions)
     optimizer = make_optimizer(network, settings, 16)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     network(images).logsumexp(1).sum().backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
     optimizer.step()
     for name, parameter in network.named_parameters():
-        step, gradient = before[name] - parameter.detach(), parameter.grad
+        step, gradient = before[name] - parameter.detach(), gradients.get(name)
         if gradient is None or gradient.norm() < 1e-3:
             continue
         if name in mixing:
             values = torch.linalg.svdvals(step.flatten(1)) / (0.01 * 0.2 * max(step.flatten(1).shape) ** 0.5)
             assert 0.5 < values[0] < 1.4, name
-            gradients = torch.linalg.svdvals(gradient.flatten(1))
-            assert torch.all(values[gradients > 0.3 * gradients[0]] > 0.5), "as far along every direction that the gradient has"
+            along = torch.linalg.svdvals(gradient.flatten(1))
+            assert torch.all(values[along > 0.3 * along[0]] > 0.5), "as far along every direction that the gradient has"
         else:
             clear = gradient.abs() > 1e-3
             assert torch.allclose(step[clear], 0.01 * gradient[clear].sign(), rtol=0.02), name
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_steps_as_timms_does_that_turns_one_matrix_after_the_other(nesterov: bool) -> None:
+    """The orthogonalised part, over several steps, with weight decay; timm's iterates in bfloat16 and so is right to two digits."""
+    shapes = [(8, 8, 1, 1)] * 3 + [(12, 3, 3, 3)]
+    weights = [torch.randn(shape, generator=torch.Generator().manual_seed(place)) for place, shape in enumerate(shapes)]
+    settings = {"lr": 0.05, "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.1, "eps": 1e-8, "betas": (0.9, 0.999)}
+    ours, theirs = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    bias = nn.Parameter(torch.zeros(5))
+    mine = Muon([{"params": ours, "orthogonal": True}, {"params": [bias]}], **settings)
+    reference = timm.optim.Muon(theirs, **settings, ns_steps=4, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(100 * step + place))
+            other.grad = one.grad.clone()
+        bias.grad = torch.ones(5)
+        mine.step()
+        reference.step()
+    for one, other, weight in zip(ours, theirs, weights, strict=True):
+        assert (one - other).norm() < 0.03 * (other - weight).norm()
+    assert torch.allclose(bias, torch.full((5,), -0.15), rtol=0.05), "the rest is AdamW's"
 
 
 def test_images_grow_to_their_full_side() -> None:
