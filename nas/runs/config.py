@@ -145,7 +145,8 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     """A preset without what does not go with what a person says.
 
     Its ladder, the cost that networks are matched to and, where settings are to suit the images, how children's weights change were
-    chosen for its own images; the first two and control cards were for its own evaluator; and a width that is said is not solved for.
+    chosen for its own images; the first two and control cards were for its own evaluator; options are its own controller's; and a width
+    that is said is not solved for.
     """
     left = {"data", "match", "ladder"} if others else set()
     evaluator = document.get("evaluator", "train")
@@ -156,6 +157,9 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     kept = {name: value for name, value in document.items() if name not in left}
     if others and said.get("fit_images", document.get("fit_images")) and isinstance(kept.get("training"), Mapping):
         kept["training"] = {name: value for name, value in kept["training"].items() if name not in OF_OWN_IMAGES}
+    controller = kept.get("controller", {}).get("name", ControllerSettings().name)
+    if said.get("controller.name", controller) != controller:
+        kept["controller"] = {"name": controller}
     return kept
 
 

@@ -47,6 +47,17 @@ def test_a_setting_can_be_set_to_null() -> None:
     assert build_config("cpu", ["fidelity.train_examples=null"]).fidelity.train_examples is None
 
 
+def test_a_presets_controller_options_are_its_own_controllers() -> None:
+    own = build_config("cpu").controller
+    assert own.name == "ppo"
+    assert own.options
+    assert build_config("cpu", ["controller.name=ppo"]).controller == own
+    assert build_config("cpu", ["controller.options.hidden=50"]).controller.options == {**own.options, "hidden": 50}
+    assert not build_config("cpu", ["controller.name=random"]).controller.options
+    chosen = build_config("cpu", ["controller.name=evolution", "controller.options={population: 10}"]).controller
+    assert (chosen.name, chosen.options) == ("evolution", {"population": 10})
+
+
 def test_the_written_configuration_reads_back_equal() -> None:
     config = build_config("cpu", ["controller.options={entropy: 0.5}"])
     assert config_from_document(parse_document(config_yaml(config), ConfigError, "test")) == config
