@@ -148,7 +148,6 @@ OPTIMISERS = (
     replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
     *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),
     *(replace(TRUTH, name=f"{passes} passes muon", epochs=passes, changes=(*MUON, *LARGE_BATCH)) for passes in (4, 8)),
-    replace(LONGER[0], name="16px 4 passes muon batch 64", changes=(*MUON, ("batch_size", 64))),
     replace(TRUTH, name="8 passes", epochs=8),
 )
 """Another optimiser: how much earlier does a training say the same, and of which cells?"""
