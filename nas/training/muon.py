@@ -19,9 +19,8 @@ class Muon(NAdamW):  # type: ignore[misc]
     """AdamW with Nesterov's momentum, but for groups with ``orthogonal: True``: their steps are matrices of about equal singular values.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; step sizes of Liu et al. 2025, arXiv 2502.16982: 0.2 · rate ·
-    √(longer side), so that both parts take the same learning rate. A kernel [out, in, height, width] is a matrix of out rows.
-    The iteration
-    and NAdamW are timm's; timm's own Muon turns one matrix after the other, in bfloat16: in such networks three times the time.
+    √(longer side), so that both parts take the same learning rate. A kernel [out, in, height, width] is a matrix of out rows. The
+    iteration and NAdamW are timm's; timm's own Muon turns one matrix after the other, in bfloat16, which takes such networks longer.
     """
 
     def __init__(self, params: Iterable[dict[str, Any]], *, momentum: float, nesterov: bool, **adamw: Any) -> None:  # noqa: ANN401 - torch's own
