@@ -155,12 +155,18 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     if said.get("fidelity.filters") is not None:
         left.add("match")
     kept = {name: value for name, value in document.items() if name not in left}
-    if others and said.get("fit_images", document.get("fit_images")) and isinstance(kept.get("training"), Mapping):
-        kept["training"] = {name: value for name, value in kept["training"].items() if name not in OF_OWN_IMAGES}
-    controller = kept.get("controller", {}).get("name", ControllerSettings().name)
+    if others and said.get("fit_images", document.get("fit_images")) and (training := _section(kept, "training")):
+        kept["training"] = {name: value for name, value in training.items() if name not in OF_OWN_IMAGES}
+    controller = _section(kept, "controller").get("name", ControllerSettings().name)
     if said.get("controller.name", controller) != controller:
         kept["controller"] = {"name": controller}
     return kept
+
+
+def _section(document: Document, name: str) -> Document:
+    """What a preset says under a name; nothing where that is no mapping, which is refused when the whole is checked."""
+    found = document.get(name)
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _with_looks(document: Document, said: Overrides) -> Document:
@@ -196,7 +202,7 @@ def target_rung(config: SearchConfig) -> tuple[SearchConfig, int]:
 
 def _other_images(document: Document, said: Overrides) -> bool:
     """Whether a person names another data set than the preset."""
-    own = document.get("data", {})
+    own = _section(document, "data")
     name, root = (said.get(f"data.{key}", own.get(key)) for key in ("name", "root"))
     return bool(name != own.get("name") or (name == "folder" and root != own.get("root")))
 

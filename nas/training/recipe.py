@@ -26,7 +26,7 @@ class OptimizerSettings(Settings):
         description="images a step that learning_rate is meant for: it is scaled linearly for another batch_size; null: as it is",
     )
     momentum: Float = Field(0.9, ge=0, lt=1, description="of sgd, rmsprop and muon")
-    nesterov: bool = Field(False, description="of sgd and muon")
+    nesterov: bool = Field(False, description="of sgd, and of muon's matrices")
     betas: tuple[Float, Float] = Field((0.9, 0.999), strict=False, description="of adamw and of what muon leaves to it")
     decay: Float = Field(0.9, ge=0, lt=1, description="of rmsprop's mean of squares")
     epsilon: Float = Field(1e-8, gt=0, description="of rmsprop, adamw and muon")

@@ -58,6 +58,14 @@ def test_a_presets_controller_options_are_its_own_controllers() -> None:
     assert (chosen.name, chosen.options) == ("evolution", {"population": 10})
 
 
+@pytest.mark.parametrize("name", ["controller", "data", "training"])
+@pytest.mark.parametrize("value", ["random", "5", "null", "[ppo]"])
+def test_a_presets_file_whose_section_is_no_mapping_is_refused_in_a_line(name: str, value: str, tmp_path) -> None:
+    (tmp_path / "own.yaml").write_text(f"space: nasnet\nbudget: 5\n{name}: {value}\n")
+    with pytest.raises(ConfigError, match=name):
+        build_config(str(tmp_path / "own.yaml"))
+
+
 def test_the_written_configuration_reads_back_equal() -> None:
     config = build_config("cpu", ["controller.options={entropy: 0.5}"])
     assert config_from_document(parse_document(config_yaml(config), ConfigError, "test")) == config

@@ -11,7 +11,6 @@ from nas.errors import ConfigError
 from nas.training.config import trained_skeleton
 from nas.training.muon import Muon
 from nas.training.optimisation import (
-    LEAST_SIDE,
     WeightAverage,
     layer_ids,
     make_mixup,
@@ -192,8 +191,7 @@ def test_muon_turns_matrices_and_leaves_the_rest_to_adamw() -> None:
     settings = OptimizerSettings(name="muon", learning_rate=0.01, weight_decay=0.0)
     mixing = mixing_weights(network)
     convolutions = {f"{name}.weight": layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    whole = {name for name, layer in convolutions.items() if layer.groups == 1 and min(layer.weight.flatten(1).shape) >= LEAST_SIDE}
-    assert mixing == whole, "without depthwise kernels and the classifier"
+    assert mixing == {name for name, layer in convolutions.items() if layer.groups == 1}, "without depthwise kernels and the classifier"
     assert len(mixing) < len(convolutions)
     optimizer = make_optimizer(network, settings, 16)
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
@@ -212,6 +210,11 @@ def test_muon_turns_matrices_and_leaves_the_rest_to_adamw() -> None:
         else:
             clear = gradient.abs() > 1e-3
             assert torch.allclose(step[clear], 0.019 * gradient[clear].sign(), rtol=0.02), name  # (0.9 · 0.1 + 0.1) / 0.1
+
+
+def test_muon_leaves_matrices_of_few_rows_or_columns_to_adamw() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(1, 8, 3))
+    assert mixing_weights(network) == {"2.weight", "3.weight"}
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
