@@ -1,8 +1,9 @@
-"""Training steps of children on a CPU: native kernels against torch's layers, a plain NCHW network, and another commit.
+"""Training steps and scoring of children on a CPU: native kernels against torch's layers, a plain NCHW network, and another commit.
 
 python benchmarks/child_training.py                              # a look: three cells, one thread, a minute
 python benchmarks/child_training.py --cells 21 --repeats 9 --threads 1 2 --reference
 python benchmarks/child_training.py --against CHECKOUT --repeats 9
+python benchmarks/child_training.py --scoring --cells 21
 python benchmarks/child_training.py --profile --sizes 1.25M@16
 python benchmarks/child_training.py --memory --cells 21 --sizes 1.25M@16 5M@32 1,16,16 2,16,32 2,32,32
 
@@ -55,6 +56,21 @@ class Step:
         return float(loss.detach())
 
 
+class Scoring:
+    """A trained network and the scoring of a batch of validation images, as the engine does it."""
+
+    def __init__(self, network: nn.Module, size: Size) -> None:
+        trained = Step(network, size)
+        trained()
+        self.network, self.batch = network, (trained.images, trained.labels)
+
+    def __call__(self) -> float:
+        """Score the batch; returns the loss."""
+        from nas.training.scoring import score
+
+        return score(self.network, [self.batch]).loss
+
+
 class Elsewhere:
     """The same child in a process of its own that imports another checkout."""
 
@@ -104,9 +120,10 @@ def ways_of(number: int, size: Size, filters: int, arguments: argparse.Namespace
     from search_spaces.networks.native import library
 
     genotype = cell(number)[1]
+    done = Scoring if arguments.scoring else Step
     ways = [
-        Way("kernels", Step(engine_network(genotype, size, filters), size)),
-        Way("torch", Step(engine_network(genotype, size, filters), size), library.without),
+        Way("kernels", done(engine_network(genotype, size, filters), size)),
+        Way("torch", done(engine_network(genotype, size, filters), size), library.without),
     ]
     if arguments.reference:
         from nchw_reference import ReferenceNetwork
@@ -133,7 +150,7 @@ def measure(ways: list[Way], repeats: int) -> None:
 
 
 def rows(size: Size, threads: int, arguments: argparse.Namespace) -> Iterator[tuple[str, int, float, list[Way]]]:
-    """Name, F, GFLOP of a step, and the measured ways of every child."""
+    """Name, F, GFLOP of what is timed, and the measured ways of every child."""
     from search_spaces.networks.cost import count_macs
 
     torch.set_num_threads(threads)
@@ -146,7 +163,8 @@ def rows(size: Size, threads: int, arguments: argparse.Namespace) -> Iterator[tu
             if isinstance(way.step, Elsewhere):
                 way.step.close()
         macs = count_macs(engine_network(genotype, size, filters), image_size=size.side)
-        yield name, filters, 6 * macs * size.batch / 1e9, ways  # a multiply and an add, forward and twice backward
+        passes = 1 if arguments.scoring else 3  # forward, and twice backward
+        yield name, filters, passes * 2 * macs * size.batch / 1e9, ways  # a multiply and an add
 
 
 def table(size: Size, threads: int, arguments: argparse.Namespace) -> None:
@@ -233,10 +251,13 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=[size.name for size in SIZES[:2]], choices=[size.name for size in SIZES])
     parser.add_argument("--reference", action="store_true", help="also the plain NCHW network, as it is and set to channels-last")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="also the engine of another checkout")
+    parser.add_argument("--scoring", action="store_true", help="time the scoring of a batch, instead of a step")
     parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
     parser.add_argument("--memory", action="store_true", help="peak memory of a step, instead")
     parser.add_argument("--rows", type=int, default=16, help="of the profile")
     arguments = parser.parse_args()
+    if arguments.scoring and (arguments.reference or arguments.against):
+        parser.error("--scoring compares kernels with torch's layers alone")
 
     from search_spaces.networks.native import library
 

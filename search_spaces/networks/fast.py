@@ -1,11 +1,13 @@
-"""The one place that decides whether a step of training runs on native kernels, and that tells them what a network's layers are.
+"""The one place that decides whether a network runs on native kernels, and that tells them what a network's layers are.
 
-Kernels compute float32 in training on a CPU. Everything else (evaluation, other devices and types, autocast, exports, ``torch.compile``,
-shapes without data) runs the layers themselves, which are torch's: nothing that traces a network ever meets a kernel. Layers that
-kernels do not know run as they are, in between.
+Kernels compute float32 on a CPU, in training and while a network is scored. Everything else (evaluation for other ends, other devices
+and types, autocast, exports, ``torch.compile``, shapes without data) runs the layers themselves, which are torch's: nothing that traces a
+network ever meets a kernel, and a latency is that of a network without them. Layers that kernels do not know run as they are, in between.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +20,22 @@ RELU = nn.ReLU()
 """Stands for a ReLU among layers that have no module for theirs."""
 
 
-def usable(x: Tensor) -> bool:
-    """Whether kernels may compute what follows from this state."""
-    return plain(x) and library.load() is not None and torch.is_grad_enabled()
+_scoring: ContextVar[bool] = ContextVar("scoring", default=False)
+
+
+@contextmanager
+def scoring() -> Iterator[None]:
+    """Networks are scored in here, in this thread: kernels may compute what they do in evaluation, too."""
+    token = _scoring.set(True)
+    try:
+        yield
+    finally:
+        _scoring.reset(token)
+
+
+def usable(x: Tensor, training: bool = True) -> bool:
+    """Whether kernels may compute what follows from this state, in training or in evaluation."""
+    return (training == torch.is_grad_enabled()) and (training or _scoring.get()) and plain(x) and library.load() is not None
 
 
 def plain(x: Tensor) -> bool:
@@ -40,7 +55,7 @@ def plain(x: Tensor) -> bool:
 
 def apply(operation: nn.Module, x: Tensor, activated: Tensor | Callable[[], Tensor], addend: Tensor | None = None) -> Tensor:
     """An operation's result for the state x, plus ``addend``: by kernels, or by its ``forward`` on ``activated`` (x or its ReLU)."""
-    if operation.training and usable(x):
+    if usable(x, operation.training):
         kernels = getattr(operation, "fast", None)  # operations from outside have none
         result: Tensor | None = None if kernels is None else kernels(x, addend)
         if result is not None:
@@ -51,7 +66,7 @@ def apply(operation: nn.Module, x: Tensor, activated: Tensor | Callable[[], Tens
 
 def run_sequence(layers: nn.Sequential, x: Tensor) -> Tensor:
     """Layers applied to x, by kernels where they can."""
-    result = run_layers(layers, tuple(layers), x, False, None) if layers.training and usable(x) else None
+    result = run_layers(layers, tuple(layers), x, False, None) if usable(x, layers.training) else None
     return layers(x) if result is None else result
 
 
@@ -89,21 +104,22 @@ class _Plan:
         return any((norm.eps, norm.momentum) != known for norm, known in zip(self.norms, numbers, strict=True))
 
     def run(self, x: Tensor, kernels: Sequence[Tensor], addend: Tensor | None) -> Tensor | None:
-        """The chain's output; None where a norm is not in training, or has too little to normalise, which torch complains of."""
-        if x.shape[1] != self.chain.units[0].channels[0] or not all(norm.training for norm in self.norms):
+        """The chain's output; None where a norm is in another mode than all else, or has too little to normalise: torch complains of it."""
+        training = torch.is_grad_enabled()
+        if x.shape[1] != self.chain.units[0].channels[0] or any(norm.training != training for norm in self.norms):
             return None
         if self.chain.layout(x.shape).pixels < 2:
             return None
         convolutions, norms = iter(kernels), iter(self.norms)
         weights: list[Tensor] = []
-        moving: list[Tensor] = []
+        moving: list[Tensor | None] = []
         for kind in self.order:
             if kind == 0:
                 weights.append(next(convolutions))
                 continue
             norm = next(norms)
             weights += (norm.weight, norm.bias)
-            moving += (norm.running_mean, norm.running_var, norm.num_batches_tracked)  # type: ignore[arg-type]
+            moving += (norm.running_mean, norm.running_var, norm.num_batches_tracked if training else None)
         return run_chain(self.chain, x, addend, weights, moving)
 
 

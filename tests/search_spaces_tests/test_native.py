@@ -4,6 +4,7 @@ import copy
 import itertools
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from unittest import mock
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from nas.training.scoring import score
 from search_spaces.genotype import Edge
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.networks import fast
@@ -238,6 +240,65 @@ def test_every_width_of_vectors(width: str, monkeypatch: pytest.MonkeyPatch) -> 
         library.forget()
 
 
+# ------------------------------------------------------------------------------------------------ scoring
+
+
+def used_to(operation: nn.Module) -> nn.Module:
+    """In evaluation, with weights and moving statistics as if it had been trained."""
+    with torch.no_grad():
+        for tensor in (*operation.parameters(), *operation.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape) + 0.5 if tensor.dim() == 1 else torch.randn(tensor.shape) * 0.5)
+    return operation.eval()
+
+
+@FEW
+@given(st.data())
+def test_every_operation_scores_as_torch_does(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([name for name in OPERATIONS if name not in ("zero", "identity")]))
+    channels, out = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([2, 3, 8, 17]))
+    stride, batch = data.draw(st.sampled_from([1, 2])), data.draw(st.sampled_from([2, 7, 18]))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    operation = used_to(build_operation(Edge(0, name), channels, out, stride, Layers(data.draw(st.sampled_from(CONVENTIONS)))))
+    x = torch.randn(batch, channels, data.draw(st.integers(4, 19)), data.draw(st.integers(4, 19)))
+    exact, before = copy.deepcopy(operation).double(), copy.deepcopy(operation.state_dict())
+    refused = mock.patch.object(operation, "forward", side_effect=AssertionError("the kernels were not used"))
+    with torch.no_grad(), fast.scoring(), refused:
+        y = through(operation, x)
+    with torch.no_grad():
+        wanted = by_torch(exact, x.double())  # type: ignore[arg-type]
+    assert (y.double() - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    assert all(torch.equal(value, before[name]) for name, value in operation.state_dict().items()), "scoring changes nothing"
+
+
+def test_networks_are_scored_by_kernels_as_without() -> None:
+    images, labels = torch.randn(40, 3, 16, 16), torch.arange(40) % 10
+    for network in (child(), *others()):
+        step(network, 40)
+        found: list[tuple[float, int]] = []
+        logits: list[Tensor] = []
+        for kernels in (True, False):
+            with nullcontext() if kernels else library.without(), mock.patch.object(fast, "run_chain", wraps=fast.run_chain) as used:
+                scores = score(network, [(images, labels)], on_logits=lambda given, _, logits=logits: logits.append(given))
+            assert (used.call_count > 10) == kernels
+            found.append((scores.top1, scores.images))
+        torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+        assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("forbidden")
+def test_only_what_is_scored_is_computed_by_kernels() -> None:
+    network, images = child().eval(), torch.randn(2, 3, 16, 16)
+    with torch.no_grad(), fast.scoring():
+        with pytest.raises(AssertionError, match="a kernel ran"):
+            network(images)
+        network.double()(images.double())
+    with torch.no_grad():
+        network.float()(images)
+    with fast.scoring():
+        network(images)  # with gradients: of an attack, say
+
+
 # ------------------------------------------------------------------------------------------------ where they must not be used
 
 
@@ -327,6 +388,9 @@ def test_which_kernels_there_are_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
         library.forget()
         assert library.describe() == "none, NAS_KERNELS=off" and library.load() is None
         monkeypatch.delenv(library.SWITCH)
+        monkeypatch.setattr(library, "INTERFACE", library.INTERFACE + 1)
+        library.forget()
+        assert library.describe().endswith("was compiled for another version of this package: install it again") and library.load() is None
         monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
         library.forget()
         assert library.describe().startswith("none, not compiled") and library.load() is None

@@ -419,10 +419,18 @@ static void NAME(forward_chunk)(void *given, i64 chunk) {
         for (i64 c = 0; c < u->out_channels; c++) {
             for (i64 i = 0; i < images; i++)
                 NAME(copy)(u->made + ((n + i) * u->out_channels + c) * pixels, made + c * p->padded + i * pixels, pixels);
-            if (u->norm)
+            if (u->norm && u->batches)
                 NAME(merge_moments)(made + c * p->padded, images * pixels, (n - first_of(p, chunk)) * pixels, moments + 2 * c);
         }
     }
+}
+
+static void NAME(set_norm)(const unit *u, i64 c, double mean, double inverse) {
+    i64 channels = u->out_channels;
+    u->norms[c] = (float)mean;
+    u->norms[channels + c] = (float)inverse;
+    u->norms[2 * channels + c] = (float)(u->gamma[c] * inverse);
+    u->norms[3 * channels + c] = (float)(u->beta[c] - mean * u->gamma[c] * inverse);
 }
 
 /* Batch norm's statistics from those of all chunks, its moving ones, and what loading has to do for it. */
@@ -430,6 +438,10 @@ static void NAME(finish_moments)(const pass *p) {
     unit *u = p->u;
     i64 pixels = u->out_height * u->out_width, channels = u->out_channels;
     double all = (double)(u->batch * pixels);
+    if (!u->batches) { /* in evaluation */
+        for (i64 c = 0; c < channels; c++) NAME(set_norm)(u, c, u->running_mean[c], 1 / sqrt(u->running_var[c] + u->eps));
+        return;
+    }
     ++*u->batches;
     for (i64 c = 0; c < channels; c++) {
         double mean = 0, squares = 0, before = 0;
@@ -441,11 +453,7 @@ static void NAME(finish_moments)(const pass *p) {
             squares += m[1] + apart * apart * before * n / (before + n);
             before += n;
         }
-        double inverse = 1 / sqrt(squares / all + u->eps);
-        u->norms[c] = (float)mean;
-        u->norms[channels + c] = (float)inverse;
-        u->norms[2 * channels + c] = (float)(u->gamma[c] * inverse);
-        u->norms[3 * channels + c] = (float)(u->beta[c] - mean * u->gamma[c] * inverse);
+        NAME(set_norm)(u, c, mean, 1 / sqrt(squares / all + u->eps));
         u->running_mean[c] = (float)((1 - u->momentum) * u->running_mean[c] + u->momentum * mean);
         u->running_var[c] = (float)((1 - u->momentum) * u->running_var[c] + u->momentum * squares / (all - 1));
     }

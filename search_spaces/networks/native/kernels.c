@@ -1,4 +1,4 @@
-/* Training kernels for networks of cells on a CPU: chains of convolutions and batch norms, and pooling.
+/* Kernels for networks of cells that are trained or scored on a CPU: chains of convolutions and batch norms, and pooling.
  *
  * Everything works on planes: float32 states (batch, channels, height, width) whose rows, columns and channels are dense; only the
  * step from one image to the next is free, so that slices of a concatenation need no copy. Vectors run over pixels, so any number of
@@ -50,7 +50,7 @@ typedef struct {
     double eps, momentum;
     const float *depthwise_weight, *weight, *gamma, *beta;
     float *running_mean, *running_var;
-    i64 *batches; /* seen by the moving statistics */
+    i64 *batches; /* seen by the moving statistics; null: these are the norm's, as in evaluation */
     float *between; /* (batch, in_channels, out_height, out_width): what the depthwise convolution made */
     float *made;    /* (batch, out_channels, ...): what the convolutions made, before the norm */
     float *norms;   /* 5 x out_channels: mean, 1 / deviation, scale, shift, spare */
@@ -384,6 +384,9 @@ const char *nas_kernels(i64 widest, void *parallel) {
 #endif
     return chosen->name;
 }
+
+/* What operators.py may expect of the functions below: a library that was compiled for other sources is left alone. */
+i64 nas_interface(void) { return 2; }
 
 /* Run a chain of `count` units on x (whose images are x_step floats apart); out = the last one's norm, plus `addend` if there is one. */
 void nas_chain_forward(unit *units, i64 count, const float *x, i64 x_step, const float *addend, i64 addend_step, float *out, i64 threads) {

@@ -10,6 +10,8 @@ from pathlib import Path
 
 SWITCH = "NAS_KERNELS"
 """``off`` computes with torch alone; ``portable``, ``avx2`` and ``avx512`` are the widest vectors that may be used."""
+INTERFACE = 2
+"""As ``nas_interface`` in kernels.c says it."""
 _WIDTHS = {"": 512, "on": 512, "avx512": 512, "avx2": 256, "portable": 128}
 
 
@@ -52,6 +54,9 @@ def _choose() -> tuple[ctypes.CDLL | None, str]:
         return None, "none, not compiled (no C compiler when this was installed)"
     try:
         library = ctypes.CDLL(str(path))
+        library.nas_interface.restype = ctypes.c_int64
+        if library.nas_interface() != INTERFACE:
+            return None, f"none, {path.name} was compiled for another version of this package: install it again"
         library.nas_kernels.restype = ctypes.c_char_p
         library.nas_kernels.argtypes = [ctypes.c_int64, ctypes.c_void_p]
         name = library.nas_kernels(_WIDTHS.get(wish, 512), _openmp())

@@ -167,7 +167,10 @@ def _aligned(floats: int) -> int:
     return -(-floats // 16) * 16
 
 
-def run_chain(chain: Chain, x: Tensor, addend: Tensor | None, weights: list[Tensor], moving: list[Tensor]) -> Tensor:
+Moving = Sequence[Tensor | None]
+
+
+def run_chain(chain: Chain, x: Tensor, addend: Tensor | None, weights: list[Tensor], moving: Moving) -> Tensor:
     """The chain's output (batch, channels, height, width), plus ``addend``; moving statistics are updated as batch norm does in training.
 
     Args:
@@ -175,7 +178,8 @@ def run_chain(chain: Chain, x: Tensor, addend: Tensor | None, weights: list[Tens
         x: (batch, channels, height, width), of at least one image; float32 on the CPU, as all tensors.
         addend: of the output's shape, or None.
         weights: for each unit the depthwise kernels, the dense ones, the norm's scale and shift, as far as it has them.
-        moving: for each norm the moving mean and variance, and the number of batches.
+        moving: for each norm the moving mean and variance, and the number of batches; with None for that, it normalises by those,
+            as in evaluation, and they stay as they are. Nothing is differentiated then.
     """
     return _Chained.apply(x, addend, chain, moving, *weights)  # type: ignore[no-any-return]
 
@@ -194,7 +198,7 @@ def planes(x: Tensor) -> tuple[Tensor, int]:
 
 class _Chained(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, addend: Tensor | None, chain: Chain, moving: list[Tensor], *weights: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, x: Tensor, addend: Tensor | None, chain: Chain, moving: Moving, *weights: Tensor) -> Tensor:  # noqa: ANN401
         kernels = library.load()
         assert kernels is not None
         layout = chain.layout(x.shape)
@@ -243,7 +247,7 @@ def _pack(
     layout: Layout,
     workspace: Tensor,
     weights: Sequence[Tensor],
-    moving: Sequence[Tensor],
+    moving: Moving,
     grads: Sequence[Tensor] = (),
     grad_in: Tensor | None = None,
     inner: Tensor | None = None,
@@ -251,7 +255,7 @@ def _pack(
     """The units as kernels.c reads them: numbers and addresses."""
     start = workspace.data_ptr()
     given = iter([weight.data_ptr() for weight in weights])
-    moved = iter([tensor.data_ptr() for tensor in moving])
+    moved = iter([0 if tensor is None else tensor.data_ptr() for tensor in moving])
     goals = iter([grad.data_ptr() for grad in grads])
     target = 0 if grad_in is None else grad_in.data_ptr()
     inner_start = 0 if inner is None else inner.data_ptr()
