@@ -35,7 +35,7 @@ def scoring() -> Iterator[None]:
 
 def usable(x: Tensor, training: bool = True) -> bool:
     """Whether kernels may compute what follows from this state, in training or in evaluation."""
-    return (training == torch.is_grad_enabled()) and (training or _scoring.get()) and plain(x) and library.load() is not None
+    return plain(x) and training == torch.is_grad_enabled() and (training or _scoring.get()) and library.load() is not None
 
 
 def plain(x: Tensor) -> bool:
