@@ -19,6 +19,7 @@ from nas.errors import ConfigError
 from nas.networks.description import NetworkDescription
 from nas.training.numerics import flushed_denormals
 from nas.training.scoring import Mirrored
+from search_spaces.networks import fast
 from search_spaces.networks.cost import evaluation_mode
 
 EXCHANGED, FAR = 0.3, 1.5
@@ -124,7 +125,7 @@ class Predictor:
 
     def _probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         # Entered for every batch: between two of them, the code of whoever asks for answers runs.
-        with evaluation_mode(self._network), torch.inference_mode(), flushed_denormals(self._place):
+        with evaluation_mode(self._network), torch.inference_mode(), flushed_denormals(self._place), fast.scoring():
             logits = self._network(normalise(torch.from_numpy(pixels), self._mean, self._std).to(self._place))
             found: npt.NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return found

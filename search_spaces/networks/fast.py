@@ -1,8 +1,9 @@
 """The one place that decides whether a network runs on native kernels, and that tells them what a network's layers are.
 
-Kernels compute float32 on a CPU, in training and while a network is scored. Everything else (evaluation for other ends, other devices
-and types, autocast, exports, ``torch.compile``, shapes without data) runs the layers themselves, which are torch's: nothing that traces a
-network ever meets a kernel, and a latency is that of a network without them. Layers that kernels do not know run as they are, in between.
+Kernels compute float32 on a CPU, in training, while a network is scored and where it predicts. Everything else (evaluation for other
+ends, other devices and types, autocast, exports, ``torch.compile``, shapes without data) runs the layers themselves, which are torch's:
+nothing that traces a network ever meets a kernel, and a latency is that of a network without them. Layers that kernels do not know run
+as they are, in between.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,7 @@ _scoring: ContextVar[bool] = ContextVar("scoring", default=False)
 
 @contextmanager
 def scoring() -> Iterator[None]:
-    """Networks are scored in here, in this thread: kernels may compute what they do in evaluation, too."""
+    """Networks are scored or asked in here, in this thread: kernels may compute what they do in evaluation, too."""
     token = _scoring.set(True)
     try:
         yield
