@@ -1,10 +1,12 @@
 """Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from nas.data.settings import DataSettings
-from nas.errors import GenotypeError, RunError
+from nas.errors import ConfigError, GenotypeError, RunError
 from nas.runs import folder as run_folder
 from nas.runs.sizing import Sizing
 from nas.runs.standings import best_known
@@ -14,6 +16,7 @@ from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.notations import is_notation, read_notation
 from search_spaces.plugins import guess
 from search_spaces.reference import load_reference, reference_names
+from search_spaces.space import Actions, SearchSpace
 from search_spaces.strict_yaml import load_text
 
 logger = logging.getLogger(__name__)
@@ -58,6 +61,27 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     trial, believed = known.head(rank)[-1]
     logger.info("%s: trial %d, %s", folder.path, trial.number, known.how(rank))
     return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
+
+
+def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
+    """The actions of the genotype that a search is to begin with, and whether its cells put out other states there than published.
+
+    What cells put out is no decision of a space but its rule. The released NASNet-A and AmoebaNet-A put out an input, too, which the
+    figures of their papers leave out: those begin as the figures have them.
+
+    Raises:
+        UserError: there is no such genotype.
+        ConfigError: it lies outside the space for another reason.
+    """
+    genotype = resolve_genotype(name)
+    try:
+        return space.encode(genotype), False
+    except GenotypeError as problem:
+        normal = replace(genotype.normal, outputs=genotype.normal.loose_ends())
+        reduction = genotype.reduction and replace(genotype.reduction, outputs=genotype.reduction.loose_ends())
+        with suppress(GenotypeError):
+            return space.encode(replace(genotype, normal=normal, reduction=reduction)), True
+        raise ConfigError(f"warm_start: {name} must lie in the space {space.name}, but {problem}") from None
 
 
 def check_source(name: str | Genotype) -> None:

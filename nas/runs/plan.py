@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from nas.data.settings import data_words
@@ -13,6 +13,7 @@ from nas.evaluators.settings import Fidelity
 from nas.runs import streams
 from nas.runs.config import SearchConfig, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, TIMED_GENOTYPES, ChildTiming, same_steps, side_by_side, time_children, work_of
+from nas.runs.genotypes import begun_with
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
 from nas.runs.search_view import view_of
@@ -64,7 +65,7 @@ def describe_rest(
     done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {counted(one.places, 'cell')}" for one in above)]
     left = [counted(first.places - first.done, "child", "children")] * (first.places > first.done)
     left += [f"rung {one.rung}: {counted(one.places - one.done, 'cell')}" for one in above if one.places > one.done]
-    lines = _about(config, hardware, space=space)
+    lines = _about(config, hardware, space=space, begun=state.warm)
     lines += [f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left) or 'second looks and control cards'}"]
     if view.left is None:
         return [*lines, f"time:   {TOLD_LATER}"], None
@@ -72,8 +73,14 @@ def describe_rest(
     return [*lines, f"time:   about {duration(seconds)} left, by what the last trainings took; Ctrl-C stops, `nas resume` goes on"], seconds
 
 
-def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] = (), space: SearchSpace | None = None) -> list[str]:
-    """What the search will do, one line a topic."""
+def _about(
+    config: SearchConfig,
+    hardware: Hardware,
+    choices: Sequence[Choice] = (),
+    space: SearchSpace | None = None,
+    begun: Collection[str] = (),
+) -> list[str]:
+    """What the search will do, one line a topic. ``begun``: the warm starts that are trials already, whose files may be gone."""
     space = space or load_space(config.space)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
@@ -104,7 +111,7 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
     if config.ladder and config.evaluator == "train":
         lines.append(f"winner: the best of rung {len(config.ladder)}, trained once more to keep its weights and read the test set, once")
     if config.warm_start:
-        lines.append(f"warm start: the first children are {', '.join(config.warm_start)}")
+        lines += _begun(config, space, begun)
     where = (
         "this process"
         if config.runner.kind == "local"
@@ -119,6 +126,13 @@ def _about(config: SearchConfig, hardware: Hardware, choices: Sequence[Choice] =
     if config.evaluator == "train" and hardware.gpus and config.runner.gpus_per_child != 0:
         lines.append(f"graphs: {describe_graphs(config)}")
     return lines
+
+
+def _begun(config: SearchConfig, space: SearchSpace, begun: Collection[str]) -> list[str]:
+    """What the search begins with."""
+    other = [name for name in config.warm_start if name not in begun and begun_with(space, name)[1]]
+    lines = [f"warm start: the first children are {', '.join(config.warm_start)}"]
+    return [*lines, f"        {', '.join(other)}: its cells put out what those of the space do, not what is published"] if other else lines
 
 
 def rung_words(rung: int, config: SearchConfig) -> str:

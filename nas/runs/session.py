@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from controllers.controller import Controller, Failed
-from nas.errors import ConfigError, DataError, GenotypeError, LossesError, RunError
+from nas.errors import ConfigError, DataError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import EVALUATORS, prepare_data, prepare_shared
 from nas.loggers import sending
@@ -28,7 +28,7 @@ from nas.runs.checkpoints import Checkpoints
 from nas.runs.checks import check_going_on, check_search
 from nas.runs.config import GIVEN, SearchConfig, with_overrides
 from nas.runs.folder import RunFolder
-from nas.runs.genotypes import resolve_genotype
+from nas.runs.genotypes import begun_with, resolve_genotype
 from nas.runs.ladder import left_over
 from nas.runs.ledger import Ledger, held
 from nas.runs.loop import QUIET, AskTell, Beside, Ending, Search, SearchLimits, Watcher
@@ -323,13 +323,7 @@ def beside_of(config: SearchConfig, space: SearchSpace, state: RunState | None =
     """What is trained beside a controller's proposals. Raises UserError for a genotype that there is not, or that the space has not."""
     known, begun = (state.cards, state.warm) if state is not None else ({}, {})
     cards = {name: known.get(name) or resolve_genotype(name) for name in config.cards}
-    warm = {}
-    for name in config.warm_start:
-        if name not in begun:  # a file may be gone by now
-            try:
-                warm[name] = space.encode(resolve_genotype(name))
-            except GenotypeError as problem:
-                raise ConfigError(f"warm_start: {name} must lie in the space {space.name}, but {problem}") from None
+    warm = {name: begun_with(space, name)[0] for name in config.warm_start if name not in begun}  # a file may be gone by now
     fidelities = [config.at_rung(rung).fidelity for rung in range(1, len(config.ladder) + 1)]
     return Beside(fidelities, cards, warm)
 

@@ -316,8 +316,26 @@ def test_a_warm_start_is_trained_first_within_the_budget_and_declared(tmp_path: 
     assert state.warm == {"mine.yaml": 0} and state.trials[0].warm == "mine.yaml" and state.spent == 12
     assert space.decode(state.trials[0].proposal.actions) == mine
     assert "warm start: the search was begun with mine.yaml (trial 0)" in shown
-    with pytest.raises(ConfigError, match="nasnet-a must lie in the space nasnet"):  # its cells put out a state that it consumes
-        search(tmp_path / "no", "warm_start=[nasnet-a]")
+    (tmp_path / "mine.yaml").unlink()  # it is a trial by now
+    going_on = run_nas(["search", "--budget", "14", "--resume", "run", "--dry-run"], tmp_path, monkeypatch)
+    assert "warm start: the first children are mine.yaml" in going_on
+    with pytest.raises(ConfigError, match="pnasnet-5 must lie in the space nasnet"):  # it has one cell
+        search(tmp_path / "no", "warm_start=[pnasnet-5]")
+
+
+@pytest.mark.parametrize("name", ["nasnet-a", "amoebanet-a"])
+def test_a_published_cell_begins_with_the_outputs_of_the_space_and_the_plan_says_so(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = load_reference(name)
+    words = [word for value in SETTINGS for word in ("--set", value)]
+    shown = run_nas(["search", "--preset", "laptop", *words, "--warm-start", name, "--run", "run"], tmp_path, monkeypatch)
+    state = RunFolder(tmp_path / "run").state()
+    begun = load_space("nasnet").decode(state.trials[state.warm[name]].proposal.actions)
+    assert begun.normal.nodes == published.normal.nodes and begun.reduction is not None and published.reduction is not None
+    assert begun.reduction.nodes == published.reduction.nodes
+    assert begun.normal.outputs == published.normal.loose_ends() != published.normal.outputs
+    assert f"{name}: its cells put out what those of the space do, not what is published" in " ".join(shown.split())
 
 
 # ------------------------------------------------------------------------------------------------ ranking and words
