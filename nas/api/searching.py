@@ -92,7 +92,7 @@ def search(
         runner: ray, or local for this process: one child at a time unless ``workers`` says more.
         time_limit: seconds a child may take.
         cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
-        warm_start: reference genotypes or genotype files that are the search's first children.
+        warm_start: the search's first children: reference genotypes, genotype files, or runs (the best six of each).
         log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import ConfigError
 from nas.loggers.registry import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
-from nas.runs.genotypes import check_source, data_of, matched_of, resolve_genotype
+from nas.runs.genotypes import beginnings, check_source, data_of, matched_of, resolve_genotype
 from nas.tools.files import check_not_blank
 from nas.tools.hardware import auto_preset, check_device, detect
 from nas.training.fitting import Choice
@@ -122,7 +122,8 @@ def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) ->
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
     flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start")}
     flags["log"] = logger_names(given.get("log"))
-    return fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+    found, choices = fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
+    return found.model_copy(update={"warm_start": [one for name in found.warm_start for one in beginnings(name)]}), choices
 
 
 def names(said: str | Sequence[str] | None) -> list[str] | None:

@@ -64,7 +64,7 @@ def search(
     cards: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Control cards: published cells to compare with, nasnet-a,darts-v2 say; none.")
     ] = None,
-    warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="Genotypes that are the first children: names or files.")] = None,
+    warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="First children: genotypes, or the best of a run.")] = None,
     log: LogOption = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting, such as training.learning_rate=0.05.")

@@ -70,7 +70,9 @@ class SearchConfig(EvaluationConfig):
     cards: list[str] = Field(
         default_factory=list, description="control cards: reference genotypes trained at every rung, outside the budget, to compare with"
     )
-    warm_start: list[str] = Field(default_factory=list, description="genotypes that are the search's first children")
+    warm_start: list[str] = Field(
+        default_factory=list, description="the search's first children: genotypes, their files, RUN:2 for the second best of a run"
+    )
     log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
     looks: Float = Field(0.0, ge=0, le=1, description="in the end, who is believed best is trained again: at most this share of the budget")
 

@@ -1,6 +1,7 @@
 """Finds the genotype a person means: a reference's name, a genotype file, a text in another notation, or a run's best. No torch."""
 
 import logging
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from search_spaces.strict_yaml import load_text
 logger = logging.getLogger(__name__)
 
 _DOCUMENTS, _TEXT = (".yaml", ".yml", ".json"), ".txt"
+_RANKED = re.compile(r"(?P<run>.+):(?P<rank>[1-9]\d{0,5})")
+BEGUN_WITH = 6
+"""The best known of a run that a search begins with that is to begin with the run."""
 
 
 def is_genotype(name: str) -> bool:
@@ -63,6 +67,18 @@ def resolve_genotype(name: str | Genotype, rank: int = 1) -> Genotype:
     return run_folder.found_genotype(space, trial, folder.path.name, config.controller.name, believed)
 
 
+def beginnings(name: str) -> list[str]:
+    """What a search that is to begin with this does begin with: a genotype is itself, a run stands for its best known, ``RUN:1`` onwards.
+
+    Raises UserError where there is neither.
+    """
+    if is_genotype(name) or _RANKED.fullmatch(name):
+        return [name]
+    folder = _run_named(name)
+    known = best_known(folder.space(folder.config()), folder.state())
+    return [f"{folder.path}:{rank}" for rank in range(1, min(BEGUN_WITH, len(known.trials)) + 1)] or [name]
+
+
 def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
     """The actions of the genotype that a search is to begin with, and whether its cells put out other states there than published.
 
@@ -73,7 +89,8 @@ def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
         UserError: there is no such genotype.
         ConfigError: it lies outside the space for another reason.
     """
-    genotype = resolve_genotype(name)
+    ranked = _RANKED.fullmatch(name)
+    genotype = resolve_genotype(name) if ranked is None else resolve_genotype(ranked["run"], int(ranked["rank"]))
     try:
         return space.encode(genotype), False
     except GenotypeError as problem:

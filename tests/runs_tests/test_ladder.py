@@ -12,9 +12,10 @@ import pytest
 from support.commands import nas as run_nas
 from support.processes import launch, wait_until
 
+import nas
 from controllers.controller import Completed, Failed, Outcome, Proposal, random_for
 from controllers.random_search import RandomSearch
-from nas.errors import ConfigError, RunError
+from nas.errors import ConfigError, RunError, UserError
 from nas.evaluators.evaluator import Evaluation
 from nas.evaluators.settings import RungSettings
 from nas.runs import session as engine
@@ -321,6 +322,22 @@ def test_a_warm_start_is_trained_first_within_the_budget_and_declared(tmp_path: 
     assert "warm start: the first children are mine.yaml" in going_on
     with pytest.raises(ConfigError, match="pnasnet-5 must lie in the space nasnet"):  # it has one cell
         search(tmp_path / "no", "warm_start=[pnasnet-5]")
+
+
+def test_a_search_begins_with_the_best_of_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [word for value in SETTINGS for word in ("--set", value)]
+    begun = ["search", "--preset", "laptop", *words, "--cards", "none"]
+    run_nas([*begun, "--run", "first"], tmp_path, monkeypatch)
+    first = RunFolder(tmp_path / "first")
+    best = standings_of(load_space("nasnet"), first.state()).ranked[:6]
+    run_nas([*begun, "--warm-start", "first", "--run", "second", "--seed", "3"], tmp_path, monkeypatch)
+    state = RunFolder(tmp_path / "second").state()
+    assert list(state.warm) == [f"first:{rank}" for rank in range(1, 7)]
+    taken = [state.trials[number].proposal.actions for number in state.warm.values()]
+    assert taken == [first.state().trials[one.trial].proposal.actions for one in best]
+    assert RunFolder(tmp_path / "second").config().warm_start == list(state.warm)  # by name: `last` is another run by now
+    with pytest.raises(UserError, match="is no run, genotype file or reference genotype"):
+        nas.search(preset="laptop", warm_start=["frist"], run=tmp_path / "third")
 
 
 @pytest.mark.parametrize("name", ["nasnet-a", "amoebanet-a"])
