@@ -221,7 +221,7 @@ def random_actions(number: int) -> Actions:
 
 
 def genotype_of(cell: str) -> Genotype:
-    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…`` a file beside the rows; else a reference."""
+    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…`` and ``drawn_…`` are files beside the rows; else a reference."""
     if cell[0] == "r" and cell[1:].isdigit():
         return NASNET.decode(random_actions(int(cell[1:])))
     if cell[0] == "m" and cell[1].isdigit():
@@ -229,7 +229,7 @@ def genotype_of(cell: str) -> Genotype:
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
     if cell in searched():
         return NASNET.decode(searched()[cell])
-    return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith("found") else cell)
+    return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith(("found", "drawn_")) else cell)
 
 
 @cache
