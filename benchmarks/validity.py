@@ -221,7 +221,7 @@ def random_actions(number: int) -> Actions:
 
 
 def genotype_of(cell: str) -> Genotype:
-    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…``, ``drawn_…`` files beside the rows; else a reference."""
+    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…`` and ``drawn_…`` are files; else a reference."""
     if cell[0] == "r" and cell[1:].isdigit():
         return NASNET.decode(random_actions(int(cell[1:])))
     if cell[0] == "m" and cell[1].isdigit():
