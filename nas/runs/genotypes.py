@@ -82,8 +82,8 @@ def beginnings(name: str) -> list[str]:
 def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
     """The actions of the genotype that a search is to begin with, and whether its cells put out other states there than published.
 
-    What cells put out is no decision of a space but its rule. The released NASNet-A and AmoebaNet-A put out an input, too, which the
-    figures of their papers leave out: those begin as the figures have them.
+    What cells put out is no decision of a space but its rule. The released NASNet-A and AmoebaNet-A put out an input, too: they begin
+    without it.
 
     Raises:
         UserError: there is no such genotype.
