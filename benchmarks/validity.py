@@ -135,6 +135,7 @@ CANDIDATES = (
 OPTIMISERS = (
     replace(FIRST, name="16px 8k muon", changes=(*MUON, *LINEAR)),
     replace(FIRST, name="16px 8k muon 0.03", changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.03))),
+    replace(FIRST, name="16px 8k muon 0.1", changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.1))),
     replace(FIRST, name="16px 8k muon batch 32", changes=(*MUON, *LINEAR, ("batch_size", 32))),
     replace(FIRST, name="12px 16k muon", side=12, images=16_000, changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.03))),
     replace(FIRST, name="12px 16k muon batch 32", side=12, images=16_000, changes=(*MUON, *LINEAR, ("batch_size", 32))),
@@ -144,6 +145,7 @@ OPTIMISERS = (
     replace(SECOND, name="16px 45k muon batch 128", changes=(*MUON, *LARGE_BATCH)),
     replace(SECOND, name="16px 45k muon linear", changes=(*MUON, ("schedule.kind", "linear"), ("schedule.warmup_epochs", 0.05))),
     replace(SECOND, name="16px 45k muon linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH)),
+    replace(SECOND, name="16px 45k muon 0.1 linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH, ("optimizer.learning_rate", 0.1))),
     replace(SECOND, name="16px 45k twice muon", epochs=2, changes=MUON),
     replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
     *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),
