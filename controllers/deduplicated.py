@@ -13,7 +13,9 @@ from search_spaces.space import Actions, SearchSpace, sample_actions
 MAX_REDRAWS = 64
 """Other proposals asked of the controller before cells are drawn uniformly."""
 MAX_UNIFORM_DRAWS = 200
-"""Uniform draws before a repeat is accepted: 200 misses in a row mean that over 97 % of the space is trained."""
+"""Uniform draws that may be trained before a repeat is accepted: 200 repeats in a row mean that over 97 % of the space is trained."""
+MAX_REFUSED_DRAWS = 1_000
+"""Uniform draws that may not be trained before the search gives up: a limit that one cell in 200 keeps is met 99 times in 100."""
 
 
 def may_be_trained(actions: Actions) -> str | None:
@@ -60,13 +62,17 @@ class Deduplicated:
             if key in self.trained:
                 repeat = repeat or proposal
         rng = random_for(self.seed, "uniform", trial, redraw)
-        for _ in range(MAX_UNIFORM_DRAWS):
+        repeats = refused = 0
+        while repeats < MAX_UNIFORM_DRAWS and refused < MAX_REFUSED_DRAWS:
             fresh = Proposal(trial, sample_actions(self.space, rng), policy_version=proposal.policy_version)
             key = self._key(fresh.actions)
-            if key not in self.trained and key not in busy and self._allowed(fresh):
+            if key in self.trained or key in busy:
+                repeats += 1
+                repeat = repeat or (fresh if key in self.trained else None)
+            elif self._allowed(fresh):
                 return fresh
-            if key in self.trained:
-                repeat = repeat or fresh
+            else:
+                refused += 1
         return repeat or proposal
 
     def _allowed(self, proposal: Proposal) -> bool:

@@ -61,6 +61,19 @@ def test_draws_uniformly_from_a_controller_that_never_gives_in():
     assert len(inner.redraws) == MAX_REDRAWS
 
 
+def test_a_limit_that_few_cells_keep_is_kept_and_ends_no_search():
+    """One cell in 150 may be trained: 200 draws once missed it in a quarter of the proposals, and the space was called exhausted."""
+
+    def refusal(actions: tuple[int, ...]) -> str | None:
+        return None if random_for(0, *actions).random() < 1 / 150 else "too large"
+
+    cache = Deduplicated(Stubborn(ZEROS), SMALL_SPACE, 0, refusal=refusal)
+    for trial in range(20):
+        proposal = cache.ask(trial, [])
+        assert refusal(proposal.actions) is None
+        cache.tell(proposal, Completed(0.5))
+
+
 def test_pending_cells_are_not_proposed_and_equivalent_ones_neither():
     cache = Deduplicated(Stubborn((0, 1, 0, 1)), TINY, 0)  # previous·identity + current·sep_conv
     pending = [Proposal(0, (1, 0, 1, 0))]  # the same with the edges swapped

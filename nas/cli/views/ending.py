@@ -75,7 +75,7 @@ def _conclude(result: Any) -> None:  # noqa: ANN401 - as above
     if result.mirror is not None:
         console.print(result.mirror, markup=False, highlight=False)
     if result.ending.value == "exhausted":
-        console.print("the search space is exhausted: every further proposal repeats a trained cell or may not be trained")
+        console.print("the search space is exhausted: of many cells drawn at random every one has been trained, or breaks a limit")
     winner = train_winner(result.folder) if result.ending.value in ("finished", "exhausted") else None
     left = not engine.at_its_end(result.config, result.state, result.space)
     say_next(*report.next_commands(result.folder.path, result.state, best_known(result.space, result.state), left, winner))
