@@ -13,7 +13,7 @@ from search_spaces.space import Actions, SearchSpace, sample_actions
 MAX_REDRAWS = 64
 """Other proposals asked of the controller before cells are drawn uniformly."""
 MAX_UNIFORM_DRAWS = 200
-"""Uniform draws that may be trained before a repeat is accepted: 200 repeats in a row mean that over 97 % of the space is trained."""
+"""Uniform draws of cells trained or in training before a repeat is accepted: 200 in a row mean that over 97 % of the space is trained."""
 MAX_REFUSED_DRAWS = 1_000
 """Uniform draws that may not be trained before the search gives up: a limit that one cell in 200 keeps is met 99 times in 100."""
 
