@@ -18,12 +18,13 @@ def reward_of(outcome: Outcome) -> float | None:
 
 
 def mutate(decisions: Sequence[Decision], actions: Actions, changes: int, rng: random.Random) -> Actions:
-    """Actions with ``changes`` decisions (at most all) moved to another choice, decisions and choices drawn evenly."""
+    """Actions with ``changes`` decisions (at most all) moved to another choice: decisions drawn evenly, choices by their weights."""
     free = [i for i, decision in enumerate(decisions) if len(decision.choices) > 1]
     mutated = list(actions)
     for i in rng.sample(free, min(changes, len(free))):
-        other = rng.randrange(len(decisions[i].choices) - 1)
-        mutated[i] = other + (other >= actions[i])
+        others = [choice for choice in range(len(decisions[i].choices)) if choice != actions[i]]
+        weights = [decisions[i].weights[choice] for choice in others] if decisions[i].weights else None
+        mutated[i] = others[rng.randrange(len(others))] if weights is None else rng.choices(others, weights)[0]
     return tuple(mutated)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from controllers.controller import random_for
-from search_spaces.space import Decision
+from search_spaces.space import Decision, chances
 
 State = tuple[Tensor, Tensor]
 Outputs = tuple[Tensor, Tensor | None]
@@ -20,11 +20,13 @@ class Policy(nn.Module):
 
     The input of step d is the embedding of action d-1 (a learnt start vector at first). Every decision has its own output
     layer, added to one that all decisions with the same choices share, so that what holds everywhere is learnt once.
+    Where these are zero, choices are as likely as the decisions' weights say.
     Where a decision has fewer than K choices the rest is masked. With ``recurrent=False`` the decisions are independent:
     logits alone, without inputs.
     """
 
     mask: Tensor
+    favoured: Tensor
     offsets: Tensor
     kinds: Tensor
 
@@ -44,6 +46,8 @@ class Policy(nn.Module):
         names = list(dict.fromkeys(decision.choices for decision in decisions))
         self.hidden, self.recurrent = hidden, recurrent
         self.register_buffer("mask", torch.arange(max(sizes)) >= torch.tensor(sizes)[:, None], persistent=False)  # [D, K]
+        favoured = torch.tensor(chances(decisions)).clamp_min(1e-9).log().float() if any(d.weights for d in decisions) else self.mask * 0.0
+        self.register_buffer("favoured", favoured, persistent=False)  # [D, K]
         self.register_buffer("offsets", torch.tensor([0, *sizes]).cumsum(0)[:-1] + 1, persistent=False)  # token of choice 0
         self.register_buffer("kinds", torch.tensor([names.index(d.choices) for d in decisions]), persistent=False)
         self.bias = nn.Parameter(torch.zeros(len(sizes), max(sizes)))
@@ -61,7 +65,7 @@ class Policy(nn.Module):
 
     def outputs(self) -> Outputs:
         """The output layers: biases [D, K] (-inf where masked) and, of a recurrent policy, weights [D, H, K]."""
-        bias = (self.bias + self.kind_bias[self.kinds]).masked_fill(self.mask, -torch.inf)
+        bias = (self.bias + self.kind_bias[self.kinds] + self.favoured).masked_fill(self.mask, -torch.inf)
         return bias, self.head + self.kind_head[self.kinds] if self.recurrent else None
 
     def advance(self, previous: Tensor, first: int, state: State | None, outputs: Outputs) -> tuple[Tensor, State | None]:

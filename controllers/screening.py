@@ -12,7 +12,7 @@ from controllers.options import PolicyGradientOptions
 from controllers.pending import Pending, actions_of
 from controllers.policy import Policy, generator_for
 from controllers.surrogate import Integers, Prepared, Surrogate
-from search_spaces.space import Actions, Decision, SearchSpace, feature_table
+from search_spaces.space import Actions, Decision, SearchSpace, chances, feature_table
 
 LONGEST = 48
 """How far down its list a redraw may go."""
@@ -84,8 +84,7 @@ class Screen:
         samples = options.screen_pool - uniform
         local = 0 if self.surrogate.absorbed % options.screen_local_every else round(samples * options.screen_local)
         rng = np.random.default_rng(random_for(self.seed, "candidates", version, self.surrogate.absorbed).getrandbits(63))
-        sizes = np.array([len(decision.choices) for decision in self.decisions])
-        drawn = rng.integers(0, sizes, (uniform, len(sizes)))
+        drawn = _drawn(self.decisions, uniform, rng)
         rows = [self.samples(policy, version)[: samples - local], drawn]
         if local:
             rows.append(changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng))
@@ -107,8 +106,21 @@ class Screen:
         return None if self._samples is None else self._samples[2].get(actions)
 
 
+def _drawn(decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:
+    """``count`` action sequences [count, D], every decision drawn by its weights."""
+    rows: Integers = rng.integers(0, np.array([len(decision.choices) for decision in decisions]), (count, len(decisions)))
+    weighed = [i for i, decision in enumerate(decisions) if decision.weights]
+    for place, odds in zip(weighed, chances([decisions[i] for i in weighed]), strict=True):
+        rows[:, place] = rng.choice(len(odds), count, p=odds)
+    return rows
+
+
 def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:
-    """``count`` action sequences [count, D]: the parents in turns, with one decision changed, and in three of ten another."""
+    """``count`` action sequences [count, D]: the parents in turns, with one decision changed, and in three of ten another.
+
+    The decision is drawn evenly, what it becomes by its weights.
+    """
+    odds = chances(decisions) if any(decision.weights for decision in decisions) else None
     sizes = np.array([len(decision.choices) for decision in decisions])
     free = np.flatnonzero(sizes > 1)
     children: Integers = parents[np.arange(count) % len(parents)].copy()
@@ -116,6 +128,12 @@ def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: n
         return children
     for rows in (np.arange(count), np.flatnonzero(rng.random(count) < 0.3)):
         places = rng.choice(free, len(rows))
-        steps = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
-        children[rows, places] = (children[rows, places] + steps) % sizes[places]
+        if odds is None:
+            steps = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
+            children[rows, places] = (children[rows, places] + steps) % sizes[places]
+        else:
+            left = odds[places]
+            left[np.arange(len(rows)), children[rows, places]] = 0
+            below = left.cumsum(1)
+            children[rows, places] = (rng.random((len(rows), 1)) * below[:, -1:] >= below).sum(1)
     return children

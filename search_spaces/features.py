@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.vocabulary import OPERATIONS
+from search_spaces.vocabulary import COMBINES, OPERATIONS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -24,13 +24,15 @@ INPUTS = 2
 class Weight:
     """One operation as the features see it.
 
-    ``field`` are the pixels by which its window exceeds one. ``square`` and ``linear`` make its multiplications a pixel: from w·F
-    channels to F they are w · square · F² + w · linear · F, by the conventions of the NASNet skeleton (bottlenecks).
+    ``side`` is its window's, ``field`` the pixels by which all its layers' windows together exceed one. ``square`` and ``linear``
+    make its multiplications a pixel: from w·F channels to F they are w · square · F² + w · linear · F, by the conventions of the
+    NASNet skeleton (bottlenecks).
     """
 
     convolutions: int = 0
     poolings: int = 0
     identities: int = 0
+    side: int = 1
     field: int = 0
     square: float = 0.0
     linear: float = 0.0
@@ -51,16 +53,34 @@ def weight_of(operation: str) -> Weight:
     if operation in ("identity", "zero"):
         return Weight(identities=int(operation == "identity"))
     if kind == "pool" or (not kind and "pool" in operation):
-        return Weight(poolings=1, field=side - 1)
+        return Weight(poolings=1, side=side, field=side - 1)
     if operation.startswith("sep_conv"):  # depthwise and pointwise, twice
-        return Weight(convolutions=1, field=2 * (side - 1), square=2, linear=2 * side * side)
+        return Weight(convolutions=1, side=side, field=2 * (side - 1), square=2, linear=2 * side * side)
     if operation.startswith("dil_conv"):
-        return Weight(convolutions=1, field=2 * (side - 1), square=_bottleneck(1 / 4, side * side))
+        return Weight(convolutions=1, side=side, field=2 * (side - 1), square=_bottleneck(1 / 4, side * side))
     if operation in ("conv_1x3_3x1", "conv_1x7_7x1"):
-        return Weight(convolutions=1, field=side - 1, square=_bottleneck(3 / 8 if side == 3 else 1 / 4, side, 2))
+        return Weight(convolutions=1, side=side, field=side - 1, square=_bottleneck(3 / 8 if side == 3 else 1 / 4, side, 2))
     if operation.startswith("conv_") and side > 1:
-        return Weight(convolutions=1, field=side - 1, square=_bottleneck(1 / 4, side * side))
+        return Weight(convolutions=1, side=side, field=side - 1, square=_bottleneck(1 / 4, side * side))
     return Weight(convolutions=1, square=1)
+
+
+def cheapness(choice: str) -> float:
+    """How often a choice is drawn, relative to the others of its decision, where cheap ones are favoured.
+
+    An operation 1 / ((1 + 3 · square) · side), see ``Weight``: where all networks cost the same, one that costs F² is paid for by all
+    others, which get narrower; and wide windows see little but padding in the small images of the last cells. The cell's inputs three
+    times as often as a node before, which makes cells parallel; a sum six times as often as a concatenation, which makes its consumers
+    dearer. What such draws are worth is measured in benchmarks/README.md.
+    """
+    if choice.isdigit():
+        return 1.0
+    if choice in ("previous", "current"):
+        return 3.0
+    if choice in COMBINES:
+        return 6.0 if choice == "add" else 1.0
+    weight = weight_of(choice)
+    return 1 / ((1 + 3 * weight.square) * weight.side)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search_spaces.canonical import canonical_key
@@ -14,16 +15,23 @@ from search_spaces.vocabulary import NASNET_OPERATIONS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+DRAWS = ("even", "cheap")
+"""How choices are drawn where nothing is known of them: all alike, or what costs little more often."""
+
 Actions = tuple[int, ...]
 """One chosen index for every decision, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One categorical choice. ``choices`` are for people; a controller sees their number."""
+    """One categorical choice. ``choices`` are for people; a controller sees their number.
+
+    ``weights`` say how often each is drawn, relative to the others, where nothing is known yet: positive numbers, or none for evenly.
+    """
 
     name: str
     choices: tuple[str, ...]
+    weights: tuple[float, ...] = ()
 
 
 class SearchSpace(Protocol):
@@ -66,8 +74,29 @@ def check_actions(decisions: Sequence[Decision], actions: Sequence[int]) -> None
 
 
 def sample_actions(space: SearchSpace, rng: random.Random) -> Actions:
-    """Every decision drawn uniformly: the paper's random search (Zoph et al. 2018, section 4.4)."""
-    return tuple(rng.randrange(len(decision.choices)) for decision in space.decisions)
+    """Every decision drawn by its weights; without any evenly, the paper's random search (Zoph et al. 2018, section 4.4)."""
+    return tuple(_drawn(decision, rng) for decision in space.decisions)
+
+
+def _drawn(decision: Decision, rng: random.Random) -> int:
+    places = range(len(decision.choices))
+    return rng.choices(places, decision.weights)[0] if decision.weights else rng.randrange(len(places))
+
+
+def chances(decisions: Sequence[Decision]) -> "NDArray[Any]":
+    """How likely ``sample_actions`` draws every choice: [D, K], K the largest number of choices, 0 where a decision has fewer."""
+    import numpy as np
+
+    table = np.zeros((len(decisions), max((len(decision.choices) for decision in decisions), default=0)))
+    for row, decision in zip(table, decisions, strict=True):
+        weights = np.array(decision.weights or [1.0] * len(decision.choices))
+        row[: len(weights)] = weights / weights.sum()
+    return table
+
+
+def favouring(space: SearchSpace, draws: str) -> SearchSpace:
+    """The space with other ``draws`` (one of DRAWS); one that is no space of cells has no others and is left as it is."""
+    return replace(space, draws=draws) if isinstance(space, CellSpace) else space
 
 
 def size(space: SearchSpace) -> int:
@@ -115,6 +144,7 @@ class CellSpace:
     A node takes its two inputs among PREVIOUS, CURRENT and the earlier nodes, an operation for each, and a way to
     combine them; a decision with one choice is left out. ``outputs`` is ``"loose_ends"`` (the nodes that no node consumes
     are concatenated) or ``"all"`` (every node). With ``cells=("normal",)`` one cell serves as both, as in PNASNet.
+    ``draws`` is one of DRAWS.
     """
 
     name: str
@@ -123,19 +153,12 @@ class CellSpace:
     combine: tuple[str, ...] = ("add", "concat")
     cells: tuple[str, ...] = ("normal", "reduction")
     outputs: str = "loose_ends"
+    draws: str = "even"
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """Five decisions a node in the paper's order: two inputs, two operations, the combination; normal cell first."""
-        decisions = []
-        for cell in self.cells:
-            for i in range(self.nodes):
-                where = f"{cell}.{i + 2}"
-                inputs = ("previous", "current", *(str(s) for s in range(2, 2 + i)))
-                decisions += [Decision(f"{where}.input_{side}", inputs) for side in (1, 2)]
-                decisions += [Decision(f"{where}.operation_{side}", self.operations) for side in (1, 2)]
-                decisions.append(Decision(f"{where}.combine", self.combine))
-        return tuple(d for d in decisions if len(d.choices) > 1)
+        return _decisions(self)
 
     def decode(self, actions: Sequence[int]) -> Genotype:
         """The genotype that the actions stand for. Raises GenotypeError where they do not fit the decisions."""
@@ -234,3 +257,21 @@ class CellSpace:
                 f"cell '{name}': in space {self.name!r} the outputs are {list(expected)} ({self.outputs}), but got {list(cell.outputs)}"
             )
         return actions
+
+
+@lru_cache(maxsize=64)
+def _decisions(space: CellSpace) -> tuple[Decision, ...]:
+    cells = []
+    for cell in space.cells:
+        for i in range(space.nodes):
+            where = f"{cell}.{i + 2}"
+            inputs = ("previous", "current", *(str(s) for s in range(2, 2 + i)))
+            cells += [Decision(f"{where}.input_{side}", inputs) for side in (1, 2)]
+            cells += [Decision(f"{where}.operation_{side}", space.operations) for side in (1, 2)]
+            cells.append(Decision(f"{where}.combine", space.combine))
+    decisions = tuple(decision for decision in cells if len(decision.choices) > 1)
+    if space.draws == "even":
+        return decisions
+    from search_spaces.features import cheapness
+
+    return tuple(replace(decision, weights=tuple(map(cheapness, decision.choices))) for decision in decisions)

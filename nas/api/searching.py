@@ -10,12 +10,11 @@ from nas.api.wishes import Assignments, Place, absolute, logger_names, own_searc
 from nas.errors import ConfigError
 from nas.evaluators.evaluator import Evaluator
 from nas.runs import folder as run_folder
-from nas.runs.config import GIVEN, SearchConfig
+from nas.runs.config import GIVEN, SearchConfig, space_of
 from nas.runs.folder import RunFolder
 from nas.runs.loop import QUIET, Ending, Watcher
 from nas.tools.hardware import detect
 from search_spaces.genotype import Genotype
-from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
 ControllerLike = str | Controller | Choice
@@ -124,7 +123,7 @@ def _search(said: dict[str, Any]) -> Run:
     from nas.training.numerics import own_threads
 
     with own_threads():
-        thinker = as_controller(controller, config, load_space(config.space))
+        thinker = as_controller(controller, config, space_of(config))
         folder = None if said["run"] is None else path_of(said["run"], "--run")
         result = engine.start(config, folder, said["watcher"], engine.Parts(scorer, thinker))
     return _ended(result, thinker, said["watcher"])
@@ -169,7 +168,7 @@ def new_run(
     name = controller if isinstance(controller, str | None) else GIVEN
     given = {"space": None if space is None else str(space), "budget": budget, "controller": name, "seed": seed, "epochs": epochs}
     config = own_search_config(preset, settings, given)
-    thinker = as_controller(controller, config, load_space(config.space))
+    thinker = as_controller(controller, config, space_of(config))
     return Run(engine.create(config, None if run is None else path_of(run, "--run")), thinker)
 
 

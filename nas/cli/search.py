@@ -91,6 +91,7 @@ def _search(given: dict[str, Any]) -> None:
         from nas.api.wishes import choose_preset, search_wish
         from nas.cli.views.search_progress import SearchProgress, shown_on
         from nas.runs.checks import check_search
+        from nas.runs.config import space_of
         from nas.tools.hardware import detect
 
         name, why = choose_preset(given["preset"])
@@ -100,9 +101,8 @@ def _search(given: dict[str, Any]) -> None:
         say_marked(f"preset {name}", "bold", f"({why}); choose another with --preset")
     from nas.runs import session as engine
     from nas.runs.plan import describe_plan, expect, expect_within
-    from search_spaces.registry import load_space
 
-    engine.beside_of(config, load_space(config.space))  # names first: they cost nothing
+    engine.beside_of(config, space_of(config))  # names first: they cost nothing
     notes = check_search(config, given["run"], hardware, fetching=not dry_run)
     minutes = given["minutes"]
     if minutes is None:

@@ -1,7 +1,7 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -28,6 +28,8 @@ from nas.tools.hardware import detect
 from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, guess, trust
 from search_spaces.reference import reference_names
+from search_spaces.registry import load_space
+from search_spaces.space import SearchSpace, favouring
 
 LOOKS = 0.02
 """Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
@@ -61,6 +63,9 @@ class SearchConfig(EvaluationConfig):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
+    draws: Literal["even", "cheap"] = Field(
+        "even", description="what random draws, a first policy and mutations favour: nothing, or choices of little cost"
+    )
     match: str | None = Field(None, description="macs=5M, params=300k or latency=8ms: every network gets the width at which it costs that")
     limit: str | None = Field(None, description="params<=3M,latency<=8ms: networks that cost more are not trained, but drawn again, free")
     objective: str | None = Field(None, description="accuracy,macs or accuracy,latency@8ms: told is accuracy · (cost / target)^-0.07")
@@ -192,6 +197,11 @@ def _pinned(config: SearchConfig) -> SearchConfig:
 def latency_place(config: SearchConfig) -> str:
     """Where a search measures latency."""
     return chosen_place(config.latency_on, config.runner.gpus_per_child != 0 and bool(detect().gpus))
+
+
+def space_of(config: SearchConfig) -> SearchSpace:
+    """The search space, with the draws that the configuration asks for. Raises SpaceError or PluginError."""
+    return favouring(load_space(config.space), config.draws)
 
 
 def target_rung(config: SearchConfig) -> tuple[SearchConfig, int]:

@@ -15,11 +15,10 @@ from controllers.controller import random_for
 from nas.evaluators.evaluator import Attempt
 from nas.evaluators.fitting import images_used
 from nas.evaluators.settings import EvaluationConfig
-from nas.runs.config import SearchConfig
+from nas.runs.config import SearchConfig, space_of
 from nas.runs.sizing import sized
 from nas.training.fitting import Amount
 from search_spaces.genotype import Genotype
-from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ def short(config: SearchConfig, side: int) -> SearchConfig:
 
 def timed_genotype(config: SearchConfig, number: int) -> Genotype:
     """A random child of the search's space."""
-    space = load_space(config.space)
+    space = space_of(config)
     return space.decode(sample_actions(space, random_for(config.seed, "plan", number)))
 
 

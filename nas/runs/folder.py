@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 from nas.errors import ConfigError, RunError
-from nas.runs.config import SearchConfig, config_from_document, config_yaml
+from nas.runs.config import SearchConfig, config_from_document, config_yaml, space_of
 from nas.runs.ledger import Reading
 from nas.runs.old_stage import stage_records, stage_rung
 from nas.runs.state import RunState, replay
@@ -21,7 +21,6 @@ from nas.tools.shelves import COMPARISON_FILE, RUNS, took_last
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
-from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
 
@@ -128,7 +127,8 @@ class RunFolder:
 
     def space(self, config: SearchConfig) -> SearchSpace:
         """The search space of the run. Raises SpaceError."""
-        return load_space(str(self.space_file) if self.space_file.is_file() else config.space)
+        own = {"space": str(self.space_file)} if self.space_file.is_file() else {}
+        return space_of(config.model_copy(update=own))
 
     def write_config(self, config: SearchConfig) -> None:
         """Record the effective configuration."""

@@ -11,7 +11,7 @@ from nas.evaluators.fitting import images_used
 from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import Fidelity
 from nas.runs import streams
-from nas.runs.config import SearchConfig, with_overrides
+from nas.runs.config import SearchConfig, space_of, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, TIMED_GENOTYPES, ChildTiming, same_steps, side_by_side, time_children, work_of
 from nas.runs.genotypes import begun_with
 from nas.runs.ladder import Ladder
@@ -24,7 +24,6 @@ from nas.tools.stages import doing, loading_torch
 from nas.tools.words import briefly, counted, duration, megabytes
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
-from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace, size
 
 TOLD_LATER = "shown once the first children have ended"
@@ -81,7 +80,7 @@ def _about(
     begun: Collection[str] = (),
 ) -> list[str]:
     """What the search will do, one line a topic. ``begun``: the warm starts that are trials already, whose files may be gone."""
-    space = space or load_space(config.space)
+    space = space or space_of(config)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
         f"search: {counted(config.budget, 'child', 'children')} from space {space.name} ({len(space.decisions)} decisions, "

@@ -26,7 +26,7 @@ from nas.runs import folder as run_folder
 from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.checks import check_going_on, check_search
-from nas.runs.config import GIVEN, SearchConfig, with_overrides
+from nas.runs.config import GIVEN, SearchConfig, space_of, with_overrides
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import begun_with, resolve_genotype
 from nas.runs.ladder import left_over
@@ -45,7 +45,6 @@ from nas.tools.files import write_atomically
 from nas.tools.hardware import Hardware, detect
 from nas.tools.stages import doing, loading_torch
 from nas.tools.words import quoted
-from search_spaces.registry import load_space
 from search_spaces.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def start(
         UserError: the configuration, the data or the folder cannot be used; nothing was trained.
     """
     check_parts(config, parts)
-    space = load_space(config.space)
+    space = space_of(config)
     beside_of(config, space)  # refuses what cannot be trained
     if not checked:
         check_search(config, path, detect())

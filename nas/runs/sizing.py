@@ -13,7 +13,7 @@ from nas.networks.architecture import Architecture, searched_skeleton
 from nas.networks.matching import QUANTITIES, FeatureLimit, Limit, match_width, place_words, read_limits, read_match, read_objective
 from nas.networks.scaling import milliseconds, short_number
 from nas.networks.stopwatch import SCREEN, Stopwatch, stopwatch_at
-from nas.runs.config import SearchConfig, latency_place, target_rung
+from nas.runs.config import SearchConfig, latency_place, space_of, target_rung
 from nas.runs.state import redrawn_words
 from nas.runs.trials import Size
 from nas.tools.stages import doing
@@ -21,7 +21,6 @@ from nas.training.fitting import amount_of
 from search_spaces.canonical import canonical_key, digest
 from search_spaces.genotype import Genotype
 from search_spaces.plugins import guess
-from search_spaces.registry import load_space
 from search_spaces.space import Actions, SearchSpace, sample_actions
 
 TRIED = 64
@@ -198,7 +197,7 @@ def sizing_of(config: SearchConfig, space: SearchSpace | None = None, decisions:
     """The rules of a search that has any."""
     if config.match is None and config.limit is None and config.objective is None:
         return None
-    return Sizing(config, space or load_space(config.space), decisions)
+    return Sizing(config, space or space_of(config), decisions)
 
 
 @dataclass(frozen=True)
@@ -273,7 +272,7 @@ def sized(config: SearchConfig, genotype: Genotype) -> SearchConfig:
     """The configuration with the width that a child is matched to; as it is where none is."""
     if config.match is None:
         return config
-    sizing = Sizing(config, load_space(config.space))
+    sizing = Sizing(config, space_of(config))
     return with_size(config, sizing.nearest(genotype))
 
 
