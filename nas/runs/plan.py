@@ -86,6 +86,8 @@ def _about(
         f"search: {counted(config.budget, 'child', 'children')} from space {space.name} ({len(space.decisions)} decisions, "
         f"{size(space):.2e} action sequences), proposed by {config.controller.name}, seed {config.seed}",
     ]
+    if any(decision.weights for decision in space.decisions):
+        lines.append("draws:  choices that cost little are drawn more often (random cells, the first policy, mutations)")
     lines += [f"fitted: {choice}" for choice in choices]
     row = EVALUATORS[config.evaluator]
     if row.needs_data:

@@ -1,11 +1,14 @@
 """Regularised evolution: random start, tournament, one mutation, ageing."""
 
+from collections import Counter
+
 from support.contracts import SMALL_SPACE
 
 from controllers.controller import Completed, Failed, Proposal, random_for
 from controllers.evolution import Evolution
 from controllers.moves import mutate, neighbours
 from controllers.options import EvolutionOptions
+from search_spaces.space import Decision
 
 SIZES = [len(decision.choices) for decision in SMALL_SPACE.decisions]
 
@@ -23,6 +26,12 @@ def test_mutation_changes_exactly_so_many_decisions_and_reaches_every_neighbour(
     assert reached == set(neighbours(SMALL_SPACE.decisions, start))
     assert len(reached) == sum(size - 1 for size in SIZES)
     assert len(mutate(SMALL_SPACE.decisions, start, 999, rng)) == len(SIZES)
+
+
+def test_mutations_become_what_the_weights_favour():
+    decisions, rng = (Decision("a", ("x", "y", "z"), (1.0, 6.0, 3.0)),), random_for(0, "weights")
+    became = Counter(mutate(decisions, (1,), 1, rng)[0] for _ in range(4000))
+    assert set(became) == {0, 2} and abs(became[0] / 4000 - 0.25) < 0.03  # 1 to 3, without the 6 of what it was
 
 
 def test_first_population_is_random_then_children_are_mutants_of_the_best_of_the_sample():

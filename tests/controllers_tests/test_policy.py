@@ -8,7 +8,7 @@ import torch
 
 from controllers.policy import Policy
 from search_spaces.nasnet import NASNET
-from search_spaces.space import Decision
+from search_spaces.space import Decision, chances, favouring
 
 DECISIONS = (Decision("a", ("x", "y", "z")), Decision("b", ("p", "q")), Decision("c", ("x", "y", "z")), Decision("d", ("only",)))
 
@@ -73,6 +73,14 @@ def test_zero_heads_make_the_first_policy_uniform():
     expected = torch.tensor([-math.log(len(decision.choices)) for decision in NASNET.decisions])
     torch.testing.assert_close(log_probs[0].detach(), expected)
     torch.testing.assert_close(entropy[0].detach(), -expected)
+
+
+def test_the_first_policy_draws_as_the_weights_say():
+    space = favouring(NASNET, "cheap")
+    policy = make(space.decisions, head_init_scale=0.0)
+    actions, log_probs = policy.sample(64, torch.Generator().manual_seed(4))
+    expected = torch.tensor(chances(space.decisions)).gather(1, actions.T).T.log().float()
+    torch.testing.assert_close(log_probs, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("recurrent", [True, False])

@@ -4,8 +4,10 @@ import numpy as np
 
 from controllers.controller import Completed
 from controllers.registry import make_controller
+from controllers.screening import _drawn, changed
 from nas.evaluators.objective import synthetic_reward
 from search_spaces.nasnet import NASNET
+from search_spaces.space import Decision, chances, favouring
 
 
 def test_a_screen_of_changes_alone_proposes_only_changes_of_the_best():
@@ -34,3 +36,17 @@ def test_pools_have_uniform_draws_and_now_and_then_changes():
         assert (np.sort(distances)[-45:] > 15).all()
         near.append(int((distances <= 2).sum()))
     assert [count >= 22 for count in near] == [absorbed % 3 == 0 for absorbed in range(1, 34)]
+
+
+def test_uniform_draws_and_changes_follow_the_weights():
+    decisions = favouring(NASNET, "cheap").decisions
+    rows = _drawn(decisions, 4000, np.random.default_rng(0))
+    for place, odds in enumerate(chances(decisions)):
+        shares = np.bincount(rows[:, place], minlength=len(odds)) / 4000
+        assert np.abs(shares - odds).max() < 6 * 0.5 / 4000**0.5, decisions[place].name
+    few = (Decision("a", ("x", "y", "z"), (1.0, 6.0, 3.0)), Decision("b", ("p", "q")))
+    parents = np.array([[1, 0]])
+    children = changed(parents, few, 4000, np.random.default_rng(1))
+    assert set((children != parents).sum(1)) == {0, 1, 2}  # 0: the second change undid the first
+    became = np.bincount(children[:, 0], minlength=3)
+    assert abs(became[0] / (became[0] + became[2]) - 0.25) < 0.05

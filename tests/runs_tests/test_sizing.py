@@ -155,6 +155,25 @@ def test_the_plan_names_the_rules() -> None:
     assert describe_sizing(sized(), load_space("nasnet")) == []
 
 
+@pytest.mark.parametrize("declared", [False, True])
+def test_cheap_draws_are_of_the_run_and_go_on_with_it(
+    tmp_path: Path, declared: bool, interrupt_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("schema: nas.space/1\nname: own\noperations: [identity, conv_3x3, sep_conv_5x5, max_pool_3x3]\n")
+    config = sized(8, match="macs=60k", draws="cheap", space=str(file) if declared else "nasnet")
+    whole = engine.start(config, tmp_path / "whole", QUIET)
+    even = engine.start(config.model_copy(update={"draws": "even"}), tmp_path / "even", QUIET)
+    assert facts(whole.state) != facts(even.state)
+    with monkeypatch.context():
+        interrupt_after(7)
+        with pytest.raises(KeyboardInterrupt):
+            engine.start(config, tmp_path / "half", QUIET)
+        monkeypatch.undo()
+    file.unlink()  # the run has a copy
+    assert facts(engine.resume(RunFolder(tmp_path / "half"), None, QUIET).state) == facts(whole.state)
+
+
 def test_a_found_cell_is_trained_and_compared_at_the_cost_it_was_searched_at(tmp_path: Path) -> None:
     size = {"fidelity.epochs": 1, "fidelity.cells": 1, "fidelity.train_examples": 64, "fidelity.validation_examples": 50}
     small = {"ladder": [], "cards": [], **size}

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import pytest
 import yaml
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import GenotypeError, SpaceError
 from search_spaces.genotype import CellGenotype, Edge, Genotype, Node, validate
+from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.nasnet import NASNET, NASNET_PAPER
+from search_spaces.networks.pieces import network_cost
 from search_spaces.reference import load_reference
 from search_spaces.registry import SPACES, load_space, space_from_document
-from search_spaces.space import CellSpace, sample_actions, size
+from search_spaces.skeletons import NASNetSkeleton
+from search_spaces.space import DRAWS, CellSpace, SearchSpace, chances, favouring, sample_actions, size
 from search_spaces.vocabulary import NASNET_OPERATIONS, NASNET_PAPER_OPERATIONS
 
 SHARED = CellSpace(
@@ -86,17 +90,31 @@ def test_every_action_sequence_of_a_small_space_is_a_genotype_of_its_own() -> No
     assert len({small.decode(actions) for actions in everything}) == 576
 
 
-def test_sampling_is_uniform_over_every_decision() -> None:
-    rng = random.Random(0)
-    counts = [Counter() for _ in NASNET.decisions]
+@pytest.mark.parametrize("draws", DRAWS)
+def test_every_decision_is_drawn_as_often_as_its_weights_say(draws: str) -> None:
+    space, rng = favouring(NASNET, draws), random.Random(0)
+    counts = [Counter[int]() for _ in space.decisions]
     for _ in range(2800):
-        for counter, action in zip(counts, sample_actions(NASNET, rng), strict=True):
+        for counter, action in zip(counts, sample_actions(space, rng), strict=True):
             counter[action] += 1
-    for counter, decision in zip(counts, NASNET.decisions, strict=True):
-        n, p = len(decision.choices), 1 / len(decision.choices)
-        assert set(counter) == set(range(n))
+    for counter, decision, odds in zip(counts, space.decisions, chances(space.decisions).tolist(), strict=True):
+        n = len(decision.choices)
+        assert set(counter) == set(range(n)) and sum(odds[:n]) == pytest.approx(1) and not any(odds[n:])
+        assert draws != "even" or set(odds[:n]) == {1 / n}
         # Six standard deviations: a false alarm once in 10⁶ runs over the 50 decisions; the seed is fixed besides.
-        assert all(abs(counter[a] - 2800 * p) < 6 * (2800 * p * (1 - p)) ** 0.5 for a in range(n)), decision.name
+        assert all(abs(counter[a] - 2800 * p) < 6 * (2800 * p * (1 - p)) ** 0.5 for a, p in enumerate(odds[:n])), decision.name
+
+
+def test_cheap_draws_cost_a_third_less_than_even_ones_at_the_same_width() -> None:
+    def cost(space: SearchSpace) -> float:
+        rng = random.Random(1)
+        cells = [space.decode(sample_actions(space, rng)) for _ in range(40)]
+        return median(network_cost(cell, NASNetSkeleton(1, 8), classes=10, channels=3, image_size=32).macs for cell in cells)
+
+    cheap = favouring(NASNET, "cheap")
+    assert cost(cheap) < cost(NASNET) * 2 / 3
+    assert cheap.name == NASNET.name and [d.choices for d in cheap.decisions] == [d.choices for d in NASNET.decisions]
+    assert favouring(NASBENCH201, "cheap") is NASBENCH201  # no cells of which it would be known what they cost
 
 
 def test_a_space_of_one_cell_uses_it_twice() -> None:
