@@ -56,7 +56,7 @@ from nas.training.trainer import DivergedError, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.skeletons import NASNetSkeleton
-from search_spaces.space import Actions, sample_actions
+from search_spaces.space import Actions, favouring, sample_actions
 
 ROWS = Path(__file__).parent / "data" / "validity.csv"
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
@@ -217,15 +217,18 @@ def append(row: Row, file: Path = ROWS) -> None:
 # ---------------------------------------------------------------------------------------------------- cells
 
 
-def random_actions(number: int) -> Actions:
+def random_actions(number: int, draws: str = "even") -> Actions:
     """The same every time."""
-    return sample_actions(NASNET, random.Random(FIRST_CELL_SEED + number))
+    return sample_actions(favouring(NASNET, draws), random.Random(FIRST_CELL_SEED + number))
 
 
 def genotype_of(cell: str) -> Genotype:
-    """``r7`` is the seventh random cell, ``m3-1`` a mutation of the third, ``found_…`` and ``drawn_…`` are files; else a reference."""
-    if cell[0] == "r" and cell[1:].isdigit():
-        return NASNET.decode(random_actions(int(cell[1:])))
+    """``r7`` is the seventh random cell, ``c7`` that of cheap draws, ``m3-1`` a mutation of ``r3``; ``found_…`` and ``drawn_…`` are files.
+
+    All others are references.
+    """
+    if cell[0] in "rc" and cell[1:].isdigit():
+        return NASNET.decode(random_actions(int(cell[1:]), "cheap" if cell[0] == "c" else "even"))
     if cell[0] == "m" and cell[1].isdigit():
         parent, number = map(int, cell[1:].split("-"))
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
