@@ -68,19 +68,21 @@ def weight_of(operation: str) -> Weight:
 def cheapness(choice: str) -> float:
     """How often a choice is drawn, relative to the others of its decision, where cheap ones are favoured.
 
-    An operation 1 / ((1 + 3 · square) · side), see ``Weight``: where all networks cost the same, one that costs F² is paid for by all
-    others, which get narrower; and wide windows see little but padding in the small images of the last cells. The cell's inputs three
-    times as often as a node before, which makes cells parallel; a sum six times as often as a concatenation, which makes its consumers
-    dearer. What such draws are worth is measured in benchmarks/README.md.
+    The identity counts 1; a convolution 1 / (3 + 9 · square), see ``Weight``: where all networks cost the same, what costs F² is paid for
+    by all other edges, which get narrower; a pooling 3 / side²: wide windows see little but padding in the small images of the last
+    cells. The cell's inputs come six times as often as a node before, which makes cells shallow and parallel; a sum nine times as often
+    as a concatenation, which makes its consumers dearer. What such draws are worth is measured in benchmarks/README.md.
     """
     if choice.isdigit():
         return 1.0
     if choice in ("previous", "current"):
-        return 3.0
+        return 6.0
     if choice in COMBINES:
-        return 6.0 if choice == "add" else 1.0
+        return 9.0 if choice == "add" else 1.0
     weight = weight_of(choice)
-    return 1 / ((1 + 3 * weight.square) * weight.side)
+    if weight.convolutions:
+        return 1 / (3 + 9 * weight.square)
+    return 3 / weight.side**2 if weight.poolings else 1.0
 
 
 @dataclass(frozen=True)
