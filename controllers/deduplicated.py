@@ -64,7 +64,7 @@ class Deduplicated:
         rng = random_for(self.seed, "uniform", trial, redraw)
         repeats = refused = 0
         while repeats < MAX_UNIFORM_DRAWS and refused < MAX_REFUSED_DRAWS:
-            fresh = Proposal(trial, sample_actions(self.space, rng), policy_version=proposal.policy_version)
+            fresh = Proposal(trial, sample_actions(self.space, rng, weighed=False), policy_version=proposal.policy_version)
             key = self._key(fresh.actions)
             if key in self.trained or key in busy:
                 repeats += 1

@@ -73,14 +73,17 @@ def check_actions(decisions: Sequence[Decision], actions: Sequence[int]) -> None
             raise GenotypeError(f"{decision.name}: the action must be 0..{len(decision.choices) - 1}, but got {action}")
 
 
-def sample_actions(space: SearchSpace, rng: random.Random) -> Actions:
-    """Every decision drawn by its weights; without any evenly, the paper's random search (Zoph et al. 2018, section 4.4)."""
-    return tuple(_drawn(decision, rng) for decision in space.decisions)
+def sample_actions(space: SearchSpace, rng: random.Random, weighed: bool = True) -> Actions:
+    """Every decision drawn by its weights; without any evenly, the paper's random search (Zoph et al. 2018, section 4.4).
+
+    Unless ``weighed``, evenly whatever the weights: to find what is rarely drawn.
+    """
+    return tuple(_drawn(decision, rng, weighed) for decision in space.decisions)
 
 
-def _drawn(decision: Decision, rng: random.Random) -> int:
+def _drawn(decision: Decision, rng: random.Random, weighed: bool) -> int:
     places = range(len(decision.choices))
-    return rng.choices(places, decision.weights)[0] if decision.weights else rng.randrange(len(places))
+    return rng.choices(places, decision.weights)[0] if weighed and decision.weights else rng.randrange(len(places))
 
 
 def chances(decisions: Sequence[Decision]) -> "NDArray[Any]":
