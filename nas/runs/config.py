@@ -151,16 +151,16 @@ def fitted_config(
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
     """A preset without what does not go with what a person says.
 
-    Its ladder, the cost that networks are matched to and, where settings are to suit the images, how children's weights change were
+    Its ladder, the cost that networks are matched to, with its draws, and, where settings are to suit the images, how children's weights change were
     chosen for its own images; the first two and control cards were for its own evaluator; options are its own controller's; and a width
     that is said is not solved for.
     """
-    left = {"data", "match", "ladder"} if others else set()
+    left = {"data", "match", "draws", "ladder"} if others else set()
     evaluator = document.get("evaluator", "train")
     if said.get("evaluator", evaluator) != evaluator:
-        left |= {"match", "ladder", "cards"}
+        left |= {"match", "draws", "ladder", "cards"}
     if said.get("fidelity.filters") is not None:
-        left.add("match")
+        left |= {"match", "draws"}
     kept = {name: value for name, value in document.items() if name not in left}
     if others and said.get("fit_images", document.get("fit_images")) and (training := _section(kept, "training")):
         kept["training"] = {name: value for name, value in training.items() if name not in OF_OWN_IMAGES}
