@@ -151,9 +151,9 @@ def fitted_config(
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
     """A preset without what does not go with what a person says.
 
-    Its ladder, the cost that networks are matched to, with its draws, and, where settings are to suit the images, how children's weights change were
-    chosen for its own images; the first two and control cards were for its own evaluator; options are its own controller's; and a width
-    that is said is not solved for.
+    Its ladder, the cost that networks are matched to, with its draws, and, where settings are to suit the images, how children's
+    weights change were chosen for its own images; the first three and control cards were for its own evaluator; options are its own
+    controller's; and a width that is said is not solved for.
     """
     left = {"data", "match", "draws", "ladder"} if others else set()
     evaluator = document.get("evaluator", "train")
