@@ -56,7 +56,7 @@ from nas.training.trainer import DivergedError, Trainer
 from search_spaces.genotype import Genotype
 from search_spaces.nasnet import NASNET
 from search_spaces.skeletons import NASNetSkeleton
-from search_spaces.space import Actions, favouring, sample_actions
+from search_spaces.space import Actions, Draws, favouring, sample_actions
 
 ROWS = Path(__file__).parent / "data" / "validity.csv"
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
@@ -217,7 +217,7 @@ def append(row: Row, file: Path = ROWS) -> None:
 # ---------------------------------------------------------------------------------------------------- cells
 
 
-def random_actions(number: int, draws: str = "even") -> Actions:
+def random_actions(number: int, draws: Draws = "even") -> Actions:
     """The same every time."""
     return sample_actions(favouring(NASNET, draws), random.Random(FIRST_CELL_SEED + number))
 

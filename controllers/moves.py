@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from controllers.controller import Failed, Outcome
-from search_spaces.space import Actions, Decision
+from search_spaces.space import Actions, Decision, drawn
 
 FAILED_REWARD = 0.0
 """What a child is worth that diverged, ran out of memory or of time: the architecture is to blame, and 0 is the worst accuracy."""
@@ -23,8 +23,8 @@ def mutate(decisions: Sequence[Decision], actions: Actions, changes: int, rng: r
     mutated = list(actions)
     for i in rng.sample(free, min(changes, len(free))):
         others = [choice for choice in range(len(decisions[i].choices)) if choice != actions[i]]
-        weights = [decisions[i].weights[choice] for choice in others] if decisions[i].weights else None
-        mutated[i] = others[rng.randrange(len(others))] if weights is None else rng.choices(others, weights)[0]
+        weights = decisions[i].weights and [decisions[i].weights[choice] for choice in others]
+        mutated[i] = drawn(others, weights, rng)
     return tuple(mutated)
 
 

@@ -46,7 +46,7 @@ class Policy(nn.Module):
         names = list(dict.fromkeys(decision.choices for decision in decisions))
         self.hidden, self.recurrent = hidden, recurrent
         self.register_buffer("mask", torch.arange(max(sizes)) >= torch.tensor(sizes)[:, None], persistent=False)  # [D, K]
-        favoured = torch.tensor(chances(decisions)).clamp_min(1e-9).log().float() if any(d.weights for d in decisions) else self.mask * 0.0
+        favoured = torch.tensor(chances(decisions)).log().float() if any(d.weights for d in decisions) else torch.zeros(self.mask.shape)
         self.register_buffer("favoured", favoured, persistent=False)  # [D, K]
         self.register_buffer("offsets", torch.tensor([0, *sizes]).cumsum(0)[:-1] + 1, persistent=False)  # token of choice 0
         self.register_buffer("kinds", torch.tensor([names.index(d.choices) for d in decisions]), persistent=False)

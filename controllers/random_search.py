@@ -1,4 +1,4 @@
-"""Uniform random search: every decision drawn evenly, the reference line of Zoph et al. (2018, section 4.4). No torch."""
+"""Random search, the reference line of Zoph et al. (2018, section 4.4): decisions drawn evenly, or by the space's weights. No torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ class RandomSearch:
         self.space, self.seed = space, seed
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
-        """A uniform sample; another one for every ``redraw``."""
+        """A random sample; another one for every ``redraw``."""
         return Proposal(trial, sample_actions(self.space, random_for(self.seed, "random", trial, redraw)))
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:

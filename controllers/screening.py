@@ -74,7 +74,7 @@ class Screen:
         return self._pool
 
     def _rows(self, policy: Policy, version: int) -> Integers:
-        """Uniform draws, samples of the policy, and in every so many pools changes of the best cells instead of some samples.
+        """Random draws, samples of the policy, and in every so many pools changes of the best cells instead of some samples.
 
         Changes in every pool search fast and get stuck: the surrogate then only ever sees, and the policy only ever learns
         from, the surroundings of the first good cells.

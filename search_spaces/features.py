@@ -24,15 +24,13 @@ INPUTS = 2
 class Weight:
     """One operation as the features see it.
 
-    ``side`` is its window's, ``field`` the pixels by which all its layers' windows together exceed one. ``square`` and ``linear``
-    make its multiplications a pixel: from w·F channels to F they are w · square · F² + w · linear · F, by the conventions of the
-    NASNet skeleton (bottlenecks).
+    ``field`` are the pixels by which its window exceeds one. ``square`` and ``linear`` make its multiplications a pixel: from w·F
+    channels to F they are w · square · F² + w · linear · F, by the conventions of the NASNet skeleton (bottlenecks).
     """
 
     convolutions: int = 0
     poolings: int = 0
     identities: int = 0
-    side: int = 1
     field: int = 0
     square: float = 0.0
     linear: float = 0.0
@@ -53,25 +51,25 @@ def weight_of(operation: str) -> Weight:
     if operation in ("identity", "zero"):
         return Weight(identities=int(operation == "identity"))
     if kind == "pool" or (not kind and "pool" in operation):
-        return Weight(poolings=1, side=side, field=side - 1)
+        return Weight(poolings=1, field=side - 1)
     if operation.startswith("sep_conv"):  # depthwise and pointwise, twice
-        return Weight(convolutions=1, side=side, field=2 * (side - 1), square=2, linear=2 * side * side)
+        return Weight(convolutions=1, field=2 * (side - 1), square=2, linear=2 * side * side)
     if operation.startswith("dil_conv"):
-        return Weight(convolutions=1, side=side, field=2 * (side - 1), square=_bottleneck(1 / 4, side * side))
+        return Weight(convolutions=1, field=2 * (side - 1), square=_bottleneck(1 / 4, side * side))
     if operation in ("conv_1x3_3x1", "conv_1x7_7x1"):
-        return Weight(convolutions=1, side=side, field=side - 1, square=_bottleneck(3 / 8 if side == 3 else 1 / 4, side, 2))
+        return Weight(convolutions=1, field=side - 1, square=_bottleneck(3 / 8 if side == 3 else 1 / 4, side, 2))
     if operation.startswith("conv_") and side > 1:
-        return Weight(convolutions=1, side=side, field=side - 1, square=_bottleneck(1 / 4, side * side))
+        return Weight(convolutions=1, field=side - 1, square=_bottleneck(1 / 4, side * side))
     return Weight(convolutions=1, square=1)
 
 
 def cheapness(choice: str) -> float:
     """How often a choice is drawn, relative to the others of its decision, where cheap ones are favoured.
 
-    The identity counts 1; a convolution 1 / (3 + 9 · square), see ``Weight``: where all networks cost the same, what costs F² is paid for
-    by all other edges, which get narrower; a pooling 3 / side²: wide windows see little but padding in the small images of the last
-    cells. The cell's inputs come six times as often as a node before, which makes cells shallow and parallel; a sum nine times as often
-    as a concatenation, which makes its consumers dearer. What such draws are worth is measured in benchmarks/README.md.
+    The identity counts 1; a convolution 1 / (3 + 9 · square), see ``Weight``: where all networks cost the same, what costs F² is paid
+    for by all other edges, which get narrower; a pooling 3 / side² of its window: wide ones see little but padding in the small images
+    of the last cells. The cell's inputs come six times as often as a node before, which makes cells shallow and parallel; a sum nine
+    times as often as a concatenation, which makes its consumers dearer. What such draws are worth is measured in benchmarks/README.md.
     """
     if choice.isdigit():
         return 1.0
@@ -82,7 +80,7 @@ def cheapness(choice: str) -> float:
     weight = weight_of(choice)
     if weight.convolutions:
         return 1 / (3 + 9 * weight.square)
-    return 3 / weight.side**2 if weight.poolings else 1.0
+    return 3 / (weight.field + 1) ** 2 if weight.poolings else 1.0
 
 
 @dataclass(frozen=True)

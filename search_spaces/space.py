@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from search_spaces.canonical import canonical_key
 from search_spaces.errors import GenotypeError, SpaceError
@@ -15,7 +15,7 @@ from search_spaces.vocabulary import NASNET_OPERATIONS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DRAWS = ("even", "cheap")
+Draws = Literal["even", "cheap"]
 """How choices are drawn where nothing is known of them: all alike, or what costs little more often."""
 
 Actions = tuple[int, ...]
@@ -78,12 +78,12 @@ def sample_actions(space: SearchSpace, rng: random.Random, weighed: bool = True)
 
     Unless ``weighed``, evenly whatever the weights: to find what is rarely drawn.
     """
-    return tuple(_drawn(decision, rng, weighed) for decision in space.decisions)
+    return tuple(drawn(range(len(decision.choices)), decision.weights if weighed else (), rng) for decision in space.decisions)
 
 
-def _drawn(decision: Decision, rng: random.Random, weighed: bool) -> int:
-    places = range(len(decision.choices))
-    return rng.choices(places, decision.weights)[0] if weighed and decision.weights else rng.randrange(len(places))
+def drawn(choices: Sequence[int], weights: Sequence[float], rng: random.Random) -> int:
+    """One of the choices, by their weights; without any evenly."""
+    return rng.choices(choices, weights)[0] if weights else choices[rng.randrange(len(choices))]
 
 
 def chances(decisions: Sequence[Decision]) -> "NDArray[Any]":
@@ -97,8 +97,8 @@ def chances(decisions: Sequence[Decision]) -> "NDArray[Any]":
     return table
 
 
-def favouring(space: SearchSpace, draws: str) -> SearchSpace:
-    """The space with other ``draws`` (one of DRAWS); one that is no space of cells has no others and is left as it is."""
+def favouring(space: SearchSpace, draws: Draws) -> SearchSpace:
+    """The space with other ``draws``; one that is no space of cells has no others and is left as it is."""
     return replace(space, draws=draws) if isinstance(space, CellSpace) else space
 
 
@@ -147,7 +147,7 @@ class CellSpace:
     A node takes its two inputs among PREVIOUS, CURRENT and the earlier nodes, an operation for each, and a way to
     combine them; a decision with one choice is left out. ``outputs`` is ``"loose_ends"`` (the nodes that no node consumes
     are concatenated) or ``"all"`` (every node). With ``cells=("normal",)`` one cell serves as both, as in PNASNet.
-    ``draws`` is one of DRAWS.
+    ``draws`` says how random cells are drawn.
     """
 
     name: str
@@ -156,7 +156,7 @@ class CellSpace:
     combine: tuple[str, ...] = ("add", "concat")
     cells: tuple[str, ...] = ("normal", "reduction")
     outputs: str = "loose_ends"
-    draws: str = "even"
+    draws: Draws = "even"
 
     @property
     def decisions(self) -> tuple[Decision, ...]:

@@ -1,7 +1,7 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field, model_validator
@@ -29,7 +29,7 @@ from nas.training.fitting import Choice, amount_of, fit_framing
 from search_spaces.plugins import Registry, guess, trust
 from search_spaces.reference import reference_names
 from search_spaces.registry import load_space
-from search_spaces.space import SearchSpace, favouring
+from search_spaces.space import Draws, SearchSpace, favouring
 
 LOOKS = 0.02
 """Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
@@ -63,7 +63,7 @@ class SearchConfig(EvaluationConfig):
     budget: int = Field(500, ge=1, description="children trained")
     seed: int = Field(0, ge=0)
     controller: ControllerSettings = ControllerSettings()
-    draws: Literal["even", "cheap"] = Field(
+    draws: Draws = Field(
         "even", description="what random draws, a first policy and mutations favour: nothing, or choices of little cost"
     )
     match: str | None = Field(None, description="macs=5M, params=300k or latency=8ms: every network gets the width at which it costs that")

@@ -10,7 +10,7 @@ from controllers.controller import Completed, Failed, Proposal, Stopped, random_
 from controllers.deduplicated import MAX_REDRAWS, Deduplicated
 from controllers.random_search import RandomSearch
 from controllers.registry import CONTROLLERS, make_controller
-from search_spaces.space import CellSpace, sample_actions, size
+from search_spaces.space import CellSpace, favouring, sample_actions, size
 
 TINY = CellSpace("tiny", operations=("identity", "sep_conv_3x3"), nodes=1, combine=("add",), cells=("normal",))
 """16 action sequences; swapping the two edges gives the same network, so 10 cells."""
@@ -59,6 +59,18 @@ def test_draws_uniformly_from_a_controller_that_never_gives_in():
     proposal = cache.ask(1, [])
     assert proposal.actions != ZEROS and proposal.log_probs == () and proposal.policy_version == 7
     assert len(inner.redraws) == MAX_REDRAWS
+
+
+def test_cells_that_are_hardly_ever_drawn_are_found_before_a_space_counts_as_searched_through():
+    """With cheap draws one sequence in 484 has two separable convolutions."""
+    cache = Deduplicated(RandomSearch(favouring(TINY, "cheap"), 0), favouring(TINY, "cheap"), 0)
+    keys = set()
+    for trial in range(10):
+        proposal = cache.ask(trial, [])
+        assert cache.recall(proposal) is None
+        keys.add(cache.key(proposal))
+        cache.tell(proposal, Completed(0.5))
+    assert len(keys) == 10 and cache.recall(cache.ask(10, [])) is not None
 
 
 def test_a_limit_that_few_cells_keep_is_kept_and_ends_no_search():

@@ -44,7 +44,17 @@ def test_a_ladder_left_out_for_other_images_is_said(tmp_path: Path) -> None:
 
 
 def test_a_setting_can_be_set_to_null() -> None:
-    assert build_config("cpu", ["fidelity.train_examples=null"]).fidelity.train_examples is None
+    assert build_config("gpu").fidelity.train_examples is not None
+    assert build_config("gpu", ["fidelity.train_examples=null"]).fidelity.train_examples is None
+
+
+def test_a_presets_draws_go_with_its_matched_cost() -> None:
+    cheap = build_config("cpu")
+    assert (cheap.draws, cheap.match is None) == ("cheap", False)
+    for other in (["evaluator=synthetic"], ["data.name=digits"], ["fidelity.filters=8"]):
+        config = build_config("cpu", other)
+        assert (config.draws, config.match) == ("even", None), other
+        assert build_config("cpu", [*other, "draws=cheap"]).draws == "cheap"
 
 
 def test_a_presets_controller_options_are_its_own_controllers() -> None:

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from search_spaces.networks.pieces import network_cost
 from search_spaces.reference import load_reference
 from search_spaces.registry import SPACES, load_space, space_from_document
 from search_spaces.skeletons import NASNetSkeleton
-from search_spaces.space import DRAWS, CellSpace, SearchSpace, chances, favouring, sample_actions, size
+from search_spaces.space import CellSpace, Draws, SearchSpace, chances, favouring, sample_actions, size
 from search_spaces.vocabulary import NASNET_OPERATIONS, NASNET_PAPER_OPERATIONS
 
 SHARED = CellSpace(
@@ -90,8 +91,8 @@ def test_every_action_sequence_of_a_small_space_is_a_genotype_of_its_own() -> No
     assert len({small.decode(actions) for actions in everything}) == 576
 
 
-@pytest.mark.parametrize("draws", DRAWS)
-def test_every_decision_is_drawn_as_often_as_its_weights_say(draws: str) -> None:
+@pytest.mark.parametrize("draws", get_args(Draws))
+def test_every_decision_is_drawn_as_often_as_its_weights_say(draws: Draws) -> None:
     space, rng = favouring(NASNET, draws), random.Random(0)
     counts = [Counter[int]() for _ in space.decisions]
     for _ in range(2800):
