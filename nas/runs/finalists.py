@@ -16,6 +16,7 @@ from nas.runs.sizing import with_size
 from nas.runs.standings import best_known
 from nas.runs.state import RunState
 from nas.settings.reading import validated
+from nas.tools.hardware import wanted_threads
 from nas.tools.stages import doing
 from nas.tools.words import counted, quoted
 from nas.training.config import TrainConfig
@@ -153,7 +154,7 @@ def _same(place: TrainFolder, genotype: Genotype, wanted: TrainConfig) -> bool:
 
 
 def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:
-    """A search's settings of training as those of ``nas train``: the same skeleton, images and recipe."""
+    """A search's settings of training as those of ``nas train``: the same skeleton, images and recipe; alone, it has all cores."""
     from nas.networks.architecture import searched_skeleton
     from nas.networks.description import skeleton_document
 
@@ -165,5 +166,5 @@ def winner_config(genotype: Genotype, config: SearchConfig) -> TrainConfig:
         image_size=config.fidelity.image_size,
         train_examples=config.fidelity.train_examples,
         seed=config.seed,
-        threads=config.runner.threads,
+        threads=wanted_threads(),
     )

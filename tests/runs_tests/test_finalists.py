@@ -18,16 +18,19 @@ from nas.runs.standings import Known, best_known, winner_test
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen
 from nas.settings.reading import validated
+from nas.tools.hardware import wanted_threads
 from search_spaces.genotype import read_genotype
 from search_spaces.reference import load_reference
 from search_spaces.space import SearchSpace
 
 
 def test_the_winner_is_trained_as_the_finalists_were() -> None:
-    config = build_config("cpu", ["training.augmentation=paper", "training.cutout=4", "training.auxiliary_weight=0.4"])
+    paper = ["training.augmentation=paper", "training.cutout=4", "training.auxiliary_weight=0.4"]
+    config = build_config("cpu", [*paper, "runner.threads_per_child=1"])
     trained = winner_config(load_reference("nasnet-a"), config)
     fidelity = config.fidelity
     found = (trained.skeleton["cells"], trained.skeleton["filters"], trained.image_size)
+    assert trained.threads == wanted_threads(), "nothing else is trained then: the other children's cores are its own"
     assert found == (fidelity.cells, fidelity.filters, fidelity.image_size)
     recipe = trained.recipe
     assert (recipe.augmentation.crop, recipe.augmentation.cutout, recipe.regularisation.auxiliary_weight) == ("upsample", 4, 0.4)
