@@ -3,6 +3,7 @@
     python benchmarks/search_wins.py --data-dir DIR --out OUT            # hours; the same command goes on where it was
     python benchmarks/search_wins.py --data-dir DIR --out OUT --only report
     python benchmarks/search_wins.py --data-dir DIR --out OUT --gpu --budget 240     # the same on one GPU, in float32: minutes
+    python benchmarks/search_wins.py --data-dir DIR --out OUT --only equal --winners benchmarks/data/found_by_cheap_draws.yaml
 
 Everything is done by the commands that a user has, in folders under OUT that go on after an interruption:
 
@@ -82,9 +83,10 @@ def run_folder(arguments: argparse.Namespace, controller: str, seed: int) -> Pat
 
 
 def winners(arguments: argparse.Namespace, controller: str) -> list[Path]:
-    """The runs of a controller that have found something: each stands for its best cell."""
+    """The runs of a controller that have found something: each stands for its best cell. Cells of earlier searches are the default's."""
     runs = [run_folder(arguments, controller, seed) for seed in range(1, arguments.seeds + 1)]
-    return [run for run in runs if (run / "best" / "1.yaml").is_file()]
+    earlier = arguments.winners if controller == CONTROLLERS[0] else []
+    return [*earlier, *(run for run in runs if (run / "best" / "1.yaml").is_file())]
 
 
 def compare(arguments: argparse.Namespace, stage: str, groups: Sequence[Sequence[object]], *words: object) -> None:
@@ -170,6 +172,7 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True, help="folder that holds CIFAR-10")
     parser.add_argument("--cifar100", help="folder of CIFAR-100 as PNGs")
     parser.add_argument("--out", default="runs/search_wins")
+    parser.add_argument("--winners", nargs="+", type=Path, default=[], help="cells that earlier searches found, which take part as well")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--budget", type=int, help="children of a search, in place of --minutes: the same work on a busy machine")

@@ -30,6 +30,8 @@ TOLD_LATER = "shown once the first children have ended"
 """Of how long a search takes, where nothing is known of it."""
 NEAR = 1.02
 """A search may be expected to take so many times the minutes that it is sized to."""
+LEAST_SEARCHING = 0.6
+"""Of the share of its time that a search gives to its own children: where a shorter one would give less, its top rung goes instead."""
 
 
 def describe_plan(
@@ -39,6 +41,9 @@ def describe_plan(
     lines = _about(config, hardware, choices)
     if expected is not None and expected.layout is not None:
         lines.append(f"layout: {expected.layout.words}")
+    if expected is not None and expected.left_out:
+        rungs = "rung" if expected.left_out == 1 else f"{expected.left_out} rungs"
+        lines.append(f"short:  without the preset's top {rungs}, which would leave too few children (`nas finalists` adds one)")
     return [*lines, f"time:   {expected or TOLD_LATER}"]
 
 
@@ -278,7 +283,8 @@ def describe_rung_time(config: SearchConfig, hardware: Hardware) -> str:
 class Expected:
     """What a search will take: ``child`` seconds each, beside the other workers' children, which makes it ``slower`` times slower.
 
-    ``rungs`` are the seconds of one cell at every rung of the ladder, from 1, with all seeds.
+    ``rungs`` are the seconds of one cell at every rung of the ladder, from 1, with all seeds; ``left_out`` is how many at its top a time
+    did not allow.
     """
 
     config: SearchConfig
@@ -289,6 +295,7 @@ class Expected:
     timed: int
     took: float
     rungs: tuple[float, ...] = ()
+    left_out: int = 0
 
     @property
     def trainings(self) -> list[float]:
@@ -326,22 +333,42 @@ class Expected:
     def within(self, minutes: float) -> "Expected":
         """The same search, all rungs of it made smaller or larger in proportion, so that it takes so many minutes.
 
+        Of what does not shrink, the winner's training and the control cards, the top rung has most: where that would take the time of the
+        search's own children, the ladder does without it.
+
         Raises:
-            ConfigError: so little time allows no search: each rung needs a cell, and the search twice as many as come up from it.
+            ConfigError: so little time allows no search, not even one without a ladder.
         """
+        search, sized = self, self._sized(minutes)
+        while search.config.ladder and (sized is None or sized.searching < LEAST_SEARCHING * self.searching):
+            search = search._without_top_rung()
+            sized = search._sized(minutes)
+        if sized is None:
+            least = math.ceil((search.fixed + 2 * self.child) / 60)
+            cards = "no control cards (--cards none) or " if self.config.cards else ""
+            raise ConfigError(
+                f"--minutes must leave time for a search, here about {least} or more, but got {minutes:g}; less takes {cards}another preset"
+            )
+        return sized
+
+    @property
+    def searching(self) -> float:
+        """The share of the time in which the search's own children train, from 0 to 1."""
+        return max(1.0, self.config.budget / self.workers) * self.child / self.seconds
+
+    def _sized(self, minutes: float) -> "Expected | None":
+        """So many times as large that it takes so many minutes; None: each rung needs a cell, and the search twice as many as come up."""
         growth = (60 * minutes - self.fixed) / (self.seconds - self.fixed)
         sized = self._grown(growth)
         while sized.seconds > NEAR * 60 * minutes and sized.config.budget > 1:  # shares and single cells are rounded up
             growth *= 0.97
             sized = self._grown(growth)
         least = 2 * Ladder(list(sized.config.ladder)).places(1, sized.config.budget) if sized.config.ladder else 1
-        if growth <= 0 or sized.config.budget < least or sized.seconds > 1.25 * 60 * minutes:
-            least_seconds = self.fixed + sum(self.rungs) / self.workers + 2 * self.child
-            raise ConfigError(
-                f"--minutes must leave time for a search, here about {math.ceil(least_seconds / 60)} or more, but got {minutes:g}; "
-                "less takes a smaller ladder (--set ladder=[]), no control cards (--cards none) or another preset"
-            )
-        return sized
+        return None if growth <= 0 or sized.config.budget < least or sized.seconds > 1.25 * 60 * minutes else sized
+
+    def _without_top_rung(self) -> "Expected":
+        ladder = self.config.model_dump(mode="json")["ladder"][:-1]
+        return replace(self, config=with_overrides(self.config, {"ladder": ladder}), rungs=self.rungs[:-1], left_out=self.left_out + 1)
 
     def _grown(self, growth: float) -> "Expected":
         """With so many times the children, and so many times the cells on rungs that say a number."""

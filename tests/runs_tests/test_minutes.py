@@ -62,8 +62,19 @@ def test_rungs_grow_and_shrink_in_proportion(minutes: int) -> None:
 
 
 def test_too_little_time_is_refused_with_what_it_takes() -> None:
-    with pytest.raises(ConfigError, match=r"--minutes must leave time for a search, here about \d+ or more, but got 2"):
-        hour().within(2)
+    with pytest.raises(ConfigError, match=r"--minutes must leave time for a search, here about 1 or more, but got 0.2; .*--cards none"):
+        hour().within(0.2)
+
+
+@pytest.mark.parametrize(("minutes", "rungs"), [(20, 2), (6, 1), (1, 0)])
+def test_where_the_time_is_short_the_top_of_the_ladder_goes_and_the_plan_says_so(minutes: int, rungs: int) -> None:
+    sized = hour().within(minutes)
+    assert (len(sized.config.ladder), len(sized.rungs), sized.left_out) == (rungs, rungs, 2 - rungs)
+    assert sized.seconds == pytest.approx(60 * minutes, rel=0.1)
+    assert sized.searching >= 0.6 * hour().searching, "most of the time is left to the search itself"
+    told = [line for line in plan.describe_plan(sized.config, Hardware(2, 8.0, ()), (), sized) if line.startswith("short:")]
+    words = {2: [], 1: ["without the preset's top rung, which"], 0: ["without the preset's top 2 rungs, which"]}[rungs]
+    assert len(told) == len(words) and all(word in line for word, line in zip(words, told, strict=True))
 
 
 class Compiling:
