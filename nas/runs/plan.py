@@ -30,7 +30,7 @@ TOLD_LATER = "shown once the first children have ended"
 """Of how long a search takes, where nothing is known of it."""
 NEAR = 1.02
 """A search may be expected to take so many times the minutes that it is sized to."""
-LEAST_SEARCHING = 0.6
+LEAST_SEARCHING = 0.8
 """Of the share of its time that a search gives to its own children: where a shorter one would give less, its top rung goes instead."""
 
 
