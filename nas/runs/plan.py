@@ -325,10 +325,14 @@ class Expected:
         return START_SECONDS[self.config.runner.kind] + self.cards / self.workers + last
 
     @property
+    def children(self) -> float:
+        """Seconds in which the search's own children train, on all workers."""
+        return max(1.0, self.config.budget / self.workers) * self.child
+
+    @property
     def seconds(self) -> float:
         """Of the whole search."""
-        rounds = max(1.0, self.config.budget / self.workers)
-        return self.fixed + rounds * self.child + self.ladder / self.workers
+        return self.fixed + self.children + self.ladder / self.workers
 
     def within(self, minutes: float) -> "Expected":
         """The same search, all rungs of it made smaller or larger in proportion, so that it takes so many minutes.
@@ -354,7 +358,7 @@ class Expected:
     @property
     def searching(self) -> float:
         """The share of the time in which the search's own children train, from 0 to 1."""
-        return max(1.0, self.config.budget / self.workers) * self.child / self.seconds
+        return self.children / self.seconds
 
     def _sized(self, minutes: float) -> "Expected | None":
         """So many times as large that it takes so many minutes; None: each rung needs a cell, and the search twice as many as come up."""
