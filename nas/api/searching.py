@@ -67,7 +67,7 @@ def search(
     Args:
         space: a search space's name, or a YAML file that declares one; None: the preset's.
         budget: children to train.
-        minutes: in place of ``budget``: children and rungs are made as many as fit into the time.
+        minutes: in place of ``budget``: children and rungs are made as many as fit into the time; where it is short the top rungs go.
         preset: auto, laptop, cpu, gpu, paper, or a YAML file of settings.
         data: cifar10, cifar100, digits, synthetic, or a folder of images.
         data_dir: folder that holds the named data set.
