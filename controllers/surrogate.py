@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 from search_spaces.space import Actions, Decision, check_actions
 
@@ -62,8 +62,6 @@ REMEMBERED = 4096
 """Architectures whose features are remembered."""
 GROWTH = 1.25
 """Hyper-parameters are chosen anew when there are so many times more points."""
-LEAST_TRUST = 0.15
-"""Rank correlation of left-out rewards with their predictions below which the surrogate is not asked."""
 
 
 Describe = Callable[[Integers], Floats]
@@ -250,13 +248,12 @@ class Surrogate:
         self.choice = FIRST
         self.relation = 0
         self.chosen_at = 0
-        self.trust = 0.0
         self._fit: Fit | None = None  # derived
 
     @property
     def ready(self) -> bool:
         """Whether it knows enough to be asked."""
-        return len(self.points) >= self.start and self.trust >= LEAST_TRUST
+        return len(self.points) >= self.start
 
     def add(self, actions: Actions, reward: float, rung: int = 0) -> None:
         """Learn one reward, of a training at a rung. Rewards are compared within their rung alone."""
@@ -345,7 +342,7 @@ class Surrogate:
         return self.encoder.encode(np.array([point.actions for point in self.points])), _targets(self.points)
 
     def _choose(self) -> None:
-        """Take the hyper-parameters of the greatest marginal likelihood, and measure what the surrogate is worth with them.
+        """Take the hyper-parameters of the greatest marginal likelihood.
 
         First among those without features; then features must be clearly likelier to be looked at, since a process that looks at
         the wrong ones is misled; then, where there are several rungs, how far what holds at one holds at the others.
@@ -369,11 +366,6 @@ class Surrogate:
             self.choice = featured if found > best + FEATURES_EARN else self.choice
         if rungs.max() > rungs.min():
             _, self.relation = _greatest(((likelihood(self.choice, relation), relation) for relation in range(len(RELATIONS))), -np.inf)
-        factor, weights = self._solved(distances, rungs, targets, self.choice, self.relation)
-        inverse = cho_solve((factor, True), np.eye(len(rows)), check_finite=False)
-        left_out = targets - weights / np.diag(inverse)  # equation 5.12
-        agreement = 0.0 if np.ptp(left_out) < 1e-9 or np.ptp(targets) < 1e-9 else spearmanr(left_out, targets)[0]
-        self.trust = float(agreement)
         self.chosen_at = len(rows)
 
     def _solved(
@@ -396,14 +388,13 @@ class Surrogate:
             "choice": self.choice,
             "relation": self.relation,
             "chosen_at": self.chosen_at,
-            "trust": self.trust,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned, also before there were rungs. Raises ValueError where it does not fit."""
         try:
             points, fresh = ([_unpack(*packed) for packed in state[name]] for name in ("points", "fresh"))
-            choice, chosen_at, trust = int(state["choice"]), int(state["chosen_at"]), float(state["trust"])
+            choice, chosen_at = int(state["choice"]), int(state["chosen_at"])
             absorbed, relation = int(state["absorbed"]), int(state.get("relation", 0))
         except (KeyError, TypeError, AttributeError) as problem:
             raise ValueError(f"not the state of a surrogate: {problem!r}") from None
@@ -412,7 +403,7 @@ class Surrogate:
         if not (0 <= choice < len(GRID) and 0 <= relation < len(RELATIONS)):
             raise ValueError(f"not the state of this surrogate: hyper-parameters {choice}, {relation}")
         self.points, self.fresh, self.absorbed = points, fresh, absorbed
-        self.choice, self.relation, self.chosen_at, self.trust, self._fit = choice, relation, chosen_at, trust, None
+        self.choice, self.relation, self.chosen_at, self._fit = choice, relation, chosen_at, None
 
 
 def _pack(point: Point) -> list[Any]:

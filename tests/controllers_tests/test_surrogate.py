@@ -1,4 +1,4 @@
-"""The surrogate: an exact Gaussian process, useful where there is something to learn, silent where there is not, bounded."""
+"""The surrogate: an exact Gaussian process, useful where there is something to learn, harmless where there is not, bounded."""
 
 import json
 import random
@@ -14,6 +14,7 @@ from support.contracts import SMALL_SPACE
 from controllers.controller import Completed
 from controllers.registry import make_controller
 from controllers.surrogate import GRID, RELATIONS, Encoder, Surrogate
+from nas.evaluators.objective import synthetic_reward
 from search_spaces.nasnet import NASNET
 from search_spaces.space import feature_table, sample_actions
 
@@ -97,10 +98,8 @@ def test_expected_improvement_equals_its_definition():
     np.testing.assert_allclose(surrogate.expected_improvement(prepared, NONE), sampled, rtol=0.05, atol=2e-4)
 
 
-def test_learns_to_rank_and_says_so():
-    surrogate = taught(120)
-    assert surrogate.ready and surrogate.trust > 0.6
-    mean = surrogate.prepare(np.array(SEQUENCES[200:])).mean
+def test_learns_to_rank():
+    mean = taught(120).prepare(np.array(SEQUENCES[200:])).mean
     assert np.corrcoef(mean, [score(actions) for actions in SEQUENCES[200:]])[0, 1] > 0.7
 
 
@@ -112,11 +111,31 @@ def test_only_the_order_of_rewards_matters():
     np.testing.assert_array_equal(*scores)
 
 
-def test_does_not_trust_itself_on_noise():
-    ready = [taught(40 + 10 * i, rewards=lambda actions: random.Random(repr(actions) + "noise").random()).trust for i in range(6)]
-    # A rank correlation over 40 to 90 points of noise has a standard deviation of 0.1 to 0.16: no single one must be small.
-    assert max(ready) < 0.4 and np.mean(ready) < 0.25
-    assert not taught(9).ready
+WHATEVER = {"told": score, "even": lambda actions: 0.5, "noise": lambda actions: random.Random(repr(actions)).random()}
+
+
+@pytest.mark.parametrize("rewards", WHATEVER.values(), ids=WHATEVER)
+def test_is_asked_from_its_start_on_whatever_it_was_told(rewards):
+    """How well left-out rewards are predicted says little of a process told few: a high one left out lowers the mean of the others."""
+    assert not taught(9, rewards=rewards).ready
+    surrogate = taught(12, rewards=rewards)
+    assert surrogate.ready
+    scores = surrogate.expected_improvement(surrogate.prepare(np.array(SEQUENCES[100:150])), NONE)
+    assert np.isfinite(scores).all() and (scores >= 0).all()
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_helps_where_rewards_are_mostly_noise(seed):
+    """Two dozen cells that differ by no more than trainings do: too few to predict left-out rewards by, and enough to search by."""
+    options = {"screen_uniform": 0.4, "screen_local": 0.7, "screen_local_every": 1, "screen_start": 24}  # the preset cpu's
+    controller = make_controller("ppo", NASNET, seed, options)
+    truths: list[float] = []
+    for trial in range(44):
+        proposal = controller.ask(trial, [])
+        truths.append(synthetic_reward(NASNET.decode(proposal.actions)))
+        noise = random.Random(repr(proposal.actions)).gauss(0, 0.02)
+        controller.tell(proposal, Completed(0.4 * truths[-1] + noise))
+    assert np.mean(truths[24:]) > np.mean(truths[:24]) + 0.05
 
 
 def test_pending_neighbourhoods_lose_their_attraction():
@@ -177,7 +196,7 @@ class TestFeatures:
         without = Surrogate(NASNET.decisions, 300, 10)
         for actions in NASNET_SEQUENCES[:100]:
             without.add(actions, shallow(actions))
-        assert GRID[with_them.choice].features > 0 and with_them.trust > without.trust + 0.1
+        assert GRID[with_them.choice].features > 0
         rest = np.array(NASNET_SEQUENCES[100:])
         truth = [shallow(actions) for actions in NASNET_SEQUENCES[100:]]
         ranked = [np.corrcoef(surrogate.prepare(rest).mean, truth)[0, 1] for surrogate in (with_them, without)]
@@ -191,7 +210,10 @@ class TestFeatures:
         plain = Surrogate(NASNET.decisions, 300, 10)
         for actions in NASNET_SEQUENCES[:100]:
             plain.add(actions, first_inputs(actions))
-        assert surrogate.trust >= plain.trust - 0.05
+        rest = np.array(NASNET_SEQUENCES[100:])
+        truth = [first_inputs(actions) for actions in NASNET_SEQUENCES[100:]]
+        ranked = [np.corrcoef(one.prepare(rest).mean, truth)[0, 1] for one in (surrogate, plain)]
+        assert ranked[0] > ranked[1] - 0.05
 
     def test_measured_scores_may_be_added(self):
         """A score that is the reward itself, of what has been measured; what has not counts as average."""

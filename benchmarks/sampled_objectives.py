@@ -1,0 +1,170 @@
+"""Which controller climbs fastest where rewards are like a real search's: on sample functions of a Gaussian process told its trainings.
+
+    python benchmarks/sampled_objectives.py --seeds 24 --controller random --controller preset=ppo:screen_uniform=0.4,screen_local=0.7
+
+A real search of 80 children takes an hour, and two seeds of it differ by more than two controllers do. Here one takes seconds: every
+seed has a function of its own, drawn from the posterior of a process that has seen the trainings of ``--rows`` (first rung), and drawn
+only where a controller asks for it, each value given all before it (Rasmussen and Williams 2006, equations 2.23 and 2.24). What the
+trainings leave open is drawn anew with every seed, so a controller is not told what those searches already knew. The kernel is the
+surrogate's: that favours no controller with it over another, and flatters all of them beside evolution. Printed are the mean reward of
+twenty children after the other, and the value, without noise, of the one with the best reward: mean and 95 % interval over seeds.
+"""
+
+import argparse
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.stats import t as student
+
+from controllers.controller import random_for
+from controllers.surrogate import Encoder, Hyperparameters
+from nas.comparisons.controllers import Arm, Problem, Run, Terms, run_arm
+from nas.comparisons.suite import parse_arm
+from search_spaces.registry import load_space
+from search_spaces.space import Actions, SearchSpace, favouring, feature_table
+
+Floats = NDArray[np.float64]
+
+HERE = Path(__file__).parent
+PRESET = "preset=ppo:screen_uniform=0.4,screen_local=0.7,screen_local_every=1,screen_start=24"
+"""The controller of the preset ``cpu``."""
+EACH = 20
+"""Children whose rewards are averaged."""
+CONSIDERED = [
+    Hyperparameters(reach, 1.0, noise, features=weight, length=length)
+    for reach, noise, (weight, length) in product((0.2, 0.4, 0.8), (0.1, 0.25, 0.5), ((0.0, 1.0), (0.5, 1.0), (0.5, 2.0)))
+]
+SURE = 1e-6
+"""Variance that a value keeps once it has been drawn, in the process's own: what keeps the factor positive definite."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A process that has seen n trainings: their actions, the factor of their covariance [n, n], and standardised residuals [n]."""
+
+    space: SearchSpace
+    encoder: Encoder
+    hyper: Hyperparameters
+    actions: tuple[Actions, ...]
+    factor: Floats
+    residuals: Floats
+    mean: float
+    deviation: float
+
+    @property
+    def noise(self) -> float:
+        """Deviation of a training's reward from what its cell is worth."""
+        return self.deviation * math.sqrt(self.hyper.noise)
+
+
+def read_rows(paths: Sequence[Path]) -> tuple[list[Actions], Floats]:
+    """Actions and rewards of all trainings at the first rung."""
+    rows = [row for path in paths for row in csv.DictReader(path.read_text().splitlines()) if row["rung"] == "0"]
+    return [tuple(map(int, row["actions"].split())) for row in rows], np.array([float(row["reward"]) for row in rows])
+
+
+def fitted(space: SearchSpace, actions: Sequence[Actions], rewards: Floats) -> Posterior:
+    """The process of the greatest marginal likelihood, its mean and variance estimated with it (equations 2.45 and 5.8)."""
+    encoder = Encoder(space.decisions, partial(feature_table, space))
+    rows, ones = encoder.encode(np.array(actions)), np.ones(len(actions))
+    found: list[tuple[float, Posterior]] = []
+    for hyper in CONSIDERED:
+        factor = np.linalg.cholesky(encoder.kernel(rows, rows, hyper) + hyper.noise * np.eye(len(rows))).astype(np.float64)
+        weights = cho_solve((factor, True), ones)
+        mean = float(weights @ rewards / weights.sum())
+        half = solve_triangular(factor, rewards - mean, lower=True)
+        deviation = float(np.sqrt(half @ half / len(rows)))
+        likelihood = -len(rows) * math.log(deviation) - float(np.log(np.diag(factor)).sum())
+        found.append((likelihood, Posterior(space, encoder, hyper, tuple(actions), factor, half / deviation, mean, deviation)))
+    return max(found, key=lambda one: one[0])[1]
+
+
+class Sample:
+    """One function drawn from the posterior, value after value."""
+
+    def __init__(self, posterior: Posterior, seed: int) -> None:
+        self.posterior, self.rng = posterior, np.random.default_rng(seed)
+        self.actions, self.factor, self.residuals = list(posterior.actions), posterior.factor, posterior.residuals
+        self.values: dict[Actions, float] = {}
+
+    def __call__(self, actions: Actions) -> float:
+        """What these actions are worth in this function, the same whenever they are asked for."""
+        if actions not in self.values:
+            self.values[actions] = self._drawn(actions)
+        return self.values[actions]
+
+    def _drawn(self, actions: Actions) -> float:
+        encoder, count = self.posterior.encoder, len(self.actions)
+        one, others = encoder.encode(np.array([actions])), encoder.encode(np.array(self.actions))
+        half = solve_triangular(self.factor, encoder.kernel(others, one, self.posterior.hyper)[:, 0], lower=True)
+        variance = max(1.0 - float(half @ half), 0.0)
+        normal = float(self.rng.standard_normal())
+        grown = np.zeros((count + 1, count + 1))
+        grown[:count, :count], grown[count, :count], grown[count, count] = self.factor, half, math.sqrt(variance + SURE)
+        standard = float(half @ self.residuals) + math.sqrt(variance) * normal
+        self.residuals = np.append(self.residuals, math.sqrt(variance) * normal / grown[count, count])
+        self.factor = grown
+        self.actions.append(actions)
+        return self.posterior.mean + self.posterior.deviation * standard
+
+
+def problem(posterior: Posterior, terms: Terms, seed: int) -> Problem:
+    """Of one run: rewards are a function's values with a training's noise, reports have none."""
+    report = Sample(posterior, seed)
+
+    def reward(actions: Actions, look: str = "child") -> float:
+        noise = random_for(seed, look, *actions).gauss(0, posterior.noise)
+        return min(max(report(actions) + noise, 0.0), 1.0)
+
+    return Problem(posterior.space, reward, partial(reward, look="again"), report, None, None, reward, math.inf, math.inf)
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half of its 95 % interval, in per cent."""
+    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{100 * statistics.fmean(values):.2f} ± {100 * half:.2f}"
+
+
+def line(arm: Arm, runs: Sequence[Run]) -> str:
+    """A row of the table."""
+    told = [[reward for reward in run.told if reward is not None] for run in runs]
+    groups = range(0, min(map(len, told)), EACH)
+    cells = [interval([statistics.fmean(one[start : start + EACH]) for one in told]) for start in groups]
+    return " | ".join([f"| {arm.label}", *cells, interval([float(run.report[-1]) for run in runs])]) + " |"
+
+
+def main() -> None:
+    """Run all controllers and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = [HERE / "data" / "searched_by_cheap_draws_2.csv"]
+    parser.add_argument("--rows", type=Path, nargs="+", default=default, help="CSV files of trainings: rung, reward, actions")
+    parser.add_argument("--controller", action="append", help="[LABEL=]NAME[:OPTION=VALUE,…], as of nas bench")
+    parser.add_argument("--budget", type=int, default=80)
+    parser.add_argument("--seeds", type=int, default=24)
+    parser.add_argument("--in-flight", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    posterior = fitted(favouring(load_space("nasnet"), "cheap"), *read_rows(given.rows))
+    print(f"{len(posterior.actions)} trainings; {posterior.hyper}; mean {posterior.mean:.4f}, "
+          f"deviation {posterior.deviation:.4f}, of a training's noise {posterior.noise:.4f}", flush=True)  # fmt: skip
+    terms = Terms(budget=given.budget, in_flight=given.in_flight, noisy=True)
+    starts = [f"children {start + 1} to {min(start + EACH, given.budget)}" for start in range(0, given.budget, EACH)]
+    print("| " + " | ".join(["controller", *starts, "best by reward"]) + " |", "|---" * (len(starts) + 2) + "|", sep="\n", flush=True)
+    with ProcessPoolExecutor(given.processes) as pool:
+        for arm in map(parse_arm, given.controller or ["random", PRESET]):
+            runs = list(pool.map(partial(run_arm, arm, partial(problem, posterior), terms), range(given.seeds)))
+            print(line(arm, runs), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`benchmarks/sampled_objectives.py`: its functions are draws of the posterior they claim to be, and controllers run on them."""
+
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Kernel
+from support.paths import ROOT
+
+from search_spaces.nasnet import NASNET
+
+SCRIPT = ROOT / "benchmarks" / "sampled_objectives.py"
+ROWS = ROOT / "benchmarks" / "data" / "searched_by_cheap_draws_2.csv"
+NAMES = runpy.run_path(str(SCRIPT))
+
+
+class Wrapped(Kernel):
+    """The script's kernel for scikit-learn."""
+
+    def __init__(self, encoder=None, hyper=None):
+        self.encoder, self.hyper = encoder, hyper
+
+    def __call__(self, X, Y=None, eval_gradient=False):  # noqa: N803 - scikit-learn's names
+        rows = [self.encoder.encode(np.asarray(Z).astype(int)) for Z in (X, X if Y is None else Y)]
+        return self.encoder.kernel(*rows, self.hyper).astype(float)
+
+    def diag(self, X):  # noqa: N803
+        return np.ones(len(X))
+
+    def is_stationary(self):
+        return True
+
+
+def test_values_are_draws_of_scikit_learns_posterior():
+    """Of two cells, one alike a trained one, over many functions: means, deviations and their correlation."""
+    actions, rewards = NAMES["read_rows"]([ROWS])
+    posterior = NAMES["fitted"](NASNET, actions, rewards)
+    asked = [(*actions[50][:49], 1 - actions[50][49]), (1 - actions[51][0], *actions[51][1:])]
+    reference = GaussianProcessRegressor(Wrapped(posterior.encoder, posterior.hyper), alpha=posterior.hyper.noise, optimizer=None)
+    reference.fit(np.array(actions), (rewards - posterior.mean) / posterior.deviation)
+    mean, covariance = reference.predict(np.array(asked), return_cov=True)
+    drawn = np.array([[sample(one) for one in asked] for sample in (NAMES["Sample"](posterior, seed) for seed in range(1500))])
+    standard = (drawn - posterior.mean) / posterior.deviation
+    np.testing.assert_allclose(standard.mean(0), mean, atol=0.06)
+    np.testing.assert_allclose(np.cov(standard.T), covariance, atol=0.04)
+
+
+def test_a_value_stays_what_it_was():
+    actions, rewards = NAMES["read_rows"]([ROWS])
+    sample = NAMES["Sample"](NAMES["fitted"](NASNET, actions[:20], rewards[:20]), 0)
+    first = [sample(one) for one in actions[20:40]]
+    assert [sample(one) for one in actions[20:40]] == first and len(set(first)) == 20
+
+
+def test_the_script_prints_a_row_a_controller():
+    words = ["--seeds", "2", "--budget", "30", "--processes", "1", "--controller", "random", "--controller", "climber=local_search"]
+    done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=True)
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert rows == ["controller", "random", "climber"]
