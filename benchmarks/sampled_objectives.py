@@ -1,6 +1,6 @@
 """Which controller climbs fastest where rewards are like a real search's: on sample functions of a Gaussian process told its trainings.
 
-    python benchmarks/sampled_objectives.py --seeds 24 --controller random --controller preset=ppo:screen_uniform=0.4,screen_local=0.7
+    python benchmarks/sampled_objectives.py --seeds 24 --controller random --controller fewer=ppo:screen_local=0.5,screen_local_every=3
 
 A real search of 80 children takes an hour, and two seeds of it differ by more than two controllers do. Here one takes seconds: every
 seed has a function of its own, drawn from the posterior of a process that has seen the trainings of ``--rows`` (first rung), and drawn
@@ -36,8 +36,6 @@ from search_spaces.space import Actions, SearchSpace, favouring, feature_table
 Floats = NDArray[np.float64]
 
 HERE = Path(__file__).parent
-PRESET = "preset=ppo:screen_uniform=0.4,screen_local=0.7,screen_local_every=1,screen_start=24"
-"""The controller of the preset ``cpu``."""
 EACH = 20
 """Children whose rewards are averaged."""
 CONSIDERED = [
@@ -161,7 +159,7 @@ def main() -> None:
     starts = [f"children {start + 1} to {min(start + EACH, given.budget)}" for start in range(0, given.budget, EACH)]
     print("| " + " | ".join(["controller", *starts, "best by reward"]) + " |", "|---" * (len(starts) + 2) + "|", sep="\n", flush=True)
     with ProcessPoolExecutor(given.processes) as pool:
-        for arm in map(parse_arm, given.controller or ["random", PRESET]):
+        for arm in map(parse_arm, given.controller or ["random", "ppo"]):
             runs = list(pool.map(partial(run_arm, arm, partial(problem, posterior), terms), range(given.seeds)))
             print(line(arm, runs), flush=True)
 

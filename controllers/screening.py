@@ -76,8 +76,8 @@ class Screen:
     def _rows(self, policy: Policy, version: int) -> Integers:
         """Random draws, samples of the policy, and in every so many pools changes of the best cells instead of some samples.
 
-        Changes in every pool search fast and get stuck: the surrogate then only ever sees, and the policy only ever learns
-        from, the surroundings of the first good cells.
+        Changes alone get stuck: the surrogate then only ever sees, and the policy only ever learns from, the surroundings of the
+        first good cells.
         """
         options = self.options
         uniform = round(options.screen_pool * options.screen_uniform)

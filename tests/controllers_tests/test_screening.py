@@ -24,8 +24,9 @@ def test_a_screen_of_changes_alone_proposes_only_changes_of_the_best():
 
 
 def test_pools_have_uniform_draws_and_now_and_then_changes():
-    """Every third pool has changes of the best; all have the asked share of uniform draws, which differ from the leaders everywhere."""
-    controller = make_controller("ppo", NASNET, 0, {"screen_pool": 90, "screen_uniform": 0.5})
+    """As often as is said; all pools have the asked share of uniform draws, which differ from the leaders everywhere."""
+    options = {"screen_pool": 90, "screen_uniform": 0.5, "screen_local": 0.5, "screen_local_every": 3}
+    controller = make_controller("ppo", NASNET, 0, options)
     screen, near = controller.screen, []
     for trial in range(33):  # one outcome after the other is absorbed while there are few
         proposal = controller.ask(trial, [])

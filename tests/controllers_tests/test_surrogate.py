@@ -127,8 +127,7 @@ def test_is_asked_from_its_start_on_whatever_it_was_told(rewards):
 @pytest.mark.parametrize("seed", [0, 4])
 def test_helps_where_rewards_are_mostly_noise(seed):
     """Two dozen cells that differ by no more than trainings do: too few to predict left-out rewards by, and enough to search by."""
-    options = {"screen_uniform": 0.4, "screen_local": 0.7, "screen_local_every": 1, "screen_start": 24}  # the preset cpu's
-    controller = make_controller("ppo", NASNET, seed, options)
+    controller = make_controller("ppo", NASNET, seed, {"screen_start": 24})
     truths: list[float] = []
     for trial in range(44):
         proposal = controller.ask(trial, [])
