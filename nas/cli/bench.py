@@ -161,20 +161,23 @@ def _run_all(chosen: "list[Comparison]", data: Path, output: Path | None, proces
 
 
 def _print(kept: "Kept") -> None:
-    """The table, in two parts where the terminal is too narrow for one."""
+    """The table, in as many parts as the terminal's width asks for, each with the controllers' names."""
     from rich import box
     from rich.table import Table
 
     from nas.comparisons.controllers import summary_rows
 
     heads, rows = summary_rows(kept.results(), kept.comparison.checkpoints)
-    widths = [max(len(row[i]) for row in (heads, *rows)) + 2 for i in range(len(heads))]
-    costs = heads.index("distinct cells")
-    parts = [range(len(heads))] if sum(widths) <= console.width else [range(costs), [0, *range(costs, len(heads))]]
+    widths = [max(len(row[i]) for row in (heads, *rows)) + 3 for i in range(len(heads))]  # with what stands between columns
+    parts: list[list[int]] = [[0]]
+    for i in range(1, len(heads)):
+        if len(parts[-1]) > 1 and sum(widths[j] for j in (*parts[-1], i)) > console.width:
+            parts.append([0])
+        parts[-1].append(i)
     for part in parts:
         shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for i in part:
-            shown.add_column(heads[i], justify="right" if i else "left", no_wrap=len(parts) == 1)
+            shown.add_column(heads[i], justify="right" if i else "left", no_wrap=True)
         for row in rows:
             shown.add_row(*(row[i] for i in part))
         console.print(shown)

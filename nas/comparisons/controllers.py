@@ -491,7 +491,7 @@ def summary_rows(results: Sequence[Result], checkpoints: Sequence[int]) -> tuple
 
 
 def _regret(report: float, reward: float) -> str:
-    return f"{report:.3f} / {reward:.3f}" if math.isfinite(reward) else f"{report:.3f}"
+    return f"{report:z.3f} / {reward:z.3f}" if math.isfinite(reward) else f"{report:z.3f}"  # z: rounding error is no -0.000
 
 
 def summary(results: Sequence[Result], checkpoints: Sequence[int]) -> str:
