@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import overload
+from typing import Any, overload
 
 from controllers.controller import Proposal
 from search_spaces.space import Actions
@@ -62,6 +62,10 @@ class Pending(Sequence[Proposal]):
     def last(self, count: int) -> list[Proposal]:
         """The ``count`` proposals asked last, or all where there are fewer, in the order of asking."""
         return list(islice(reversed(self._proposals.values()), count))[::-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: what is derived stays here, since the functions that it is looked up by need not be able to travel."""
+        return {**self.__dict__, "_counts": {}}
 
     def __len__(self) -> int:
         return len(self._proposals)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import random
 from collections import Counter
 
@@ -68,6 +69,15 @@ def test_pending_proposals_are_a_sequence_with_counts(steps: list[tuple[bool, in
     assert pending.last(most) == expected[-most:] * bool(most)
     assert pending.counts(actions_of) == Counter(p.actions for p in expected)
     assert Pending.of(pending) is pending and list(Pending.of(expected)) == expected
+
+
+def test_it_travels_whatever_its_proposals_were_looked_up_by() -> None:
+    pending = Pending([Proposal(0, (1, 2)), Proposal(1, (2, 2))])
+    assert pending.counts(lambda proposal: proposal.actions[1]) == {2: 2}
+    other = pickle.loads(pickle.dumps(pending))
+    assert list(other) == list(pending) and other.changes == pending.changes
+    other.discard(0)
+    assert other.counts(actions_of) == {(2, 2): 1} and len(pending) == 2
 
 
 @pytest.mark.parametrize("name", sorted(CONTROLLERS))

@@ -58,13 +58,13 @@ def test_a_presets_draws_go_with_its_matched_cost() -> None:
 
 
 def test_a_presets_controller_options_are_its_own_controllers() -> None:
-    own = build_config("cpu").controller
+    own = build_config("paper").controller
     assert own.name == "ppo"
     assert own.options
-    assert build_config("cpu", ["controller.name=ppo"]).controller == own
-    assert build_config("cpu", ["controller.options.hidden=50"]).controller.options == {**own.options, "hidden": 50}
-    assert not build_config("cpu", ["controller.name=random"]).controller.options
-    chosen = build_config("cpu", ["controller.name=evolution", "controller.options={population: 10}"]).controller
+    assert build_config("paper", ["controller.name=ppo"]).controller == own
+    assert build_config("paper", ["controller.options.hidden=50"]).controller.options == {**own.options, "hidden": 50}
+    assert not build_config("paper", ["controller.name=random"]).controller.options
+    chosen = build_config("paper", ["controller.name=evolution", "controller.options={population: 10}"]).controller
     assert (chosen.name, chosen.options) == ("evolution", {"population": 10})
 
 
