@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.stats import t as student
 
 from controllers.controller import random_for
-from controllers.surrogate import Encoder, Hyperparameters
+from controllers.surrogate import Encoder, Hyperparameters, Rows
 from nas.comparisons.controllers import Arm, Problem, Run, Terms, run_arm
 from nas.comparisons.suite import parse_arm
+from nas.tools.intervals import half_of_mean
 from search_spaces.registry import load_space
 from search_spaces.space import Actions, SearchSpace, favouring, feature_table
 
@@ -48,12 +48,12 @@ SURE = 1e-6
 
 @dataclass(frozen=True)
 class Posterior:
-    """A process that has seen n trainings: their actions, the factor of their covariance [n, n], and standardised residuals [n]."""
+    """A process that has seen n trainings: encoded, the factor of their covariance [n, n], and standardised residuals [n]."""
 
     space: SearchSpace
     encoder: Encoder
     hyper: Hyperparameters
-    actions: tuple[Actions, ...]
+    rows: Rows
     factor: Floats
     residuals: Floats
     mean: float
@@ -83,7 +83,7 @@ def fitted(space: SearchSpace, actions: Sequence[Actions], rewards: Floats) -> P
         half = solve_triangular(factor, rewards - mean, lower=True)
         deviation = float(np.sqrt(half @ half / len(rows)))
         likelihood = -len(rows) * math.log(deviation) - float(np.log(np.diag(factor)).sum())
-        found.append((likelihood, Posterior(space, encoder, hyper, tuple(actions), factor, half / deviation, mean, deviation)))
+        found.append((likelihood, Posterior(space, encoder, hyper, rows, factor, half / deviation, mean, deviation)))
     return max(found, key=lambda one: one[0])[1]
 
 
@@ -92,7 +92,7 @@ class Sample:
 
     def __init__(self, posterior: Posterior, seed: int) -> None:
         self.posterior, self.rng = posterior, np.random.default_rng(seed)
-        self.actions, self.factor, self.residuals = list(posterior.actions), posterior.factor, posterior.residuals
+        self.rows, self.factor, self.residuals = posterior.rows, posterior.factor, posterior.residuals
         self.values: dict[Actions, float] = {}
 
     def __call__(self, actions: Actions) -> float:
@@ -102,9 +102,9 @@ class Sample:
         return self.values[actions]
 
     def _drawn(self, actions: Actions) -> float:
-        encoder, count = self.posterior.encoder, len(self.actions)
-        one, others = encoder.encode(np.array([actions])), encoder.encode(np.array(self.actions))
-        half = solve_triangular(self.factor, encoder.kernel(others, one, self.posterior.hyper)[:, 0], lower=True)
+        encoder, count = self.posterior.encoder, len(self.rows)
+        one = encoder.encode(np.array([actions]))
+        half = solve_triangular(self.factor, encoder.kernel(self.rows, one, self.posterior.hyper)[:, 0], lower=True)
         variance = max(1.0 - float(half @ half), 0.0)
         normal = float(self.rng.standard_normal())
         grown = np.zeros((count + 1, count + 1))
@@ -112,7 +112,7 @@ class Sample:
         standard = float(half @ self.residuals) + math.sqrt(variance) * normal
         self.residuals = np.append(self.residuals, math.sqrt(variance) * normal / grown[count, count])
         self.factor = grown
-        self.actions.append(actions)
+        self.rows = np.concatenate([self.rows, one])
         return self.posterior.mean + self.posterior.deviation * standard
 
 
@@ -129,8 +129,7 @@ def problem(posterior: Posterior, terms: Terms, seed: int) -> Problem:
 
 def interval(values: Sequence[float]) -> str:
     """Mean and half of its 95 % interval, in per cent."""
-    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{100 * statistics.fmean(values):.2f} ± {100 * half:.2f}"
+    return f"{100 * statistics.fmean(values):.2f} ± {100 * half_of_mean(values):.2f}"
 
 
 def line(arm: Arm, runs: Sequence[Run]) -> str:
@@ -153,7 +152,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     posterior = fitted(favouring(load_space("nasnet"), "cheap"), *read_rows(given.rows))
-    print(f"{len(posterior.actions)} trainings; {posterior.hyper}; mean {posterior.mean:.4f}, "
+    print(f"{len(posterior.rows)} trainings; {posterior.hyper}; mean {posterior.mean:.4f}, "
           f"deviation {posterior.deviation:.4f}, of a training's noise {posterior.noise:.4f}", flush=True)  # fmt: skip
     terms = Terms(budget=given.budget, in_flight=given.in_flight, noisy=True)
     starts = [f"children {start + 1} to {min(start + EACH, given.budget)}" for start in range(0, given.budget, EACH)]

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
+from nas.tools.intervals import half_of_mean
 
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 BLOCKS = ("resnext-2x64d", "convnext")
@@ -151,19 +151,12 @@ def table(stage: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if not row["test"]:
             continue
-        mean, half = statistics.fmean(row["test"]), half_interval(row["test"])
+        mean, half = statistics.fmean(row["test"]), half_of_mean(row["test"])
         away = (mean - statistics.fmean(drawn)) / sigma if drawn and sigma == sigma else math.nan
         print(
             f"| {row['label']} | {100 * mean:.2f} ± {100 * half:.2f} | {len(row['test'])} | {100 * (mean - base):+.2f} | {away:+.1f} | "
             f"{row['macs'] / 1e6:.2f}M | {row['latency_ms']:.1f} |"
         )
-
-
-def half_interval(values: list[float]) -> float:
-    """Half of the 95 % interval of a mean, by Student's t; NaN for one value."""
-    if len(values) < 2:
-        return math.nan
-    return float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def main() -> None:

@@ -353,7 +353,11 @@ class Surrogate:
         distances = (*self.encoder.distances(rows, rows), apart)
 
         def likelihood(choice: int, relation: int) -> float:
-            factor, weights = self._solved(distances, rungs, targets, choice, relation)
+            kernel = self.encoder.mix(*distances, GRID[choice])
+            if rungs.any():
+                kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
+            factor = np.linalg.cholesky(kernel + GRID[choice].noise * np.eye(len(rungs))).astype(np.float64, copy=False)
+            weights = cho_solve((factor, True), targets, check_finite=False)
             return float(-0.5 * targets @ weights - np.log(np.diag(factor)).sum())
 
         plain = range(len(_PLAIN))
@@ -367,17 +371,6 @@ class Surrogate:
         if rungs.max() > rungs.min():
             _, self.relation = _greatest(((likelihood(self.choice, relation), relation) for relation in range(len(RELATIONS))), -np.inf)
         self.chosen_at = len(rows)
-
-    def _solved(
-        self, distances: tuple[Integers, Integers, Rows | None], rungs: Integers, targets: Floats, choice: int, relation: int
-    ) -> tuple[Floats, Floats]:
-        """The Cholesky factor and the weights with these hyper-parameters."""
-        hyper = GRID[choice]
-        kernel = self.encoder.mix(*distances, hyper)
-        if rungs.any():
-            kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
-        factor = np.linalg.cholesky(kernel + hyper.noise * np.eye(len(rungs))).astype(np.float64, copy=False)
-        return factor, cho_solve((factor, True), targets, check_finite=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The points and the chosen hyper-parameters."""

@@ -1,4 +1,8 @@
-"""How sure a measured share is."""
+"""How sure a measured share is, and a mean of few values."""
+
+import math
+import statistics
+from collections.abc import Sequence
 
 CONFIDENCE = 0.95
 TWO_SIDED = 1.96
@@ -16,3 +20,12 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
     found = binomtest(round(share * count), count).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
+
+
+def half_of_mean(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean of some values, by Student's t; NaN for one value."""
+    from scipy.stats import t as student
+
+    if len(values) < 2:
+        return math.nan
+    return float(student.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))

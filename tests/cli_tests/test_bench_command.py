@@ -50,8 +50,8 @@ def suite(**changes: object) -> dict[str, object]:
     }
 
 
-def bench(arguments: list[str], cwd: Path) -> Running:
-    return run_nas(["bench", *arguments], cwd, COLUMNS="170")
+def bench(arguments: list[str], cwd: Path, columns: int = 170) -> Running:
+    return run_nas(["bench", *arguments], cwd, COLUMNS=str(columns))
 
 
 def test_a_controller_is_written_in_a_line():
@@ -178,7 +178,7 @@ def test_the_command_writes_a_table_a_picture_and_raw_results(tables: Path, tmp_
     last = [100 * run["changes"][-1][1] for run in raw["results"][0]["runs"]]
     assert "| blind | 4 |" in markdown and f"{np.mean(last):.2f} ± {1.96 * np.std(last, ddof=1) / 2:.2f}" in markdown
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    again = run_nas(["bench", *arguments, "--output", "out"], tmp_path, COLUMNS="80")
+    again = bench([*arguments, "--output", "out"], tmp_path, columns=80)
     assert again.returncode == 0 and "not run again" in again.stdout
     table = [line for line in again.stdout.splitlines() if line.startswith((" controller", " blind", " local_search"))]
     assert len(table) > 3 and max(map(len, table)) <= 80 and not any("…" in line for line in table), "whole numbers at 80 columns"

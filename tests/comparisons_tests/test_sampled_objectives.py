@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import Kernel
+from support.kernels import Wrapped
 from support.paths import ROOT
 
 from search_spaces.nasnet import NASNET
@@ -14,23 +14,6 @@ from search_spaces.nasnet import NASNET
 SCRIPT = ROOT / "benchmarks" / "sampled_objectives.py"
 ROWS = ROOT / "benchmarks" / "data" / "searched_by_cheap_draws_2.csv"
 NAMES = runpy.run_path(str(SCRIPT))
-
-
-class Wrapped(Kernel):
-    """The script's kernel for scikit-learn."""
-
-    def __init__(self, encoder=None, hyper=None):
-        self.encoder, self.hyper = encoder, hyper
-
-    def __call__(self, X, Y=None, eval_gradient=False):  # noqa: N803 - scikit-learn's names
-        rows = [self.encoder.encode(np.asarray(Z).astype(int)) for Z in (X, X if Y is None else Y)]
-        return self.encoder.kernel(*rows, self.hyper).astype(float)
-
-    def diag(self, X):  # noqa: N803
-        return np.ones(len(X))
-
-    def is_stationary(self):
-        return True
 
 
 def test_values_are_draws_of_scikit_learns_posterior():

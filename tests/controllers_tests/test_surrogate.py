@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import Kernel
 from support.contracts import SMALL_SPACE
+from support.kernels import Wrapped
 
 from controllers.controller import Completed
 from controllers.registry import make_controller
@@ -47,23 +47,6 @@ def test_encoder_counts_and_distances():
         return np.array([[taken.count((kind, choice)) for choice in range(3)] for kind in kinds])
 
     assert squared[0, 0] == pytest.approx(((counts(one) - counts(other)) ** 2).sum())
-
-
-class Wrapped(Kernel):
-    """The surrogate's kernel for scikit-learn."""
-
-    def __init__(self, encoder=None, hyper=None):
-        self.encoder, self.hyper = encoder, hyper
-
-    def __call__(self, X, Y=None, eval_gradient=False):  # noqa: N803 - scikit-learn's names
-        rows = [self.encoder.encode(np.asarray(Z).astype(int)) for Z in (X, X if Y is None else Y)]
-        return self.encoder.kernel(*rows, self.hyper)
-
-    def diag(self, X):  # noqa: N803
-        return np.ones(len(X))
-
-    def is_stationary(self):
-        return True
 
 
 def test_posterior_equals_scikit_learns():
