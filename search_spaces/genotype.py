@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from search_spaces.errors import GenotypeError, UserError
-from search_spaces.strict_yaml import load_document
+from search_spaces.strict_yaml import SafeDumper, load_document
 from search_spaces.vocabulary import COMBINES, OPERATIONS, ChoiceOption, IntOption, Option, OptionValue
 
 SCHEMA = "nas.genotype/1"
@@ -124,7 +124,7 @@ def _cell_document(cell: CellGenotype) -> dict[str, Any]:
     return {"inputs": list(STATE_NAMES[-cell.inputs :]), "nodes": nodes, "outputs": list(cell.outputs)}
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(SafeDumper):
     """Block style with every edge and list of states on one line, as a person would write it."""
 
 

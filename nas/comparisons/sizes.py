@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nas.errors import ConfigError
 from nas.networks.architecture import Architecture
 from nas.networks.description import read_skeleton, skeleton_document
@@ -15,7 +13,7 @@ from nas.networks.stopwatch import RUNS, Stopwatch, match_latency, stopwatch_at
 from nas.tools.files import write_atomically
 from search_spaces.canonical import canonical_key
 from search_spaces.skeletons import has_size
-from search_spaces.strict_yaml import load_document
+from search_spaces.strict_yaml import dump_document, load_document
 
 SIZES = "sizes.yaml"
 """What a comparison at equal latency has measured, in its folder."""
@@ -51,7 +49,7 @@ def size_of(label: str, whole: Architecture, target: Target, cells: int | None, 
     if not folder.is_dir():
         return scaled  # whoever only asks what would be done makes no folder
     entry = {"asked": asked, "skeleton": skeleton, "latency": scaled.latency}
-    write_atomically(file, yaml.safe_dump({**kept, label: entry}, sort_keys=False))
+    write_atomically(file, dump_document({**kept, label: entry}))
     return scaled
 
 

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Sequence
 
-import yaml
 from tensorboardX.event_file_writer import EventsWriter  # brings torch
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import text
 
 from nas.loggers.logger import Logged, Point
+from search_spaces.strict_yaml import dump_document
 
 
 class EventFile:
@@ -21,7 +21,7 @@ class EventFile:
         for old in about.folder.glob("events.out.tfevents.*"):
             old.unlink()
         self._writer = EventsWriter(str(about.folder / "events"))
-        settings = "".join(f"    {line}\n" for line in yaml.safe_dump(dict(about.settings), sort_keys=False).splitlines())
+        settings = "".join(f"    {line}\n" for line in dump_document(about.settings).splitlines())
         self._writer.write_event(Event(wall_time=time.time(), summary=text("settings", settings)))  # indented: as it stands
         self._writer.flush()
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
 from controllers.registry import CONTROLLERS, check_options
@@ -30,6 +29,7 @@ from search_spaces.plugins import Registry, guess, trust
 from search_spaces.reference import reference_names
 from search_spaces.registry import load_space
 from search_spaces.space import Draws, SearchSpace, favouring
+from search_spaces.strict_yaml import dump_document
 
 LOOKS = 0.02
 """Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
@@ -273,4 +273,4 @@ def config_from_document(found: object) -> SearchConfig:
 
 def config_yaml(config: SearchConfig) -> str:
     """The configuration as a YAML text that ``--preset FILE`` takes."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_document(config.model_dump(mode="json"))

@@ -151,10 +151,10 @@ class RunFolder:
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
 
-    def write_best(self, space: SearchSpace, ranked: Sequence[tuple[Trial, float]]) -> list[Path]:
-        """Write the genotypes of these trials, best first and each with what is believed of its reward, as best/1.yaml and so on."""
+    def write_best(self, space: SearchSpace, ranked: Sequence[tuple[Trial, float]], controller: str) -> list[Path]:
+        """Write the genotypes of these trials of a controller, best first and with what is believed of their rewards, as best/1.yaml …"""
         self.best_folder.mkdir(exist_ok=True)
-        paths, controller = [], self.config().controller.name
+        paths = []
         for rank, (trial, reward) in enumerate(ranked, start=1):
             path = self.best_folder / f"{rank}.yaml"
             write_atomically(path, to_yaml(found_genotype(space, trial, self.path.name, controller, reward)))

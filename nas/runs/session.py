@@ -434,7 +434,7 @@ def _exchange(run: _Run, watcher: Watcher, beside: Beside) -> Iterator[AskTell]:
         children.watcher = replace(watcher, on_end=keeper.on_end, on_lost=keeper.on_lost)
         yield children
     snapshot.write(run.folder, run.controller, state)
-    run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT))
+    run.folder.write_best(run.space, best_known(run.space, state, children.knowledge).head(BEST_KEPT), config.controller.name)
 
 
 def _check_same_table(state: RunState, config: SearchConfig, space: SearchSpace) -> str | None:
@@ -532,7 +532,7 @@ class _Keeper:
         self._best = first.reward or 0.0
         if first.number != self._first:
             self._first = first.number
-            folder.write_best(self._run.space, [(first, believed)])
+            folder.write_best(self._run.space, [(first, believed)], self._run.config.controller.name)
             folder.log(f"trial {first.number} is the incumbent: {known.how(1)} ({state.spent} trained)")
         self._watcher.on_standings(known.standings)
 

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,18 @@ def _occasion() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """This package and all that it names as required, extras included where they are installed."""
+    names = {match[0].lower() for text in _required() if (match := re.match(r"[A-Za-z0-9._-]+", text))}
+    return {name: version for name in (PACKAGE, *sorted(names)) if (version := _version(name)) is not None}
+
+
+@cache
+def _version(package: str) -> str | None:
+    """That of an installed package, None where it is not; looked up once, since a process goes on with what it has imported."""
     from importlib import metadata  # here, as below: a tenth of all that a completion takes
 
-    names = {match[0].lower() for text in _required() if (match := re.match(r"[A-Za-z0-9._-]+", text))}
-    found = {}
-    for name in (PACKAGE, *sorted(names)):
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return None
 
 
 def _required() -> list[str]:

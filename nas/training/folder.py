@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nas.errors import ConfigError, RunError, UserError
 from nas.networks.description import read_skeleton
 from nas.settings.reading import flat, validated
@@ -22,7 +20,7 @@ from nas.tools.words import quoted
 from nas.training.config import TrainConfig
 from search_spaces.genotype import Genotype, read_genotype, to_yaml
 from search_spaces.plugins import guess
-from search_spaces.strict_yaml import load_document
+from search_spaces.strict_yaml import dump_document, load_document
 
 SCHEMA = "nas.training/1"
 WINNER = "finalists/winner"
@@ -284,7 +282,7 @@ def test_facts(test: object) -> dict[str, int | float]:
 
 def config_yaml(config: TrainConfig) -> str:
     """The configuration as the folder keeps it."""
-    return yaml.safe_dump({"schema": SCHEMA, **config.model_dump(mode="json")}, sort_keys=False)
+    return dump_document({"schema": SCHEMA, **config.model_dump(mode="json")})
 
 
 EXECUTION = ("data.root", "data.download", "device", "threads", "loader_workers", "checkpoint_epochs", "checkpoint_steps", "log")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from nas.data.settings import LARGE_SIDE, AugmentationSettings, CropMode, Normalisation, Preparation
@@ -11,6 +10,7 @@ from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
 from nas.settings.reading import Document, PackagedYaml, apply_overrides, document, named_document, validated
 from search_spaces.plugins import Registry
+from search_spaces.strict_yaml import dump_document
 
 
 class OptimizerSettings(Settings):
@@ -168,4 +168,4 @@ def load_recipe(name_or_path: str, overrides: dict[str, Any] | None = None) -> R
 
 def recipe_yaml(recipe: Recipe) -> str:
     """The recipe as a YAML text that ``--recipe FILE`` takes."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    return dump_document(recipe.model_dump(mode="json"))

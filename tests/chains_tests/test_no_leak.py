@@ -75,6 +75,7 @@ SMALL = ["--cells", "1", "--filters", "4"]
 
 def search(data: Path, seed: int) -> list[str]:
     few = ["--set", "training.augmentation=none", "--set", "fidelity.train_examples=null", "--set", "data.validation_examples=8"]
+    few += ["--set", "ladder=[]", "--cards", "none"]  # `finalists` is a rung
     where = ["--data", str(data), "--runner", "local", "--set", f"data.split_seed={seed}", "--set", "fidelity.image_size=8"]
     return ["search", "--preset", "laptop", "--budget", "2", "--epochs", "1", "--run", "run", *few, *where]
 
