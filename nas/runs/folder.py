@@ -152,7 +152,7 @@ class RunFolder:
             log.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}  {message}\n")
 
     def write_best(self, space: SearchSpace, ranked: Sequence[tuple[Trial, float]], controller: str) -> list[Path]:
-        """Write the genotypes of these trials of a controller, best first and with what is believed of their rewards, as best/1.yaml …"""
+        """Write the genotypes of these trials of a controller, best first and with what is believed of their rewards, under ``best/``."""
         self.best_folder.mkdir(exist_ok=True)
         paths = []
         for rank, (trial, reward) in enumerate(ranked, start=1):
