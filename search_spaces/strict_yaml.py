@@ -111,4 +111,4 @@ def parse_document(text: str, error: type[UserError], source: str) -> object:
 
 def dump_document(document: Mapping[str, Any]) -> str:
     """Plain data as YAML, keys in their order."""
-    return yaml.dump(document, Dumper=SafeDumper, sort_keys=False)
+    return yaml.dump(dict(document), Dumper=SafeDumper, sort_keys=False)

@@ -116,7 +116,7 @@ def facts(state: Any) -> list[object]:
     return [trials, state.told, state.halving]
 
 
-@pytest.mark.parametrize(("controller", "step"), [("random", 3), ("evolution", 4)])
+@pytest.mark.parametrize(("controller", "step"), [("random", 1), ("evolution", 4)])
 def test_a_run_killed_at_any_record_goes_on_as_if_it_had_not_been(
     tmp_path: Path, controller: str, step: int, interrupt_after: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

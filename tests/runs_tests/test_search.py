@@ -65,7 +65,7 @@ def test_a_run_killed_at_any_record_resumes_to_the_sequence_of_an_uninterrupted_
     config = synthetic(14, controller)
     whole = engine.start(config, tmp_path / "whole", QUIET).state
     lines = len(read_records(tmp_path / "whole" / "ledger.jsonl")[0])
-    for count in range(1, lines - 1, 11):  # a trial has five records: steps prime to five stop the run at each of them
+    for count in range(1, lines - 1, 7):  # a trial has five records: steps prime to five stop the run at each of them
         path = tmp_path / str(count)
         with monkeypatch.context():
             interrupt_after(count)

@@ -3,6 +3,8 @@
 import copy
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -439,3 +441,16 @@ def test_the_mutations_leave_some_documents_acceptable() -> None:
 
     collect()
     assert 3 <= sum(verdicts) < len(verdicts) - 50  # about two in a hundred are acceptable
+
+
+def test_documents_are_read_and_written_alike_where_pyyaml_has_no_libyaml() -> None:
+    """What the pure loader and dumper make of every reference genotype, in a process that cannot have the others."""
+    program = (
+        "import hashlib, yaml; yaml.__with_libyaml__ = {}\n"
+        "from search_spaces import reference as r, strict_yaml as s; from search_spaces.genotype import to_yaml\n"
+        "assert issubclass(s._StrictLoader, yaml.SafeLoader) == (s.SafeDumper is yaml.SafeDumper) == (not yaml.__with_libyaml__)\n"
+        "print(hashlib.sha256(''.join(to_yaml(r.load_reference(name)) for name in r.reference_names()).encode()).hexdigest())"
+    )
+    commands = [[sys.executable, "-c", program.format(having)] for having in (yaml.__with_libyaml__, False)]
+    made = [subprocess.run(command, capture_output=True, text=True, check=True) for command in commands]
+    assert made[0].stdout == made[1].stdout and len(made[0].stdout) == 65
