@@ -5,6 +5,7 @@
     python benchmarks/validity.py train --data-dir DIR --device cuda --at-once 6 --rows FILE   # on a GPU, six at once
     python benchmarks/validity.py report                        # the tables, of the rows that there are
     python benchmarks/validity.py optimisers --rows benchmarks/data/validity_optimisers.csv   # accuracies, cell by cell
+    python benchmarks/validity.py noise --rows benchmarks/data/validity*.csv   # cells apart against trainings of one cell
 
 The *truth* is the target: every cell's width is solved for 5M MACs at 32×32 (N=1) and the network trained by the recipe ``fast``
 for two passes over 45,000 images of CIFAR-10. A *candidate* is the same network, of the same width, on fewer pixels and images in
@@ -84,6 +85,8 @@ class Way:
     filters: float | None = None
     truth: bool = False
     changes: tuple[tuple[str, object], ...] = ()
+    tested: bool = False
+    """Scored on the 10,000 test images, which no search has seen."""
 
     def recipe(self) -> Recipe:
         """The target's, or that of a search's children."""
@@ -94,8 +97,7 @@ class Way:
 
 HALF_BATCH = (("batch_size", 32), ("optimizer.learning_rate", 0.07))
 TRUTH = Way("truth", TARGET_SIDE, None, epochs=2, truth=True)
-TEST = Way("test", TARGET_SIDE, None, epochs=2, truth=True)
-"""The truth again, scored on the test images, which no search has seen."""
+TEST = replace(TRUTH, name="test", tested=True)
 LONG = Way("long", TARGET_SIDE, None, epochs=16, truth=True)
 LONGER = tuple(Way(f"16px {passes} passes", 16, None, epochs=passes, truth=True) for passes in (4, 8))
 """The target's recipe on fewer pixels: how long is long enough to tell sprinters from stayers?"""
@@ -153,6 +155,9 @@ OPTIMISERS = (
     replace(TRUTH, name="8 passes", epochs=8),
 )
 """Another optimiser: how much earlier does a training say the same, and of which cells?"""
+RUNG = next(way for way in OPTIMISERS if way.name == "16px 45k muon 0.1 linear batch 128")
+"""The first rung of the preset ``cpu``."""
+RUNG_TESTED = replace(RUNG, name=f"{RUNG.name} test", tested=True)
 
 
 def changed(name: str, **changes: object) -> Way:
@@ -300,7 +305,7 @@ class Study:
             return Row(cell, way.name, seed, clock() - started, filters, macs, *(nothing,) * 6)
         seconds = clock() - started
         history = trainer.position.history
-        part = data.test if way is TEST and data.test is not None else data.validation
+        part = data.test if way.tested and data.test is not None else data.validation
         scored = trainer.scored_network.eval()
         plain, mirrored = (score(network, scoring_batches(data, part, trainer.resident)) for network in (scored, Mirrored(scored)))
         losses = [record.train_loss for record in history]
@@ -373,7 +378,7 @@ def _choose(
 
 def listed(arguments: argparse.Namespace) -> Iterator[tuple[str, Way, int]]:
     """What the command line names: seed by seed, way by way."""
-    every = {way.name: way for way in (TRUTH, TEST, LONG, *LONGER, *CANDIDATES, *RECIPES, *OPTIMISERS)}
+    every = {way.name: way for way in (TRUTH, TEST, LONG, *LONGER, *CANDIDATES, *RECIPES, *OPTIMISERS, RUNG_TESTED)}
     for seed, way in product(arguments.seeds, arguments.ways or [TRUTH.name]):
         yield from ((cell, every[way], seed) for cell in arguments.only or cells(read_rows(arguments.rows[0]))[: arguments.cells])
 
@@ -503,6 +508,31 @@ def optimisers(arguments: argparse.Namespace) -> None:
         print(f"| {way} | {seconds:.0f} | {' | '.join('' if row is None else f'{100 * row.accuracy:.1f}' for row in found)} |")
 
 
+def noise(arguments: argparse.Namespace) -> None:
+    """Print, way by way, how far cells lie apart and what trainings of one cell differ by, and how the cells' means order the truth.
+
+    The trainings of a cell are scored on the same images, so what these images are to its kind is no part of the noise.
+    """
+    rows = [row for file in arguments.rows for row in read_rows(file) if row.accuracy == row.accuracy]
+    truth = {cell: float(np.mean(values)) for cell, values in truths_of(rows).items()}
+    print("| evaluation | score | cells | trainings | between cells | of one cell | ratio | order of the truth | Pearson |")
+    print("|---" * 9 + "|")
+    for way in arguments.ways or dict.fromkeys(row.way for row in rows):
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.way == way and row.cell in truth and (arguments.only is None or row.cell in arguments.only):
+                found.setdefault(row.cell, []).append(row)
+        several = [trainings for trainings in found.values() if len(trainings) > 1]
+        for name, value in SCORES.items() if len(several) > 4 else ():
+            scores = [np.array([value(row) for row in trainings]) for trainings in several]
+            free, means = sum(map(len, scores)) - len(scores), np.array([one.mean() for one in scores])
+            within = np.sqrt(sum(one.var() * len(one) for one in scores) / free)
+            between, there = means.std(ddof=1), np.array([truth[trainings[0].cell] for trainings in several])
+            order = f"{spearmanr(means, there).statistic:.2f} | {np.corrcoef(means, there)[0, 1]:.2f}"
+            spread = f"{between:.4f} | {within:.4f} | {between / within:.2f}"
+            print(f"| {way} | {name} | {len(several)} | {free + len(several)} | {spread} | {order} |")
+
+
 def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floats]:
     """What is known of a cell without training it."""
     target = {row.cell: row for row in rows if row.way == TRUTH.name}
@@ -513,7 +543,7 @@ def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floa
 def main() -> None:
     """Train, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "report", "optimisers"])
+    parser.add_argument("what", choices=["train", "report", "optimisers", "noise"])
     parser.add_argument("--rows", type=Path, nargs="+", default=[ROWS], help="files; a training appends to the first")
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
@@ -524,7 +554,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="exactly the cells and ways that are named, with these seeds")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
-    {"train": train, "report": report, "optimisers": optimisers}[arguments.what](arguments)
+    {"train": train, "report": report, "optimisers": optimisers, "noise": noise}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
