@@ -20,6 +20,8 @@ LEADERS = 10
 """Best cells told whose changes are candidates."""
 MOST_PENDING = 256
 """Pending proposals that the surrogate takes into account, the last ones: the cost of a ranking grows with their cube."""
+LEAST_POOL, CANDIDATES_A_CHOICE = 320, 4
+"""How many candidates there are: at least, and for every choice of a decision (NASNet 1,520, see benchmarks/README.md)."""
 WARM = 1.5
 """Temperature of half of the policy's samples."""
 
@@ -40,6 +42,7 @@ class Screen:
         self.decisions, self.seed, self.options = space.decisions, seed, options
         describe = partial(feature_table, space) if options.screen_features else None
         self.surrogate = Surrogate(space.decisions, options.screen_capacity, options.screen_start, describe)
+        self.pool = options.screen_pool or pool_of(space.decisions)
         self.forget()
 
     def forget(self) -> None:
@@ -80,8 +83,8 @@ class Screen:
         first good cells.
         """
         options = self.options
-        uniform = round(options.screen_pool * options.screen_uniform)
-        samples = options.screen_pool - uniform
+        uniform = round(self.pool * options.screen_uniform)
+        samples = self.pool - uniform
         local = 0 if self.surrogate.absorbed % options.screen_local_every else round(samples * options.screen_local)
         rng = np.random.default_rng(random_for(self.seed, "candidates", version, self.surrogate.absorbed).getrandbits(63))
         drawn = _drawn(self.decisions, uniform, rng)
@@ -93,7 +96,7 @@ class Screen:
     def samples(self, policy: Policy, version: int) -> Integers:
         """What the policy of this version offers: samples [N, D], every other one at a raised temperature."""
         if self._samples is None or self._samples[0] != version:
-            count = self.options.screen_pool - round(self.options.screen_pool * self.options.screen_uniform)
+            count = self.pool - round(self.pool * self.options.screen_uniform)
             temperatures = torch.ones(count, 1)
             temperatures[1::2] = WARM
             actions, log_probs = policy.sample(count, generator_for(self.seed, "samples", version), temperatures)
@@ -104,6 +107,11 @@ class Screen:
     def log_probs(self, actions: Actions) -> tuple[float, ...] | None:
         """The log-probabilities of a candidate that is a sample of the policy, else None."""
         return None if self._samples is None else self._samples[2].get(actions)
+
+
+def pool_of(decisions: Sequence[Decision]) -> int:
+    """How many candidates there are where nobody says: a large space has more good ones, and more that differ in one decision."""
+    return max(LEAST_POOL, CANDIDATES_A_CHOICE * sum(len(decision.choices) for decision in decisions))
 
 
 def _drawn(decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:

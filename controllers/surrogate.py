@@ -51,8 +51,6 @@ GRID = _PLAIN + tuple(replace(hyper, features=weight, length=length) for weight,
 States name them by their place: new ones are added at the end."""
 RELATIONS = (0.8, 0.5, 0.95)
 """Correlations between rungs considered; the first until rewards of two rungs are known."""
-FEATURES_EARN = 4.0
-"""By so much (natural logarithm) must the marginal likelihood be greater for features to be looked at."""
 LUCK = 0.8
 LEAST_SPREAD = 0.5
 FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
@@ -344,8 +342,8 @@ class Surrogate:
     def _choose(self) -> None:
         """Take the hyper-parameters of the greatest marginal likelihood.
 
-        First among those without features; then features must be clearly likelier to be looked at, since a process that looks at
-        the wrong ones is misled; then, where there are several rungs, how far what holds at one holds at the others.
+        First among those without features, then with them; then, where there are several rungs, how far what holds at one holds at
+        the others.
         """
         rows, targets = self._training_set()
         rungs = self._rungs()
@@ -367,7 +365,7 @@ class Surrogate:
             found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in stages), -np.inf)
             beside = range(featured - featured % len(_PLAIN), featured - featured % len(_PLAIN) + len(_PLAIN))
             found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in beside), found, featured)
-            self.choice = featured if found > best + FEATURES_EARN else self.choice
+            self.choice = featured if found > best else self.choice
         if rungs.max() > rungs.min():
             _, self.relation = _greatest(((likelihood(self.choice, relation), relation) for relation in range(len(RELATIONS))), -np.inf)
         self.chosen_at = len(rows)
