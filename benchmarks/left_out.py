@@ -10,12 +10,12 @@ of the same cells.
 """
 
 import argparse
-import csv
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from sampled_objectives import read_rows
 from scipy.stats import spearmanr
 
 from controllers.surrogate import Surrogate
@@ -30,9 +30,7 @@ TOLD = (10, 20, 40, 60)
 def read(rows: str) -> list[tuple[Actions, float]]:
     """The first trainings at the first rung of ``FILE=COUNT``: cells and rewards."""
     path, count = rows.rsplit("=", 1)
-    found = [row for row in csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()) if row["rung"] == "0"]
-    found.sort(key=lambda row: int(row["trial"]))
-    return [(tuple(map(int, row["actions"].split())), float(row["reward"])) for row in found[: int(count)]]
+    return list(zip(*read_rows([Path(path)]), strict=True))[: int(count)]
 
 
 def correlation(cells: list[Actions], rewards: NDArray[np.float64], told: NDArray[np.int64], features: bool) -> float:
@@ -53,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rewards: dict[Actions, list[float]] = {}
     for actions, reward in (pair for rows in arguments.rows for pair in read(rows)):
-        rewards.setdefault(actions, []).append(reward)
+        rewards.setdefault(actions, []).append(float(reward))
     cells, means = list(rewards), np.array([np.mean(values) for values in rewards.values()])
     print(f"{len(cells)} cells, rewards {means.mean():.4f}, deviation {means.std(ddof=1):.4f}")
     print("| told | " + " | ".join(map(str, TOLD)) + " |\n" + "|---" * (len(TOLD) + 1) + "|")

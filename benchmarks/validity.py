@@ -134,6 +134,10 @@ CANDIDATES = (
 """About 5, 10 and 30 CPU seconds each."""
 
 
+RUNG = replace(
+    SECOND, name="16px 45k muon 0.1 linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH, ("optimizer.learning_rate", 0.1))
+)
+"""The first rung of the preset ``cpu``."""
 OPTIMISERS = (
     replace(FIRST, name="16px 8k muon", changes=(*MUON, *LINEAR)),
     replace(FIRST, name="16px 8k muon 0.03", changes=(*MUON, *LINEAR, ("optimizer.learning_rate", 0.03))),
@@ -147,7 +151,7 @@ OPTIMISERS = (
     replace(SECOND, name="16px 45k muon batch 128", changes=(*MUON, *LARGE_BATCH)),
     replace(SECOND, name="16px 45k muon linear", changes=(*MUON, ("schedule.kind", "linear"), ("schedule.warmup_epochs", 0.05))),
     replace(SECOND, name="16px 45k muon linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH)),
-    replace(SECOND, name="16px 45k muon 0.1 linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH, ("optimizer.learning_rate", 0.1))),
+    RUNG,
     replace(SECOND, name="16px 45k twice muon", epochs=2, changes=MUON),
     replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
     *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),
@@ -155,8 +159,6 @@ OPTIMISERS = (
     replace(TRUTH, name="8 passes", epochs=8),
 )
 """Another optimiser: how much earlier does a training say the same, and of which cells?"""
-RUNG = next(way for way in OPTIMISERS if way.name == "16px 45k muon 0.1 linear batch 128")
-"""The first rung of the preset ``cpu``."""
 RUNG_TESTED = replace(RUNG, name=f"{RUNG.name} test", tested=True)
 
 
@@ -435,8 +437,7 @@ def report(arguments: argparse.Namespace) -> None:
             print(f"  {row.cell}, {way.side} pixels, {way.epochs} passes: {row.accuracy:.4f}")
     several = [values for values in truths.values() if len(values) > 1]
     if several:
-        noise = np.sqrt(np.sum([np.var(values) * len(values) for values in several]) / np.sum([len(values) - 1 for values in several]))
-        print(f"one training of the truth: σ {noise:.4f} over trainings of the same cell ({len(several)} cells)")
+        print(f"one training of the truth: σ {of_one_cell(several):.4f} over trainings of the same cell ({len(several)} cells)")
     for way in (TRUTH, FIRST):
         both = [cell for cell in truth if (cell, way.name, 0) in by and (cell, way.name, 1) in by]
         if len(both) > 3:
@@ -451,6 +452,11 @@ def report(arguments: argparse.Namespace) -> None:
     print(recipes_table(by, truth))
     for name, values in fixed_scores(rows, truth).items():
         print(f"{name}: {words(values, np.array(list(truth.values())))}")
+
+
+def of_one_cell(scores: Sequence[Sequence[float] | Floats]) -> float:
+    """Standard deviation of trainings of the same cell, pooled over cells that may have different numbers of them."""
+    return float(np.sqrt(np.sum([np.var(values) * len(values) for values in scores]) / np.sum([len(values) - 1 for values in scores])))
 
 
 def truths_of(rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -525,12 +531,11 @@ def noise(arguments: argparse.Namespace) -> None:
         several = [trainings for trainings in found.values() if len(trainings) > 1]
         for name, value in SCORES.items() if len(several) > 4 else ():
             scores = [np.array([value(row) for row in trainings]) for trainings in several]
-            free, means = sum(map(len, scores)) - len(scores), np.array([one.mean() for one in scores])
-            within = np.sqrt(sum(one.var() * len(one) for one in scores) / free)
-            between, there = means.std(ddof=1), np.array([truth[trainings[0].cell] for trainings in several])
+            means, there = np.array([one.mean() for one in scores]), np.array([truth[trainings[0].cell] for trainings in several])
+            between, within = means.std(ddof=1), of_one_cell(scores)
             order = f"{spearmanr(means, there).statistic:.2f} | {np.corrcoef(means, there)[0, 1]:.2f}"
             spread = f"{between:.4f} | {within:.4f} | {between / within:.2f}"
-            print(f"| {way} | {name} | {len(several)} | {free + len(several)} | {spread} | {order} |")
+            print(f"| {way} | {name} | {len(several)} | {sum(map(len, scores))} | {spread} | {order} |")
 
 
 def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floats]:

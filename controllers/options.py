@@ -56,7 +56,7 @@ class PolicyGradientOptions:
     normalise: bool = option(False, text="divide baseline advantages by their standard deviation")
     screen: bool = option(True, text="let a surrogate choose among many candidates what is proposed")
     screen_pool: int = option(
-        0, low=0, text="candidates the surrogate chooses from; 0 takes four for every choice of the space's decisions, at least 320"
+        0, low=2, text="candidates the surrogate chooses from; unless said, four for every choice of the space's decisions, at least 320"
     )
     screen_uniform: float = option(0.4, low=0, high=0.9, text="share of them that are uniform draws")
     screen_local: float = option(0.7, low=0, high=1, text="share of the samples that small changes of the best cells replace")

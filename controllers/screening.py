@@ -42,7 +42,7 @@ class Screen:
         self.decisions, self.seed, self.options = space.decisions, seed, options
         describe = partial(feature_table, space) if options.screen_features else None
         self.surrogate = Surrogate(space.decisions, options.screen_capacity, options.screen_start, describe)
-        self.pool = options.screen_pool or pool_of(space.decisions)
+        self.pool_size = options.screen_pool or usual_pool_size(space.decisions)
         self.forget()
 
     def forget(self) -> None:
@@ -83,8 +83,8 @@ class Screen:
         first good cells.
         """
         options = self.options
-        uniform = round(self.pool * options.screen_uniform)
-        samples = self.pool - uniform
+        uniform = round(self.pool_size * options.screen_uniform)
+        samples = self.pool_size - uniform
         local = 0 if self.surrogate.absorbed % options.screen_local_every else round(samples * options.screen_local)
         rng = np.random.default_rng(random_for(self.seed, "candidates", version, self.surrogate.absorbed).getrandbits(63))
         drawn = _drawn(self.decisions, uniform, rng)
@@ -96,7 +96,7 @@ class Screen:
     def samples(self, policy: Policy, version: int) -> Integers:
         """What the policy of this version offers: samples [N, D], every other one at a raised temperature."""
         if self._samples is None or self._samples[0] != version:
-            count = self.pool - round(self.pool * self.options.screen_uniform)
+            count = self.pool_size - round(self.pool_size * self.options.screen_uniform)
             temperatures = torch.ones(count, 1)
             temperatures[1::2] = WARM
             actions, log_probs = policy.sample(count, generator_for(self.seed, "samples", version), temperatures)
@@ -109,7 +109,7 @@ class Screen:
         return None if self._samples is None else self._samples[2].get(actions)
 
 
-def pool_of(decisions: Sequence[Decision]) -> int:
+def usual_pool_size(decisions: Sequence[Decision]) -> int:
     """How many candidates there are where nobody says: a large space has more good ones, and more that differ in one decision."""
     return max(LEAST_POOL, CANDIDATES_A_CHOICE * sum(len(decision.choices) for decision in decisions))
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from controllers.controller import Completed
 from controllers.registry import make_controller
-from controllers.screening import _drawn, changed, pool_of
+from controllers.screening import _drawn, changed, usual_pool_size
 from nas.evaluators.objective import synthetic_reward
 from search_spaces.nasnet import NASNET
 from search_spaces.space import Decision, chances, favouring
@@ -41,10 +41,10 @@ def test_pools_have_uniform_draws_and_now_and_then_changes():
 
 def test_a_large_space_has_more_candidates():
     """Four for every choice, unless somebody says a number."""
-    assert pool_of((Decision("a", ("x", "y")),)) == 320
-    assert pool_of((Decision("a", tuple(map(str, range(50)))),) * 4) == 800
-    for given, count in ((0, pool_of(NASNET.decisions)), (90, 90)):
-        controller = make_controller("ppo", NASNET, 0, {"screen_pool": given, "screen_start": 3})
+    assert usual_pool_size((Decision("a", ("x", "y")),)) == 320
+    assert usual_pool_size((Decision("a", tuple(map(str, range(50)))),) * 4) == 800
+    for given, count in (({}, usual_pool_size(NASNET.decisions)), ({"screen_pool": 90}, 90)):
+        controller = make_controller("ppo", NASNET, 0, {"screen_start": 3, **given})
         for trial in range(4):
             controller.tell(controller.ask(trial, []), Completed(0.5))
         assert len(controller.screen._rows(controller.policy, controller.version)) == count

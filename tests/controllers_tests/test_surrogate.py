@@ -110,7 +110,7 @@ def test_is_asked_from_its_start_on_whatever_it_was_told(rewards):
 def test_helps_where_rewards_are_mostly_noise():
     """Two dozen cells that differ by no more than trainings do: too few to predict left-out rewards by, and enough to search by."""
     gains = []
-    for seed in (0, 4):
+    for seed in range(5):
         controller = make_controller("ppo", NASNET, seed, {"screen_start": 24})
         truths: list[float] = []
         for trial in range(44):
@@ -119,7 +119,7 @@ def test_helps_where_rewards_are_mostly_noise():
             noise = random.Random(repr(proposal.actions)).gauss(0, 0.02)
             controller.tell(proposal, Completed(0.4 * truths[-1] + noise))
         gains.append(np.mean(truths[24:]) - np.mean(truths[:24]))
-    assert np.mean(gains) > 0.05
+    assert np.mean(gains) > 0.06
 
 
 def test_pending_neighbourhoods_lose_their_attraction():
