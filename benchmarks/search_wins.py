@@ -13,7 +13,8 @@ Everything is done by the commands that a user has, in folders under OUT that go
    seeds.
 3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
 4. *longer*: the same at 5M MACs with eight times the passes.
-5. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
+5. *latency*: the same, each as wide as one image takes ``--latency`` on one thread, whatever its MACs.
+6. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
 
 With ``--gpu`` children and networks are trained on one GPU, several at once in each of a few processes, without Ray: the same search,
 the same trainings, none of them bit for bit.
@@ -34,7 +35,7 @@ from nas.tools.intervals import half_of_mean
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 BLOCKS = ("resnext-2x64d", "convnext")
 CONTROLLERS = ("ppo", "random")
-STAGES = ("search", "equal", "larger", "longer", "transfer", "report")
+STAGES = ("search", "equal", "larger", "longer", "latency", "transfer", "report")
 COMPARED_ON_GPU = ("--device", "cuda", "--workers", 6, "--set", "precision=float32")
 SEARCHED_ON_GPU = {"runner": "local", "gpus_per_child": 1, "workers": 6, "settings": ["training.precision=float32"]}
 
@@ -122,6 +123,12 @@ def longer(arguments: argparse.Namespace) -> None:
     compare(arguments, "longer", few(arguments), *size, "--data-dir", arguments.data_dir)
 
 
+def latency(arguments: argparse.Namespace) -> None:
+    """Equally fast, in place of equally dear."""
+    size = ["--latency", arguments.latency, "--cells", 1, "--epochs", 2, "--seeds", 2]
+    compare(arguments, "latency", few(arguments), *size, "--data-dir", arguments.data_dir)
+
+
 def transfer(arguments: argparse.Namespace) -> None:
     """Other images."""
     if arguments.cifar100 is None:
@@ -170,12 +177,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--budget", type=int, help="children of a search, in place of --minutes: the same work on a busy machine")
     parser.add_argument("--trainings", type=int, default=5, help="training seeds of everybody at 5M MACs; a larger number later adds to it")
+    parser.add_argument("--latency", default="12ms", help="of one image: about NASNet-A's at 5M MACs on a core")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--gpu", action="store_true", help="train on this machine's GPU instead of its CPU cores")
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    do = {"search": search, "equal": equal, "larger": larger, "longer": longer, "latency": latency, "transfer": transfer, "report": report}
     for stage in (stage for stage in STAGES if stage in arguments.only):
-        {"search": search, "equal": equal, "larger": larger, "longer": longer, "transfer": transfer, "report": report}[stage](arguments)
+        do[stage](arguments)
 
 
 if __name__ == "__main__":
