@@ -35,7 +35,6 @@ from nas.tools.intervals import half_of_mean
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 BLOCKS = ("resnext-2x64d", "convnext")
 CONTROLLERS = ("ppo", "random")
-STAGES = ("search", "equal", "larger", "longer", "latency", "transfer", "report")
 COMPARED_ON_GPU = ("--device", "cuda", "--workers", 6, "--set", "precision=float32")
 SEARCHED_ON_GPU = {"runner": "local", "gpus_per_child": 1, "workers": 6, "settings": ["training.precision=float32"]}
 
@@ -140,7 +139,7 @@ def transfer(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """The tables: means with 95 % intervals over seeds, and how far from random cells and NASNet-A."""
-    for stage in STAGES[1:-1]:
+    for stage in list(STAGES)[1:-1]:
         files = [*Path(arguments.out).glob(f"{stage}/compare.json"), *Path(arguments.out).glob(f"{stage}-*/compare.json")]
         rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
         if rows:
@@ -166,6 +165,10 @@ def table(stage: str, rows: list[dict[str, Any]]) -> None:
         )
 
 
+STAGES = {stage.__name__: stage for stage in (search, equal, larger, longer, latency, transfer, report)}
+"""By name, in the order in which they are done."""
+
+
 def main() -> None:
     """Do the stages in their order."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,14 +180,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--budget", type=int, help="children of a search, in place of --minutes: the same work on a busy machine")
     parser.add_argument("--trainings", type=int, default=5, help="training seeds of everybody at 5M MACs; a larger number later adds to it")
-    parser.add_argument("--latency", default="12ms", help="of one image: about NASNet-A's at 5M MACs on a core")
+    parser.add_argument("--latency", default="12ms", help="of one image; on a slow core NASNet-A takes 17 ms and more")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--gpu", action="store_true", help="train on this machine's GPU instead of its CPU cores")
     arguments = parser.parse_args()
     Path(arguments.out).mkdir(parents=True, exist_ok=True)
-    do = {"search": search, "equal": equal, "larger": larger, "longer": longer, "latency": latency, "transfer": transfer, "report": report}
-    for stage in (stage for stage in STAGES if stage in arguments.only):
-        do[stage](arguments)
+    for name, stage in STAGES.items():
+        if name in arguments.only:
+            stage(arguments)
 
 
 if __name__ == "__main__":
