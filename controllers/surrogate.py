@@ -45,15 +45,21 @@ class Hyperparameters:
 
 
 _PLAIN = tuple(Hyperparameters(*values) for values in product((0.2, 0.4, 0.8), (0.5, 1.0), (0.02, 0.1, 0.4)))
-_FEATURED = tuple(product((0.3, 0.7), (0.5, 1.0, 2.0)))
+EXPECTED = (0.9, 2.0)
+"""Weight and length of features where nothing says otherwise: cells alike in them have similar rewards, and far around."""
+_FEATURED = (*product((0.3, 0.7), (0.5, 1.0, 2.0)), EXPECTED)
 GRID = _PLAIN + tuple(replace(hyper, features=weight, length=length) for weight, length in _FEATURED for hyper in _PLAIN)
 """The hyper-parameters considered; of those looked at, the one with the greatest marginal likelihood is used (see ``Surrogate._choose``).
 States name them by their place: new ones are added at the end."""
+EVIDENCE = 4.0
+"""By how much (natural logarithm) others must be likelier than ``EXPECTED``: the likelihood of a dozen rewards is greatest by chance for
+features that hardly count or reach nowhere, and a search that begins so sees its first good cells' surroundings only."""
 RELATIONS = (0.8, 0.5, 0.95)
 """Correlations between rungs considered; the first until rewards of two rungs are known."""
 LUCK = 0.8
 LEAST_SPREAD = 0.5
 FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
+_EXPECTED_FIRST = len(_PLAIN) * (1 + _FEATURED.index(EXPECTED))
 USUAL = 512
 """Architectures drawn uniformly, by whose features all are standardised."""
 REMEMBERED = 4096
@@ -342,8 +348,8 @@ class Surrogate:
     def _choose(self) -> None:
         """Take the hyper-parameters of the greatest marginal likelihood.
 
-        First among those without features, then with them; then, where there are several rungs, how far what holds at one holds at
-        the others.
+        First those of decisions, with features as they are expected to count; then other weights and lengths of features, or none,
+        where the rewards are evidence of them; then, where there are several rungs, how far what holds at one holds at the others.
         """
         rows, targets = self._training_set()
         rungs = self._rungs()
@@ -358,14 +364,15 @@ class Surrogate:
             weights = cho_solve((factor, True), targets, check_finite=False)
             return float(-0.5 * targets @ weights - np.log(np.diag(factor)).sum())
 
-        plain = range(len(_PLAIN))
-        best, self.choice = _greatest(((likelihood(choice, self.relation), choice) for choice in plain), -np.inf)
+        def likeliest(choices: Iterable[int], best: float = -np.inf, choice: int = 0) -> tuple[float, int]:
+            return _greatest(((likelihood(choice, self.relation), choice) for choice in choices), best, choice)
+
+        found, self.choice = likeliest(_beside(_EXPECTED_FIRST if apart is not None else 0))
         if apart is not None:
-            stages = range(self.choice + len(_PLAIN), len(GRID), len(_PLAIN))
-            found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in stages), -np.inf)
-            beside = range(featured - featured % len(_PLAIN), featured - featured % len(_PLAIN) + len(_PLAIN))
-            found, featured = _greatest(((likelihood(choice, self.relation), choice) for choice in beside), found, featured)
-            self.choice = featured if found > best else self.choice
+            stages = range(self.choice % len(_PLAIN), len(GRID), len(_PLAIN))
+            best, other = likeliest(choice for choice in stages if choice != self.choice)
+            best, other = likeliest(_beside(other), best, other)
+            self.choice = other if best > found + EVIDENCE else self.choice
         if rungs.max() > rungs.min():
             _, self.relation = _greatest(((likelihood(self.choice, relation), relation) for relation in range(len(RELATIONS))), -np.inf)
         self.chosen_at = len(rows)
@@ -403,6 +410,12 @@ def _pack(point: Point) -> list[Any]:
 
 def _unpack(actions: Sequence[int], reward: float, rung: int = 0) -> Point:
     return Point(tuple(int(action) for action in actions), float(reward), int(rung))
+
+
+def _beside(choice: int) -> range:
+    """The hyper-parameters with the same features."""
+    first = choice - choice % len(_PLAIN)
+    return range(first, first + len(_PLAIN))
 
 
 def _greatest(found: Iterable[tuple[float, int]], best: float, choice: int = 0) -> tuple[float, int]:
