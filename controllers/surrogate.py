@@ -49,7 +49,7 @@ EXPECTED = (0.9, 2.0)
 """Weight and length of features where nothing says otherwise: cells alike in them have similar rewards, and far around."""
 _FEATURED = (*product((0.3, 0.7), (0.5, 1.0, 2.0)), EXPECTED)
 GRID = _PLAIN + tuple(replace(hyper, features=weight, length=length) for weight, length in _FEATURED for hyper in _PLAIN)
-"""The hyper-parameters considered; of those looked at, the one with the greatest marginal likelihood is used (see ``Surrogate._choose``).
+"""The hyper-parameters considered; which are used is for ``Surrogate._choose`` to say.
 States name them by their place: new ones are added at the end."""
 EVIDENCE = 4.0
 """By how much (natural logarithm) others must be likelier than ``EXPECTED``: the likelihood of a dozen rewards is greatest by chance for
