@@ -14,16 +14,15 @@ the other searches, which rank among themselves. Printed is the mean correlation
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from sampled_objectives import read_rows
 from scipy.stats import spearmanr
 
+from controllers.options import PolicyGradientOptions
 from controllers.surrogate import Surrogate
 from search_spaces.nasnet import NASNET
 from search_spaces.space import Actions, feature_table
@@ -36,7 +35,6 @@ SEARCHES = tuple(
     for name in ("by_features_1", "by_features_2", "at_random_1", "by_cheap_draws_2", "by_cheap_draws_3", "by_default_3")
 )
 TOLD_ACROSS = (8, 15, 30, 65)
-LEAST_TOLD = 5
 WAYS = (("decisions alone", False), ("with features", True))
 
 
@@ -60,28 +58,25 @@ def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features
     """For every search, told its first ``count`` children: the mean correlation over the children of each of the others."""
     means = []
     for told in searches:
-        others = [search for search in searches if search is not told]
-        cells, rewards = zip(*told[:count], *chain(*others), strict=True)
-        predicted = predictions(cells, np.array(rewards), range(len(told[:count])), features)
-        ends = np.cumsum([len(search) for search in others])[:-1]
-        parts = zip(np.split(predicted, ends), np.split(np.array(rewards)[-len(predicted) :], ends), strict=True)
-        means.append(float(np.mean([spearmanr(*part).statistic for part in parts])))
+        surrogate = taught(told[:count], features)
+        means.append(float(np.mean([order(surrogate, other) for other in searches if other is not told])))
     return means
 
 
-def predictions(cells: Sequence[Actions], rewards: NDArray[np.float64], told: Iterable[int], features: bool) -> NDArray[np.float64]:
-    """Posterior means of all cells that are not told."""
-    surrogate = Surrogate(NASNET.decisions, len(cells), LEAST_TOLD, partial(feature_table, NASNET) if features else None)
-    for place in told:
-        surrogate.add(cells[place], float(rewards[place]))
-    left = np.setdiff1d(np.arange(len(cells)), list(told))
-    return surrogate.prepare(np.array([cells[place] for place in left])).mean
+def taught(rows: Sequence[tuple[Actions, float]], features: bool) -> Surrogate:
+    """The surrogate as the default controller has it, told these rewards."""
+    options = PolicyGradientOptions()
+    describe = partial(feature_table, NASNET) if features else None
+    surrogate = Surrogate(NASNET.decisions, options.screen_capacity, options.screen_start, describe)
+    for actions, reward in rows:
+        surrogate.add(actions, reward)
+    return surrogate
 
 
-def correlation(cells: list[Actions], rewards: NDArray[np.float64], told: NDArray[np.int64], features: bool) -> float:
-    """Spearman's rank correlation of rewards with predictions of all cells that are not told."""
-    left = np.setdiff1d(np.arange(len(cells)), told)
-    return float(spearmanr(predictions(cells, rewards, told, features), rewards[left]).statistic)
+def order(surrogate: Surrogate, rows: Sequence[tuple[Actions, float]]) -> float:
+    """Spearman's rank correlation of rewards with what is predicted of their cells."""
+    cells, rewards = zip(*rows, strict=True)
+    return float(spearmanr(surrogate.prepare(np.array(cells)).mean, rewards).statistic)
 
 
 def main() -> None:
@@ -97,14 +92,16 @@ def main() -> None:
     rewards: dict[Actions, list[float]] = {}
     for actions, reward in (pair for rows in arguments.rows for pair in read(rows)):
         rewards.setdefault(actions, []).append(float(reward))
-    cells, means = list(rewards), np.array([np.mean(values) for values in rewards.values()])
-    print(f"{len(cells)} cells, rewards {means.mean():.4f}, deviation {means.std(ddof=1):.4f}")
+    rows = [(actions, float(np.mean(values))) for actions, values in rewards.items()]
+    means = np.array([mean for _, mean in rows])
+    print(f"{len(rows)} cells, rewards {means.mean():.4f}, deviation {means.std(ddof=1):.4f}")
     print("| told | " + " | ".join(map(str, TOLD)) + " |\n" + "|---" * (len(TOLD) + 1) + "|")
     for name, features in WAYS:
         line = [name]
         for count in TOLD:
             rng = np.random.default_rng(count)
-            found = [correlation(cells, means, rng.permutation(len(cells))[:count], features) for _ in range(arguments.draws)]
+            drawn = [rng.permutation(len(rows)) for _ in range(arguments.draws)]
+            found = [order(taught([rows[i] for i in draw[:count]], features), [rows[i] for i in draw[count:]]) for draw in drawn]
             line.append(f"{np.mean(found):.2f} ± {np.std(found, ddof=1) / len(found) ** 0.5:.2f}")
         print(f"| {' | '.join(line)} |")
 
