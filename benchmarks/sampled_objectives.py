@@ -8,6 +8,12 @@ only where a controller asks for it, each value given all before it (Rasmussen a
 trainings leave open is drawn anew with every seed, so a controller is not told what those searches already knew. The kernel is the
 surrogate's: that favours no controller with it over another, and flatters all of them beside evolution. Printed are the mean reward of
 twenty children after the other, and the value, without noise, of the one with the best reward: mean and 95 % interval over seeds.
+
+With ``--by forest`` every seed has the predictions of a random forest, fitted to as many of the trainings, drawn with replacement, as
+there are (like the surrogate benchmarks of Siems et al. 2020, arXiv 2008.09777): not what any controller assumes, and never better than the
+best training. ``--noise`` is what is added to it.
+
+    python benchmarks/sampled_objectives.py --by forest --budget 65 --rows benchmarks/data/searched_by_features_*.csv
 """
 
 import argparse
@@ -24,6 +30,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
+from sklearn.ensemble import RandomForestRegressor
 
 from controllers.controller import random_for
 from controllers.surrogate import Encoder, Hyperparameters, Rows
@@ -42,6 +49,7 @@ CONSIDERED = [
     Hyperparameters(reach, 1.0, noise, features=weight, length=length)
     for reach, noise, (weight, length) in product((0.2, 0.4, 0.8), (0.1, 0.25, 0.5), ((0.0, 1.0), (0.5, 1.0), (0.5, 2.0)))
 ]
+TREES = 100
 SURE = 1e-6
 """Variance that a value keeps once it has been drawn, in the process's own: what keeps the factor positive definite."""
 
@@ -64,6 +72,38 @@ class Posterior:
         """Deviation of a training's reward from what its cell is worth."""
         return self.deviation * math.sqrt(self.hyper.noise)
 
+    def sample(self, seed: int) -> "Sample":
+        """One function drawn."""
+        return Sample(self, seed)
+
+    def __str__(self) -> str:
+        moments = f"mean {self.mean:.4f}, deviation {self.deviation:.4f}, of a training's noise {self.noise:.4f}"
+        return f"{len(self.rows)} trainings; {self.hyper}; {moments}"
+
+
+@dataclass(frozen=True)
+class Forests:
+    """Forests of trainings: what they are fitted to."""
+
+    space: SearchSpace
+    encoder: Encoder
+    rows: Rows
+    rewards: Floats
+    noise: float
+    """Deviation of a training's reward from what its cell is worth."""
+
+    def sample(self, seed: int) -> "Forest":
+        """One forest, of trainings drawn with replacement."""
+        drawn = np.random.default_rng(seed).integers(0, len(self.rows), len(self.rows))
+        trees = RandomForestRegressor(TREES, min_samples_leaf=3, max_features=0.3, random_state=seed, n_jobs=1)
+        return Forest(self.encoder, trees.fit(self.rows[drawn], self.rewards[drawn]))
+
+    def __str__(self) -> str:
+        moments = f"mean {self.rewards.mean():.4f}, of a training's noise {self.noise:.4f}"
+        return f"{len(self.rows)} trainings; forests of {TREES} trees; {moments}"
+
+
+Source = Posterior | Forests
 
 def read_rows(paths: Sequence[Path]) -> tuple[list[Actions], Floats]:
     """Actions and rewards of all trainings at the first rung."""
@@ -116,15 +156,27 @@ class Sample:
         return self.posterior.mean + self.posterior.deviation * standard
 
 
-def problem(posterior: Posterior, terms: Terms, seed: int) -> Problem:
+@dataclass
+class Forest:
+    """What one forest predicts, asked for one by one."""
+
+    encoder: Encoder
+    trees: RandomForestRegressor
+
+    def __call__(self, actions: Actions) -> float:
+        """What these actions are worth, the same whenever they are asked for."""
+        return float(self.trees.predict(self.encoder.encode(np.array([actions])))[0])
+
+
+def problem(source: Source, terms: Terms, seed: int) -> Problem:
     """Of one run: rewards are a function's values with a training's noise, reports have none."""
-    report = Sample(posterior, seed)
+    report = source.sample(seed)
 
     def reward(actions: Actions, look: str = "child") -> float:
-        noise = random_for(seed, look, *actions).gauss(0, posterior.noise)
+        noise = random_for(seed, look, *actions).gauss(0, source.noise)
         return min(max(report(actions) + noise, 0.0), 1.0)
 
-    return Problem(posterior.space, reward, partial(reward, look="again"), report, None, None, reward, math.inf, math.inf)
+    return Problem(source.space, reward, partial(reward, look="again"), report, None, None, reward, math.inf, math.inf)
 
 
 def interval(values: Sequence[float]) -> str:
@@ -150,16 +202,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--in-flight", type=int, default=2)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--by", choices=("process", "forest"), default="process")
+    parser.add_argument("--noise", type=float, default=0.0041, help="deviation of a training's reward, for --by forest")
     given = parser.parse_args()
-    posterior = fitted(favouring(load_space("nasnet"), "cheap"), *read_rows(given.rows))
-    print(f"{len(posterior.rows)} trainings; {posterior.hyper}; mean {posterior.mean:.4f}, "
-          f"deviation {posterior.deviation:.4f}, of a training's noise {posterior.noise:.4f}", flush=True)  # fmt: skip
+    space, (actions, rewards) = favouring(load_space("nasnet"), "cheap"), read_rows(given.rows)
+    encoder = Encoder(space.decisions, partial(feature_table, space))
+    source: Source = (
+        fitted(space, actions, rewards)
+        if given.by == "process"
+        else Forests(space, encoder, encoder.encode(np.array(actions)), rewards, given.noise)
+    )
+    print(source, flush=True)
     terms = Terms(budget=given.budget, in_flight=given.in_flight, noisy=True)
     starts = [f"children {start + 1} to {min(start + EACH, given.budget)}" for start in range(0, given.budget, EACH)]
     print("| " + " | ".join(["controller", *starts, "best by reward"]) + " |", "|---" * (len(starts) + 2) + "|", sep="\n", flush=True)
     with ProcessPoolExecutor(given.processes) as pool:
         for arm in map(parse_arm, given.controller or ["random", "ppo"]):
-            runs = list(pool.map(partial(run_arm, arm, partial(problem, posterior), terms), range(given.seeds)))
+            runs = list(pool.map(partial(run_arm, arm, partial(problem, source), terms), range(given.seeds)))
             print(line(arm, runs), flush=True)
 
 

@@ -232,13 +232,20 @@ def random_actions(number: int, draws: Draws = "even") -> Actions:
 def genotype_of(cell: str) -> Genotype:
     """``r7`` is the seventh random cell, ``c7`` that of cheap draws, ``m3-1`` a mutation of ``r3``; ``found_…`` and ``drawn_…`` are files.
 
-    All others are references.
+    ``searched_by_features_1/44`` is trial 44 of that search in ``benchmarks/data``. All others are references.
     """
     if cell[0] in "rc" and cell[1:].isdigit():
         return NASNET.decode(random_actions(int(cell[1:]), "cheap" if cell[0] == "c" else "even"))
     if cell[0] == "m" and cell[1].isdigit():
         parent, number = map(int, cell[1:].split("-"))
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
+    if cell.startswith("searched_"):
+        name, _, trial = cell.partition("/")
+        rows = csv.DictReader((ROWS.parent / f"{name}.csv").read_text(encoding="utf-8").splitlines())
+        trials = {row["trial"]: row["actions"] for row in rows}
+        if trial not in trials:
+            raise SystemExit(f"{name}.csv has no trial {trial}; it has {', '.join(trials)}")
+        return NASNET.decode(tuple(map(int, trials[trial].split())))
     if cell in searched():
         return NASNET.decode(searched()[cell])
     return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith(("found", "drawn_")) else cell)

@@ -3,13 +3,18 @@
 import runpy
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
+import pytest
+from scipy.stats import spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from support.kernels import Wrapped
 from support.paths import ROOT
 
+from controllers.surrogate import Encoder
 from search_spaces.nasnet import NASNET
+from search_spaces.space import feature_table
 
 SCRIPT = ROOT / "benchmarks" / "sampled_objectives.py"
 ROWS = ROOT / "benchmarks" / "data" / "searched_by_cheap_draws_2.csv"
@@ -37,8 +42,23 @@ def test_a_value_stays_what_it_was():
     assert [sample(one) for one in actions[20:40]] == first and len(set(first)) == 20
 
 
-def test_the_script_prints_a_row_a_controller():
-    words = ["--seeds", "2", "--budget", "30", "--processes", "1", "--controller", "random", "--controller", "climber=local_search"]
+def test_forests_know_what_they_were_fitted_to_and_differ_from_seed_to_seed():
+    """They order trainings that they were not fitted to as well, and a value stays what it was."""
+    actions, rewards = NAMES["read_rows"]([ROWS])
+    encoder = Encoder(NASNET.decisions, partial(feature_table, NASNET))
+    told = NAMES["Forests"](NASNET, encoder, encoder.encode(np.array(actions[::2])), rewards[::2], 0.0)
+    one, other = told.sample(0), told.sample(1)
+    values = np.array([one(cell) for cell in actions])
+    assert spearmanr(values[::2], rewards[::2]).statistic > 0.8
+    assert spearmanr(values[1::2], rewards[1::2]).statistic > 0.3
+    assert values.max() <= rewards[::2].max()
+    assert one(actions[0]) == values[0] and other(actions[0]) != values[0]
+
+
+@pytest.mark.parametrize("by", ["process", "forest"])
+def test_the_script_prints_a_row_a_controller(by):
+    words = ["--by", by, "--seeds", "2", "--budget", "30", "--processes", "1"]
+    words += ["--controller", "random", "--controller", "climber=local_search"]
     done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, check=True)
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
     assert rows == ["controller", "random", "climber"]
