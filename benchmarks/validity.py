@@ -6,6 +6,7 @@
     python benchmarks/validity.py report                        # the tables, of the rows that there are
     python benchmarks/validity.py optimisers --rows benchmarks/data/validity_optimisers.csv   # accuracies, cell by cell
     python benchmarks/validity.py noise --rows benchmarks/data/validity*.csv   # cells apart against trainings of one cell
+    python benchmarks/validity.py climbed --rows benchmarks/data/validity*.csv   # cells that searches sent up their ladders
 
 The *truth* is the target: every cell's width is solved for 5M MACs at 32×32 (N=1) and the network trained by the recipe ``fast``
 for two passes over 45,000 images of CIFAR-10. A *candidate* is the same network, of the same width, on fewer pixels and images in
@@ -63,6 +64,8 @@ ROWS = Path(__file__).parent / "data" / "validity.csv"
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 SEARCHED = Path(__file__).parent / "data" / "searched_cells.json"
 """Actions of cells that a search by the first of these evaluations had found (six of the best of 88): what selection by it does."""
+CLIMBED = ("searched_by_features_1", "searched_by_features_2")
+"""Searches whose cells that went up have been trained as the target is."""
 RANDOM_CELLS, FIRST_CELL_SEED = 48, 3000
 MUTATED, PARENTS = 10, 5
 TARGET, TARGET_SIDE = Target("macs", 5_000_000), 32
@@ -241,14 +244,18 @@ def genotype_of(cell: str) -> Genotype:
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
     if cell.startswith("searched_"):
         name, _, trial = cell.partition("/")
-        rows = csv.DictReader((ROWS.parent / f"{name}.csv").read_text(encoding="utf-8").splitlines())
-        trials = {row["trial"]: row["actions"] for row in rows}
+        trials = {row["trial"]: row["actions"] for row in search_rows(name)}
         if trial not in trials:
             raise SystemExit(f"{name}.csv has no trial {trial}; it has {', '.join(trials)}")
         return NASNET.decode(tuple(map(int, trials[trial].split())))
     if cell in searched():
         return NASNET.decode(searched()[cell])
     return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith(("found", "drawn_")) else cell)
+
+
+def search_rows(name: str) -> list[dict[str, str]]:
+    """The trainings of a search, as ``benchmarks/data/NAME.csv`` has them."""
+    return list(csv.DictReader((ROWS.parent / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
 
 
 @cache
@@ -406,6 +413,8 @@ def share_of(cell: str, shares: int) -> int:
 # ---------------------------------------------------------------------------------------------------- report
 
 Floats = npt.NDArray[np.float64]
+Scores = tuple[float | None, ...]
+"""Of a cell at the rungs from 0 on, where it was trained, and then by the target's training."""
 SCORES = {
     "accuracy": lambda row: row.accuracy,
     "loss": lambda row: -row.loss,
@@ -545,6 +554,46 @@ def noise(arguments: argparse.Namespace) -> None:
             print(f"| {way} | {name} | {len(several)} | {sum(map(len, scores))} | {spread} | {order} |")
 
 
+def climbed(arguments: argparse.Namespace) -> None:
+    """Print what cells that went up a search's ladder have at its rungs and by the target's training, and how the rungs order the latter.
+
+    The rank correlations are over those that were trained at the rung, where there are five; *in all* counts the cells of all searches.
+    """
+    trainings: dict[str, list[float]] = {}
+    for cell, values in truths_of([row for file in arguments.rows for row in read_rows(file)]).items():
+        if cell.startswith(("found", "searched")):
+            trainings.setdefault(NASNET.canonical(genotype_of(cell)), []).extend(values)
+    everything: list[Scores] = []
+    print("| search | trial | children's rung | rung 1 | rung 2 | target | trainings |", "|---" * 7 + "|", sep="\n")
+    for name in arguments.only or CLIMBED:
+        cells: dict[str, Genotype] = {}
+        rungs: dict[str, dict[str, float]] = {}
+        for row in search_rows(name):
+            trial = row["origin"] or row["trial"]
+            cells[trial] = NASNET.decode(tuple(map(int, row["actions"].split())))
+            rungs.setdefault(trial, {})[row["rung"]] = float(row["reward"])
+        table: list[Scores] = []
+        for trial, found in rungs.items():
+            values = trainings.get(NASNET.canonical(cells[trial]), []) if "1" in found else []
+            if values:
+                table.append((found.get("0"), found["1"], found.get("2"), float(np.mean(values))))
+                told = " | ".join("" if score is None else f"{score:.4f}" for score in table[-1])
+                print(f"| {name} | {trial} | {told} | {len(values)} |")
+        print(orders(name, table))
+        everything += table
+    print(orders("in all", everything))
+
+
+def orders(name: str, table: Sequence[Scores]) -> str:
+    """How each rung orders the target's training."""
+    told = []
+    for rung in range(3):
+        both = np.array([(row[rung], row[-1]) for row in table if row[rung] is not None], dtype=np.float64)
+        told.append(words(both[:, 0], both[:, 1]) if len(both) > 4 else "")
+    spread = np.std(np.array([row[-1] for row in table], dtype=np.float64), ddof=1) if len(table) > 1 else 0.0
+    return f"| {name}: order | {len(table)} cells | {' | '.join(told)} | σ {spread:.4f} | |"
+
+
 def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floats]:
     """What is known of a cell without training it."""
     target = {row.cell: row for row in rows if row.way == TRUTH.name}
@@ -555,7 +604,7 @@ def fixed_scores(rows: Sequence[Row], truth: dict[str, float]) -> dict[str, Floa
 def main() -> None:
     """Train, or report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "report", "optimisers", "noise"])
+    parser.add_argument("what", choices=["train", "report", "optimisers", "noise", "climbed"])
     parser.add_argument("--rows", type=Path, nargs="+", default=[ROWS], help="files; a training appends to the first")
     parser.add_argument("--data-dir", default=os.environ.get("NAS_DATA"), help="folder that holds CIFAR-10")
     parser.add_argument("--share", default="0/1", metavar="K/N", help="one of N processes side by side")
@@ -566,7 +615,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="exactly the cells and ways that are named, with these seeds")
     parser.add_argument("--cells", type=int, metavar="N", help="only the first N cells")
     arguments = parser.parse_args()
-    {"train": train, "report": report, "optimisers": optimisers, "noise": noise}[arguments.what](arguments)
+    {"train": train, "report": report, "optimisers": optimisers, "noise": noise, "climbed": climbed}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
