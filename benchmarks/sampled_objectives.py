@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,10 +106,30 @@ class Forests:
 
 Source = Posterior | Forests
 
+class Training(NamedTuple):
+    """A training of a search: ``origin`` is the trial whose cell it is, at higher rungs another one."""
+
+    trial: str
+    origin: str
+    rung: int
+    reward: float
+    actions: Actions
+
+
+def read_trainings(path: Path) -> list[Training]:
+    """All trainings of a search's CSV file."""
+
+    def training(row: dict[str, str]) -> Training:
+        actions = tuple(map(int, row["actions"].split()))
+        return Training(row["trial"], row["origin"] or row["trial"], int(row["rung"]), float(row["reward"]), actions)
+
+    return [training(row) for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
+
+
 def read_rows(paths: Sequence[Path]) -> tuple[list[Actions], Floats]:
     """Actions and rewards of all trainings at the first rung."""
-    rows = [row for path in paths for row in csv.DictReader(path.read_text().splitlines()) if row["rung"] == "0"]
-    return [tuple(map(int, row["actions"].split())) for row in rows], np.array([float(row["reward"]) for row in rows])
+    rows = [row for path in paths for row in read_trainings(path) if not row.rung]
+    return [row.actions for row in rows], np.array([row.reward for row in rows])
 
 
 def fitted(space: SearchSpace, actions: Sequence[Actions], rewards: Floats) -> Posterior:
@@ -125,6 +146,12 @@ def fitted(space: SearchSpace, actions: Sequence[Actions], rewards: Floats) -> P
         likelihood = -len(rows) * math.log(deviation) - float(np.log(np.diag(factor)).sum())
         found.append((likelihood, Posterior(space, encoder, hyper, rows, factor, half / deviation, mean, deviation)))
     return max(found, key=lambda one: one[0])[1]
+
+
+def forests(space: SearchSpace, actions: Sequence[Actions], rewards: Floats, noise: float) -> Forests:
+    """What forests are fitted to: encoded trainings."""
+    encoder = Encoder(space.decisions, partial(feature_table, space))
+    return Forests(space, encoder, encoder.encode(np.array(actions)), rewards, noise)
 
 
 class Sample:
@@ -206,12 +233,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0041, help="deviation of a training's reward, for --by forest")
     given = parser.parse_args()
     space, (actions, rewards) = favouring(load_space("nasnet"), "cheap"), read_rows(given.rows)
-    encoder = Encoder(space.decisions, partial(feature_table, space))
-    source: Source = (
-        fitted(space, actions, rewards)
-        if given.by == "process"
-        else Forests(space, encoder, encoder.encode(np.array(actions)), rewards, given.noise)
-    )
+    source: Source = fitted(space, actions, rewards) if given.by == "process" else forests(space, actions, rewards, given.noise)
     print(source, flush=True)
     terms = Terms(budget=given.budget, in_flight=given.in_flight, noisy=True)
     starts = [f"children {start + 1} to {min(start + EACH, given.budget)}" for start in range(0, given.budget, EACH)]

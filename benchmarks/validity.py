@@ -36,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from proxy_tasks import signal_and_noise
+from sampled_objectives import read_trainings
 from scipy.stats import rankdata, spearmanr
 
 from controllers.moves import mutate
@@ -244,18 +245,13 @@ def genotype_of(cell: str) -> Genotype:
         return NASNET.decode(mutate(NASNET.decisions, random_actions(parent), 3, random.Random(f"{parent}/{number}")))
     if cell.startswith("searched_"):
         name, _, trial = cell.partition("/")
-        trials = {row["trial"]: row["actions"] for row in search_rows(name)}
+        trials = {row.trial: row.actions for row in read_trainings(ROWS.parent / f"{name}.csv")}
         if trial not in trials:
             raise SystemExit(f"{name}.csv has no trial {trial}; it has {', '.join(trials)}")
-        return NASNET.decode(tuple(map(int, trials[trial].split())))
+        return NASNET.decode(trials[trial])
     if cell in searched():
         return NASNET.decode(searched()[cell])
     return resolve_genotype(str(ROWS.parent / f"{cell}.yaml") if cell.startswith(("found", "drawn_")) else cell)
-
-
-def search_rows(name: str) -> list[dict[str, str]]:
-    """The trainings of a search, as ``benchmarks/data/NAME.csv`` has them."""
-    return list(csv.DictReader((ROWS.parent / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
 
 
 @cache
@@ -566,17 +562,13 @@ def climbed(arguments: argparse.Namespace) -> None:
     everything: list[Scores] = []
     print("| search | trial | children's rung | rung 1 | rung 2 | target | trainings |", "|---" * 7 + "|", sep="\n")
     for name in arguments.only or CLIMBED:
-        cells: dict[str, Genotype] = {}
-        rungs: dict[str, dict[str, float]] = {}
-        for row in search_rows(name):
-            trial = row["origin"] or row["trial"]
-            cells[trial] = NASNET.decode(tuple(map(int, row["actions"].split())))
-            rungs.setdefault(trial, {})[row["rung"]] = float(row["reward"])
+        rows = read_trainings(ROWS.parent / f"{name}.csv")
+        rewards = {(row.origin, row.rung): row.reward for row in rows}
         table: list[Scores] = []
-        for trial, found in rungs.items():
-            values = trainings.get(NASNET.canonical(cells[trial]), []) if "1" in found else []
+        for trial, actions in {row.origin: row.actions for row in rows if row.rung}.items():
+            values = trainings.get(NASNET.canonical(NASNET.decode(actions)))
             if values:
-                table.append((found.get("0"), found["1"], found.get("2"), float(np.mean(values))))
+                table.append((*(rewards.get((trial, rung)) for rung in range(3)), float(np.mean(values))))
                 told = " | ".join("" if score is None else f"{score:.4f}" for score in table[-1])
                 print(f"| {name} | {trial} | {told} | {len(values)} |")
         print(orders(name, table))

@@ -3,7 +3,6 @@
 import runpy
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,9 +11,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from support.kernels import Wrapped
 from support.paths import ROOT
 
-from controllers.surrogate import Encoder
 from search_spaces.nasnet import NASNET
-from search_spaces.space import feature_table
 
 SCRIPT = ROOT / "benchmarks" / "sampled_objectives.py"
 ROWS = ROOT / "benchmarks" / "data" / "searched_by_cheap_draws_2.csv"
@@ -45,8 +42,7 @@ def test_a_value_stays_what_it_was():
 def test_forests_know_what_they_were_fitted_to_and_differ_from_seed_to_seed():
     """They order trainings that they were not fitted to as well, and a value stays what it was."""
     actions, rewards = NAMES["read_rows"]([ROWS])
-    encoder = Encoder(NASNET.decisions, partial(feature_table, NASNET))
-    told = NAMES["Forests"](NASNET, encoder, encoder.encode(np.array(actions[::2])), rewards[::2], 0.0)
+    told = NAMES["forests"](NASNET, actions[::2], rewards[::2], 0.0)
     one, other = told.sample(0), told.sample(1)
     values = np.array([one(cell) for cell in actions])
     assert spearmanr(values[::2], rewards[::2]).statistic > 0.8
