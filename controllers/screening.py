@@ -22,6 +22,9 @@ MOST_PENDING = 256
 """Pending proposals that the surrogate takes into account, the last ones: the cost of a ranking grows with their cube."""
 LEAST_POOL, CANDIDATES_A_CHOICE = 320, 4
 """How many candidates there are: at least, and for every choice of a decision (NASNet 1,520, see benchmarks/README.md)."""
+STEPS = (1, 1, 2, 3, 5, 8)
+"""How many decisions a change of a cell changes, each as often, but never more than half: on real images cells that differ in
+five decisions are as alike as those that differ in one, and steps of one or two stay where the first good cell was."""
 WARM = 1.5
 """Temperature of half of the policy's samples."""
 
@@ -124,9 +127,9 @@ def _drawn(decisions: Sequence[Decision], count: int, rng: np.random.Generator) 
 
 
 def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: np.random.Generator) -> Integers:
-    """``count`` action sequences [count, D]: the parents in turns, with one decision changed, and in three of ten another.
+    """``count`` action sequences [count, D]: the parents in turns, with some decisions changed, see ``STEPS``.
 
-    The decision is drawn evenly, what it becomes by its weights.
+    Which decision is drawn evenly, and may be drawn twice; what it becomes by its weights.
     """
     odds = chances(decisions) if any(decision.weights for decision in decisions) else None
     sizes = np.array([len(decision.choices) for decision in decisions])
@@ -134,11 +137,12 @@ def changed(parents: Integers, decisions: Sequence[Decision], count: int, rng: n
     children: Integers = parents[np.arange(count) % len(parents)].copy()
     if not len(free):
         return children
-    for rows in (np.arange(count), np.flatnonzero(rng.random(count) < 0.3)):
+    steps = np.minimum(rng.choice(STEPS, count), max(len(free) // 2, 1))
+    for rows in (np.flatnonzero(steps > done) for done in range(steps.max(initial=0))):
         places = rng.choice(free, len(rows))
         if odds is None:
-            steps = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
-            children[rows, places] = (children[rows, places] + steps) % sizes[places]
+            shift = 1 + (rng.random(len(rows)) * (sizes[places] - 1)).astype(np.int64)
+            children[rows, places] = (children[rows, places] + shift) % sizes[places]
         else:
             left = odds[places]
             left[np.arange(len(rows)), children[rows, places]] = 0
