@@ -3,6 +3,7 @@
     python benchmarks/left_out.py                     # the random cells of the searches in benchmarks/data, trained for one pass
     python benchmarks/left_out.py --rows FILE.csv=24  # the first 24 trainings of a search that drew so many at random
     python benchmarks/left_out.py --across            # the first children of one search are told, those of the others predicted
+    python benchmarks/left_out.py --apart             # how much rewards of cells differ that differ in so many decisions
 
 Cells that a search has found were proposed because its surrogate predicted them to be good: how well it then orders them says little.
 Random ones are a fair sample. Some of them, drawn anew each time, are told with their rewards; printed is Spearman's rank correlation of
@@ -16,6 +17,7 @@ the other searches, which rank among themselves. Printed is the mean correlation
 import argparse
 from collections.abc import Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,7 @@ SEARCHES = tuple(
     for name in ("by_features_1", "by_features_2", "at_random_1", "by_cheap_draws_2", "by_cheap_draws_3", "by_default_3")
 )
 TOLD_ACROSS = (8, 15, 30, 65)
+APART = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, 18), (19, 50))
 WAYS = (("decisions alone", False), ("with features", True))
 
 
@@ -52,6 +55,22 @@ def show_across(paths: Sequence[str]) -> None:
         for name, features in WAYS:
             means = across(searches, count, features)
             print(f"| {count} | {name} | " + " | ".join(f"{mean:.2f}" for mean in (*means, np.mean(means))) + " |")
+
+
+def show_apart(paths: Sequence[str]) -> None:
+    """Print the table of ``--apart``: the square root of half the mean squared difference of two rewards of one search (its variogram)."""
+    found: dict[tuple[int, int], list[float]] = {bounds: [] for bounds in APART}
+    for path in paths:
+        cells, rewards = zip(*read(path), strict=True)
+        array = np.array(cells)
+        for i, j in combinations(range(len(cells)), 2):
+            differing = int((array[i] != array[j]).sum())
+            for low, high in APART:
+                if low <= differing <= high:
+                    found[low, high].append((rewards[i] - rewards[j]) ** 2 / 2)
+    print("| decisions that differ | pairs | half the mean squared difference, its root |\n|---|---|---|")
+    for (low, high), halves in found.items():
+        print(f"| {low} to {high} | {len(halves)} | {np.sqrt(np.mean(halves)):.4f} |")
 
 
 def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool) -> list[float]:
@@ -85,7 +104,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="FILE=COUNT", default=RANDOM, help="CSV files, and how many rows are random cells")
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--across", action="store_true", help="tell one search's first children, predict the other searches'")
+    parser.add_argument("--apart", action="store_true", help="how much rewards differ by how many decisions do")
     arguments = parser.parse_args()
+    if arguments.apart:
+        show_apart(SEARCHES)
+        return
     if arguments.across:
         show_across(SEARCHES)
         return

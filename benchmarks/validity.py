@@ -156,6 +156,7 @@ OPTIMISERS = (
     replace(SECOND, name="16px 45k muon linear", changes=(*MUON, ("schedule.kind", "linear"), ("schedule.warmup_epochs", 0.05))),
     replace(SECOND, name="16px 45k muon linear batch 128", changes=(*MUON, *LINEAR, *LARGE_BATCH)),
     RUNG,
+    replace(RUNG, name="16px 20k muon 0.1 linear batch 64", images=20_000, changes=(*RUNG.changes, ("batch_size", 64))),
     replace(SECOND, name="16px 45k twice muon", epochs=2, changes=MUON),
     replace(LONGER[0], name="12px 4 passes muon", side=12, changes=(*MUON, *LARGE_BATCH)),
     *(replace(way, name=f"{way.name} muon", changes=(*MUON, *LARGE_BATCH)) for way in (*LONGER, TRUTH, LONG)),

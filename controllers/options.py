@@ -59,7 +59,7 @@ class PolicyGradientOptions:
         0, low=2, text="candidates the surrogate chooses from; unless said, four for every choice of the space's decisions, at least 320"
     )
     screen_uniform: float = option(0.4, low=0, high=0.9, text="share of them that are uniform draws")
-    screen_local: float = option(0.7, low=0, high=1, text="share of the samples that small changes of the best cells replace")
+    screen_local: float = option(0.7, low=0, high=1, text="share of the samples that changes of the best cells replace")
     screen_local_every: int = option(1, low=1, text="in every so many pools; in the others there are no changes")
     screen_features: bool = option(True, text="the surrogate may look at what the space says that architectures are like")
     screen_start: int = option(5, low=3, text="outcomes told before the surrogate is asked")

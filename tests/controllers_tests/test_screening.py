@@ -18,7 +18,7 @@ def test_a_screen_of_changes_alone_proposes_only_changes_of_the_best():
         proposal = controller.ask(trial, [])
         if controller.screen.surrogate.ready:
             leaders = controller.screen.surrogate.leaders(10)
-            assert (leaders != np.array(proposal.actions)).sum(1).min() in (1, 2)
+            assert 1 <= (leaders != np.array(proposal.actions)).sum(1).min() <= max(STEPS)
         controller.tell(proposal, Completed(synthetic_reward(NASNET.decode(proposal.actions))))
     assert controller.screen.surrogate.ready
 
@@ -35,7 +35,7 @@ def test_pools_have_uniform_draws_and_now_and_then_changes():
         assert len(rows) == 90
         distances = (rows[:, None] != screen.surrogate.leaders(10)[None]).sum(2).min(1)
         assert (np.sort(distances)[-45:] > 15).all()
-        near.append(int((distances <= 2).sum()))
+        near.append(int((distances <= max(STEPS)).sum()))
     assert [count >= 22 for count in near] == [absorbed % 3 == 0 for absorbed in range(1, 34)]
 
 
