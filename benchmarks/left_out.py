@@ -17,7 +17,6 @@ the other searches, which rank among themselves. Printed is the mean correlation
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -59,18 +58,17 @@ def show_across(paths: Sequence[str]) -> None:
 
 def show_apart(paths: Sequence[str]) -> None:
     """Print the table of ``--apart``: the square root of half the mean squared difference of two rewards of one search (its variogram)."""
-    found: dict[tuple[int, int], list[float]] = {bounds: [] for bounds in APART}
+    differing, halves = [], []
     for path in paths:
-        cells, rewards = zip(*read(path), strict=True)
-        array = np.array(cells)
-        for i, j in combinations(range(len(cells)), 2):
-            differing = int((array[i] != array[j]).sum())
-            for low, high in APART:
-                if low <= differing <= high:
-                    found[low, high].append((rewards[i] - rewards[j]) ** 2 / 2)
+        cells, rewards = (np.array(column) for column in zip(*read(path), strict=True))
+        one, other = np.triu_indices(len(cells), 1)
+        differing.append((cells[one] != cells[other]).sum(1))
+        halves.append((rewards[one] - rewards[other]) ** 2 / 2)
+    apart, squared = np.concatenate(differing), np.concatenate(halves)
     print("| decisions that differ | pairs | half the mean squared difference, its root |\n|---|---|---|")
-    for (low, high), halves in found.items():
-        print(f"| {low} to {high} | {len(halves)} | {np.sqrt(np.mean(halves)):.4f} |")
+    for low, high in APART:
+        there = squared[(apart >= low) & (apart <= high)]
+        print(f"| {low} to {high} | {len(there)} | {np.sqrt(there.mean()):.4f} |")
 
 
 def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool) -> list[float]:

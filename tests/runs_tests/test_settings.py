@@ -7,6 +7,7 @@ from support.image_trees import make_tree
 
 from nas.errors import ConfigError
 from nas.runs.config import build_config, config_from_document, config_yaml, fitted_config, preset_names
+from nas.training.recipe import load_recipe
 from search_spaces.registry import load_space
 from search_spaces.strict_yaml import parse_document
 
@@ -46,6 +47,14 @@ def test_a_ladder_left_out_for_other_images_is_said(tmp_path: Path) -> None:
 def test_a_setting_can_be_set_to_null() -> None:
     assert build_config("gpu").fidelity.train_examples is not None
     assert build_config("gpu", ["fidelity.train_examples=null"]).fidelity.train_examples is None
+
+
+def test_the_second_rung_of_the_preset_cpu_trains_by_the_recipe_fast() -> None:
+    """But for what plays no part there: betas are AdamW's, interpolation is of crops that are resized; 128 images are the batch."""
+    unused = {"name": True, "optimizer": {"betas", "per_images"}, "augmentation": {"interpolation"}}
+    rung, recipe = build_config("cpu").at_rung(1).recipe(), load_recipe("fast", {"epochs": 2})
+    assert rung.model_dump(exclude=unused) == recipe.model_dump(exclude=unused)
+    assert rung.batch_size == recipe.optimizer.per_images
 
 
 def test_a_presets_draws_go_with_its_matched_cost() -> None:
