@@ -160,15 +160,15 @@ class Run:
 
         return standings_of(self.space, self.state)
 
-    def finalists(self, top: int = 25, seeds: int = 3, watcher: Watcher = QUIET, **fidelity: float | None) -> "Standings":
+    def finalists(self, top: int = 25, seeds: int = 3, watcher: Watcher = QUIET, **training: float | str | None) -> "Standings":
         """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same call goes on where it was stopped.
 
         Args:
             top: cells trained again.
             seeds: times that each is trained.
             watcher: told what happens.
-            fidelity: ``epochs``, ``cells``, ``filters``, ``image_size``, ``train_examples``; what is left out is as at the last rung, or
-                else in the search, but twice the last rung's epochs are trained, and on all images.
+            training: ``epochs``, ``cells``, ``filters``, ``image_size``, ``train_examples``, ``recipe``; what is left out is as at the
+                last rung, or else in the search, but twice the last rung's epochs are trained, and on all images.
 
         Raises:
             UserError: the run is not finished, has nothing to train again, or cannot be used.
@@ -177,7 +177,7 @@ class Run:
         from nas.runs.session import check_failing
         from nas.training.numerics import own_threads
 
-        rung = validated(RungSettings, finalists_rung(top, seeds, **fidelity))
+        rung = validated(RungSettings, finalists_rung(top, seeds, **training))
         with own_threads():
             check_failing(add_rung(self._folder, rung, watcher))
             crown(self._folder, watcher.stop)

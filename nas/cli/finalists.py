@@ -27,13 +27,14 @@ def finalists(
     filters: Annotated[int | None, typer.Option(help="F, filters of the first stage; default likewise.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the images; default likewise.")] = None,
     train_examples: Annotated[int | None, typer.Option(help="Training images used at most; default all.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name, or a YAML file, to train by; default as at the last rung.")] = None,
     data_dir: DataDirOption = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     json: JsonLinesOption = False,
 ) -> None:
     """Add a rung to a finished run: its best cells trained again, at a higher fidelity; the same command goes on where it was stopped."""
-    fidelity = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
+    training = {"epochs": epochs, "cells": cells, "filters": filters, "image_size": image_size, "train_examples": train_examples}
     with silenced(quiet, json):
         with doing("reading the run"):
             from nas.api.wishes import absolute, data_at
@@ -49,7 +50,8 @@ def finalists(
             from nas.settings.reading import validated
             from nas.tools.hardware import detect
 
-            rung, folder, hardware = validated(RungSettings, finalists_rung(top, seeds, **fidelity)), run_folder.find(run), detect()
+            rung = validated(RungSettings, finalists_rung(top, seeds, recipe=recipe, **training))
+            folder, hardware = run_folder.find(run), detect()
             raised, state = with_rung_added(folder, rung)
             raised = raised.model_copy(update={"data": data_at(raised.data, {"data_dir": data_dir})})
             due = engine.anything_left(raised, state, folder.space(raised))

@@ -13,7 +13,7 @@ from nas.data.settings import DataSettings, Preparation
 from nas.errors import ConfigError
 from nas.settings.base import Float, Settings
 from nas.settings.reading import apply_overrides, validated
-from nas.training.recipe import Recipe, TrainingSettings
+from nas.training.recipe import Recipe, TrainingSettings, load_recipe
 
 FOLDER_SIDE = 64
 """Side in pixels of the large images of a folder where a search does not say."""
@@ -152,7 +152,8 @@ class RungSettings(Fidelity):
     children: int | None = Field(None, ge=1, le=100_000, description="cells that go up to this rung at most")
     share: Float | None = Field(None, gt=0, le=1, description="or the share of the cells that ended at the rung below")
     seeds: int = Field(1, ge=1, le=100, description="times that each cell is trained here")
-    training: dict[str, Any] = Field(default_factory=dict, description="what is trained otherwise here than in the search")
+    recipe: str | None = Field(None, description="a recipe, or a YAML file of one, to train by here; null trains as in the search")
+    training: dict[str, Any] = Field(default_factory=dict, description="what is trained otherwise here than so")
 
     @model_validator(mode="after")
     def _check_who(self) -> Self:
@@ -235,11 +236,27 @@ class EvaluationConfig(Settings):
         if rung == 0:
             return self
         said = self.ladder[rung - 1]
+        basis = self._trained_as(said)
         try:
-            training = validated(TrainingSettings, apply_overrides(self.training.model_dump(mode="json"), _dotted(said.training)))
+            training = validated(TrainingSettings, apply_overrides(basis, _dotted(said.training)))
         except ConfigError as problem:
             raise ConfigError(f"ladder.{rung - 1}.training: {problem}") from None
         return self.model_copy(update={"fidelity": said.fidelity(self.fidelity), "training": training, "halving": None, "ladder": []})
+
+    def spelt_out(self, rung: RungSettings) -> RungSettings:
+        """The rung with its recipe as settings, so that a run goes on as it began whatever becomes of a recipe's file. Raises UserError."""
+        if rung.recipe is None:
+            return rung
+        training = self.model_copy(update={"ladder": [rung]}).at_rung(1).training.model_dump(mode="json")
+        said = {name: getattr(rung, name) for name in rung.model_fields_set - {"recipe"}}
+        return validated(RungSettings, {**said, "training": training})
+
+    def _trained_as(self, rung: RungSettings) -> dict[str, Any]:
+        """The training that a rung's own settings are laid over: by the recipe that it names, else the search's. Raises UserError."""
+        if rung.recipe is None:
+            return self.training.model_dump(mode="json")
+        recipe = load_recipe(rung.recipe, {"epochs": rung.fidelity(self.fidelity).epochs})
+        return {name: value for name, value in recipe.model_dump(mode="json").items() if name in TrainingSettings.model_fields}
 
     def recipe(self) -> Recipe:
         """How a child is trained."""

@@ -185,8 +185,9 @@ def _with_looks(document: Document, said: Overrides) -> Document:
 def _pinned(config: SearchConfig) -> SearchConfig:
     """The configuration with the side at which networks have their cost said, so that it stays when rungs are added or timed apart.
 
-    Where latency counts, also with the place that it is measured on: a run goes on with the one that it began with.
+    The recipes of rungs are written out, and where latency counts, the place that it is measured on: a run goes on with what it began with.
     """
+    config = config.model_copy(update={"ladder": [config.spelt_out(rung) for rung in config.ladder]})
     if config.measures:
         config = config.model_copy(update={"latency_on": latency_place(config)})
     if config.match is None or read_match(config.match).side is not None:

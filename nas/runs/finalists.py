@@ -76,13 +76,14 @@ def with_rung(config: SearchConfig, state: RunState, rung: RungSettings) -> Sear
 
 
 def _above(config: SearchConfig, rung: RungSettings) -> RungSettings:
-    """The rung with what it does not say."""
+    """The rung with what it does not say, its recipe as settings."""
     if not config.ladder:
-        return rung
+        return config.spelt_out(rung)
     last = config.ladder[-1]
-    inherited = {name: value for name, value in last.model_dump().items() if name not in ("children", "share", "seeds")}
+    own = {"children", "share", "seeds"} | ({"training"} if rung.recipe is not None else set())
+    inherited = {name: value for name, value in last.model_dump().items() if name not in own}
     twice = 2 * last.fidelity(config.fidelity).epochs
-    return validated(RungSettings, {**inherited, "epochs": twice, **rung.model_dump()})
+    return config.spelt_out(validated(RungSettings, {**inherited, "epochs": twice, **rung.model_dump()}))
 
 
 def _check_longer(config: SearchConfig) -> None:

@@ -19,6 +19,7 @@ from nas.runs.state import RunState
 from nas.runs.trials import Chosen
 from nas.settings.reading import validated
 from nas.tools.hardware import wanted_threads
+from nas.training.recipe import load_recipe
 from search_spaces.genotype import read_genotype
 from search_spaces.reference import load_reference
 from search_spaces.space import SearchSpace
@@ -88,6 +89,16 @@ def test_one_more_rung_is_longer_and_goes_on_when_it_is_said_again(run: RunFolde
     assert with_rung(more, state, validated(RungSettings, finalists_rung(1, 2))) == more
     with pytest.raises(ConfigError, match=r"rung 1, which has 1 epoch on 300 images of 8×8 pixels, but got 1 epoch on 299"):
         with_rung(config, state, validated(RungSettings, finalists_rung(1, 2, epochs=1, train_examples=299)))
+
+
+def test_one_more_rung_trains_as_the_last_or_by_the_recipe_that_it_names(run: RunFolder) -> None:
+    config, state = build_config("cpu"), run.state()
+    as_last = with_rung(config, state, validated(RungSettings, finalists_rung(2, 2)))
+    assert as_last.at_rung(3).training == config.at_rung(2).training != config.training
+    by_fast = with_rung(config, state, asked := validated(RungSettings, finalists_rung(2, 2, recipe="fast")))
+    whole = load_recipe("fast", {"epochs": 8})
+    assert by_fast.at_rung(3).recipe().model_dump(exclude={"name"}) == whole.model_dump(exclude={"name"})
+    assert with_rung(by_fast, state, asked) == by_fast, "the same command goes on"
 
 
 def test_whoever_was_not_trained_at_the_last_rung_wins_nothing(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,12 @@ from nas.runs.loop import Watcher
 from nas.runs.session import Parts, SearchResult
 from nas.runs.standings import Standings, standings_of
 from nas.runs.trials import Trial
+from nas.training.recipe import load_recipe, recipe_yaml
 from search_spaces.genotype import to_yaml
 from search_spaces.reference import load_reference
 from search_spaces.registry import load_space
 from search_spaces.space import sample_actions
+from search_spaces.strict_yaml import parse_document
 
 LADDER = "ladder=[{children: 4, epochs: 5}, {share: 0.5, seeds: 2, epochs: 6}, {children: 1, seeds: 3}]"
 RANDOM = "controller={name: random, options: {}}"
@@ -67,9 +69,23 @@ def test_a_rung_says_what_differs_and_null_says_all_images() -> None:
     assert again.ladder == config.ladder and "image_size" not in config_yaml(config).split("ladder:")[1].split("runner")[0]
 
 
+def test_a_rung_trains_by_the_recipe_that_it_names_and_the_run_keeps_it_when_the_file_goes(tmp_path: Path) -> None:
+    (file := tmp_path / "mine.yaml").write_text(recipe_yaml(load_recipe("fast", {"optimizer.learning_rate": 0.07, "batch_size": 32})))
+    named = f"{{children: 3, epochs: 6, recipe: {file}, training: {{flip: false}}}}"
+    config = build_config("cpu", [f"ladder=[{named}, {{children: 1, recipe: fast}}]"])
+    mine, fast = config.at_rung(1), config.at_rung(2)
+    changed = {"epochs": 6, "optimizer.learning_rate": 0.07, "batch_size": 32, "augmentation.flip": False}
+    assert mine.recipe().model_dump(exclude={"name"}) == load_recipe("fast", changed).model_dump(exclude={"name"})
+    assert fast.recipe().model_dump(exclude={"name"}) == load_recipe("fast", {"epochs": 1}).model_dump(exclude={"name"})
+    file.unlink()
+    assert SearchConfig.model_validate(parse_document(config_yaml(config), ConfigError, "config.yaml")) == config
+
+
 @pytest.mark.parametrize(
     ("rung", "message"),
     [
+        ("{children: 2, recipe: fats}", "did you mean 'fast'"),
+        ("{children: 2, recipe: gone.yaml}", "gone.yaml: cannot be read"),
         ("{epochs: 3}", "either `children`"),
         ("{children: 2, share: 0.5}", "either `children`"),
         ("{children: 2, epoch: 3}", "did you mean 'epochs'"),

@@ -50,11 +50,8 @@ def test_a_setting_can_be_set_to_null() -> None:
 
 
 def test_the_second_rung_of_the_preset_cpu_trains_by_the_recipe_fast() -> None:
-    """But for what plays no part there: betas are AdamW's, interpolation is of crops that are resized; 128 images are the batch."""
-    unused = {"name": True, "optimizer": {"betas", "per_images"}, "augmentation": {"interpolation"}}
     rung, recipe = build_config("cpu").at_rung(1).recipe(), load_recipe("fast", {"epochs": 2})
-    assert rung.model_dump(exclude=unused) == recipe.model_dump(exclude=unused)
-    assert rung.batch_size == recipe.optimizer.per_images
+    assert rung.model_dump(exclude={"name"}) == recipe.model_dump(exclude={"name"})
 
 
 def test_a_presets_draws_go_with_its_matched_cost() -> None:
