@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,25 @@ FAILURE_REASONS = ("exception", "diverged", "out_of_memory", "time_limit", "work
 Outcome = Completed | Stopped | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier search trained: architectures of the same space with their rewards, on whatever images and for however long.
+
+    ``source`` names it, for people. Only the order of the rewards means anything in another search.
+    """
+
+    source: str
+    trained: tuple[tuple[tuple[int, ...], float], ...]
+
+
 class Controller(Protocol):
     """Decides which architecture to try next.
 
     Durable state changes only in ``tell``. ``ask`` is a function of that state, the trial's number, the pending
     proposals and ``redraw``; every random draw comes from a generator seeded by them (``random_for``). So a controller is
     rebuilt exactly by telling it the recorded outcomes in order. Outcomes may arrive late, out of order, or never.
+
+    One that learns from earlier searches is a ``Beginner`` besides, and its row in the registry says so.
     """
 
     def ask(self, trial: int, pending: Sequence[Proposal], redraw: int = 0) -> Proposal:
@@ -113,6 +126,15 @@ class Controller(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what ``state_dict`` returned. Raises ValueError where it does not fit."""
+        ...
+
+
+@runtime_checkable
+class Beginner(Protocol):
+    """A controller that learns from earlier searches."""
+
+    def begin_with(self, earlier: Sequence[Earlier]) -> None:
+        """Learn from earlier searches: called once, when it has just been made. What it was given is no part of its durable state."""
         ...
 
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from controllers import losses as pg
-from controllers.controller import Outcome, Proposal
+from controllers.controller import Earlier, Outcome, Proposal
 from controllers.moves import reward_of
-from controllers.options import PolicyGradientOptions
+from controllers.options import ControllerError, PolicyGradientOptions
 from controllers.policy import Policy, generator_for
 from controllers.screening import Screen
+from controllers.surrogate import Point
 from search_spaces.space import Actions, SearchSpace, check_actions
 
 TEMPERATURES = (1.0, 1.5, 2.5, 5.0)
@@ -70,6 +71,15 @@ class PolicyGradientController:
         self._greatest_entropy = torch.tensor([math.log(len(decision.choices)) for decision in space.decisions])
         self.screen = Screen(space, seed, options) if options.screen else None
         self._pools: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}  # samples of the current version
+
+    def begin_with(self, earlier: Sequence[Earlier]) -> None:
+        """Let the surrogate expect what earlier searches let one expect; the policy begins as it does without. Raises ControllerError."""
+        if self.screen is None:
+            raise ControllerError("without a surrogate (screen: false) nothing is learnt from earlier trainings")
+        for actions in (actions for search in earlier for actions, _ in search.trained):
+            check_actions(self.space.decisions, actions)
+        self.screen.surrogate.begin_with([Point(*cell, rung) for rung, search in enumerate(earlier) for cell in search.trained])
+        self.screen.forget()
 
     # ------------------------------------------------------------------------------------------------ ask
 

@@ -29,17 +29,23 @@ class ControllerRow:
         make: from space, seed and options; imports what is heavy when called.
         options: a dataclass whose fields ``controllers.options.option`` made.
         read: from the controller's name and what is given, the options; None checks each field by its rule.
+        learns: whether, with these options, it is a ``Beginner``: learns from earlier searches.
     """
 
     make: Callable[[SearchSpace, int, Any], Controller]
     options: type = NoOptions
     read: Callable[[str, Mapping[str, OptionValue]], Any] | None = None
+    learns: Callable[[Any], bool] = lambda options: False
 
 
 def _policy_gradient(space: SearchSpace, seed: int, options: PolicyGradientOptions) -> Controller:
     from controllers.policy_gradient import PolicyGradientController  # here, so that listing controllers does not load torch
 
     return PolicyGradientController(space, seed, options)
+
+
+def _has_surrogate(options: PolicyGradientOptions) -> bool:
+    return options.screen
 
 
 def _row(found: object) -> ControllerRow:
@@ -54,8 +60,8 @@ CONTROLLERS: Registry[ControllerRow] = Registry(
     "controller",
     "nas.controllers",
     {
-        "ppo": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options),
-        "reinforce": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options),
+        "ppo": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options, _has_surrogate),
+        "reinforce": ControllerRow(_policy_gradient, PolicyGradientOptions, policy_gradient_options, _has_surrogate),
         "evolution": ControllerRow(Evolution, EvolutionOptions),
         "local_search": ControllerRow(lambda space, seed, options: LocalSearch(space, seed)),
         "random": ControllerRow(lambda space, seed, options: RandomSearch(space, seed)),
@@ -75,6 +81,17 @@ def check_options(name: str, options: Mapping[str, OptionValue]) -> Any:  # noqa
     """
     row = CONTROLLERS[name]
     return row.read(name, options) if row.read is not None else read_options(row.options, name, options)
+
+
+def check_learning(name: str, options: Mapping[str, OptionValue]) -> None:
+    """Raise ControllerError where the controller, with these options, learns nothing from earlier searches."""
+    row = CONTROLLERS[name]
+    if not row.learns(check_options(name, options)):
+        able = [known for known in CONTROLLERS.built_in if CONTROLLERS[known].learns(check_options(known, {}))]
+        raise ControllerError(
+            f"only a controller with a surrogate learns from earlier trainings ({', '.join(able)}, unless screen is false), but got "
+            f"controller {name!r}; choose another, or learn from none"
+        )
 
 
 def make_controller(name: str, space: SearchSpace, seed: int, options: Mapping[str, OptionValue] | None = None) -> Controller:

@@ -5,9 +5,13 @@ with SciPy's Cholesky routines; its kernel between two architectures is
 
     k(x, y) = (1 - w) · (½ exp(-h(x, y) / (D · reach)) + ½ exp(-|c(x) - c(y)|² / (2 · D · spread²)))
             + w · exp(-|f(x) - f(y)|² / (2 · K · length²))
+            + level + slope · e(x) · e(y)
 
 with h the number of decisions that differ, c(x) how often x takes every choice, counted over all decisions with the same
 choices (what is good in one place is likely to be good in another), and f(x) what the search space says that x is like, standardised.
+
+The last line is there where earlier searches let one expect e(x) of x: its mean is then trust · e(x), and how far rewards follow it, and
+from which level, is learnt (a linear model with normal priors on both coefficients, Rasmussen and Williams, section 2.7).
 
 A reward is known at a rung (0 are a search's own children, higher ones longer trainings). The process is one over both: between
 architectures at different rungs k is multiplied by ``relation``, as if a share of what makes an architecture good were common to all
@@ -60,6 +64,8 @@ LUCK = 0.8
 LEAST_SPREAD = 0.5
 FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
 _EXPECTED_FIRST = len(_PLAIN) * (1 + _FEATURED.index(EXPECTED))
+TRUST, SLOPE, LEVEL = 0.7, 0.25, 1.0
+"""Mean and variance of how far rewards follow what earlier searches let one expect, and the variance of the level that they begin from."""
 USUAL = 512
 """Architectures drawn uniformly, by whose features all are standardised."""
 REMEMBERED = 4096
@@ -70,15 +76,18 @@ GROWTH = 1.25
 
 Describe = Callable[[Integers], Floats]
 """The features of action sequences [N, D] -> [N, K], see ``search_spaces.space.feature_table``."""
+Expect = Callable[[Integers], Floats]
+"""What earlier searches let one expect of action sequences [N, D] -> [N], in deviations of their rewards."""
 
 
 class Encoder:
-    """Turns action sequences [N, D] into rows of one-hot columns, counts and standardised features.
+    """Turns action sequences [N, D] into rows of one-hot columns, counts, what is expected of them, and standardised features.
 
     Args:
         decisions: of the space.
         describe: makes the features of the space's genotypes; None where it has none.
         measured: further features of some architectures, all equally many, such as zero-cost scores; others count as average.
+        expect: says what earlier searches let one expect; None where there were none.
     """
 
     def __init__(
@@ -86,6 +95,7 @@ class Encoder:
         decisions: Sequence[Decision],
         describe: Describe | None = None,
         measured: Mapping[Actions, Sequence[float]] | None = None,
+        expect: Expect | None = None,
     ) -> None:
         sizes = [len(decision.choices) for decision in decisions]
         kinds = list(dict.fromkeys(decision.choices for decision in decisions))
@@ -97,6 +107,9 @@ class Encoder:
         for decision, offset in zip(decisions, self.offsets, strict=True):
             choices = np.arange(len(decision.choices))
             self.fold[offset + choices, starts[kinds.index(decision.choices)] + choices] = 1
+        self._expect = expect
+        self._end = self.width + self.count_width  # of what decisions make; then what is expected, then features
+        self._features_from = self._end + (expect is not None)
         self._describe = describe
         self._known: dict[bytes, Floats] = {}  # derived
         if describe is not None:  # standardised by what is usual in the space: what has been told changes, and ends among the good
@@ -110,10 +123,11 @@ class Encoder:
             self._unmeasured = np.zeros(known.shape[1])
 
     def encode(self, actions: Integers, features: bool = True) -> Rows:
-        """[N, D] -> [N, one-hot columns + count columns + features, unless nobody will look at those]."""
+        """[N, D] -> [N, one-hot columns + count columns + what is expected + features, unless nobody will look at those]."""
         rows = np.zeros((len(actions), self.width), dtype=np.float32)
         rows[np.arange(len(actions))[:, None], self.offsets + actions] = 1
-        parts = [rows, rows @ self.fold, *([self._features(actions)] if features else [])]
+        expected = [] if self._expect is None else [self._expect(actions).astype(np.float32)[:, None]]
+        parts = [rows, rows @ self.fold, *expected, *([self._features(actions)] if features else [])]
         return np.concatenate(parts, axis=1)
 
     def _features(self, actions: Integers) -> Rows:
@@ -142,11 +156,25 @@ class Encoder:
     def kernel(self, one: Rows, other: Rows, hyper: Hyperparameters) -> Floats:
         """The kernel between two sets of encoded sequences."""
         apart = self.features_apart(one, other) if hyper.features else None
-        return self.mix(*self.distances(one, other), apart, hyper)
+        return self.mix(*self.distances(one, other), apart, hyper) + self.following(one, other)
+
+    def following(self, one: Rows, other: Rows) -> Floats | float:
+        """The kernel's last line, of what is expected; 0 where nothing is."""
+        if self._expect is None:
+            return 0.0
+        product: Floats = np.outer(one[:, self._end], other[:, self._end]).astype(np.float64)
+        return LEVEL + SLOPE * product
+
+    def prior(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Mean and variance [N] of the process while nothing is told."""
+        if self._expect is None:
+            return np.zeros(len(rows)), np.ones(len(rows))
+        expected = rows[:, self._end].astype(np.float64)
+        return TRUST * expected, 1 + LEVEL + SLOPE * expected**2
 
     def distances(self, one: Rows, other: Rows) -> tuple[Integers, Integers]:
         """How many decisions differ, and the squared distance of the counts: whole numbers, exact in single precision."""
-        decisions, end = len(self.offsets), self.width + self.count_width
+        decisions, end = len(self.offsets), self._end
         differing = decisions - one[:, : self.width] @ other[:, : self.width].T
         squared = _squared(one[:, self.width : end], other[:, self.width : end])
         return differing.astype(np.int64), squared.astype(np.int64)
@@ -166,12 +194,12 @@ class Encoder:
 
     def features_apart(self, one: Rows, other: Rows) -> Rows:
         """The mean over the features of their squared distance."""
-        end = self.width + self.count_width
-        return np.maximum(_squared(one[:, end:], other[:, end:]), 0)
+        first = self._features_from
+        return np.maximum(_squared(one[:, first:], other[:, first:]), 0)
 
     def has_features(self, rows: Rows) -> bool:
         """Whether there is anything to compare beside decisions."""
-        return bool(rows.shape[1] > self.width + self.count_width)
+        return bool(rows.shape[1] > self._features_from)
 
 
 def _standard(rows: Floats) -> tuple[Floats, Floats]:
@@ -244,6 +272,7 @@ class Surrogate:
         measured: Mapping[Actions, Sequence[float]] | None = None,
     ) -> None:
         self.decisions, self.capacity, self.start = decisions, capacity, start
+        self._describe, self._measured = describe, measured
         self.encoder = Encoder(decisions, describe, measured)
         self.points: list[Point] = []
         self.fresh: list[Point] = []
@@ -258,6 +287,17 @@ class Surrogate:
     def ready(self) -> bool:
         """Whether it knows enough to be asked."""
         return len(self.points) >= self.start
+
+    def begin_with(self, earlier: Sequence[Point]) -> None:
+        """Expect of architectures what earlier trainings let one expect: at least three, those of every search in a rung of its own.
+
+        What is expected is the posterior mean of a process of their own, at the highest of these rungs. It is no part of the state.
+        """
+        before = Surrogate(self.decisions, len(earlier), 1, self._describe)
+        before.points = list(earlier)
+        before._choose()
+        self.encoder = Encoder(self.decisions, self._describe, self._measured, lambda actions: before.prepare(actions).mean)
+        self._fit = None
 
     def add(self, actions: Actions, reward: float, rung: int = 0) -> None:
         """Learn one reward, of a training at a rung. Rewards are compared within their rung alone."""
@@ -285,7 +325,7 @@ class Surrogate:
             kernel = self.encoder.kernel(rows, rows, hyper)
             factor = np.linalg.cholesky(kernel * _related(rungs, rungs, relation) + hyper.noise * np.eye(len(rows)))
             weights = cho_solve((factor, True), targets, check_finite=False)
-            means = (kernel * _related(np.full(len(rungs), top), rungs, relation)) @ weights
+            means = self.encoder.prior(rows)[0] + (kernel * _related(np.full(len(rungs), top), rungs, relation)) @ weights
             self._fit = Fit(rows, rungs, factor.astype(np.float64, copy=False), weights, hyper, relation, top, means)
         return self._fit
 
@@ -295,7 +335,8 @@ class Surrogate:
         rows = self.encoder.encode(candidates, bool(fit.hyper.features))
         cross = self._between(fit, fit.rows, fit.rungs, rows, np.full(len(rows), fit.top))  # [n, M]
         half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
-        return Prepared(fit, rows, half, cross.T @ fit.weights, 1.0 - (half * half).sum(0))
+        mean, variance = self.encoder.prior(rows)
+        return Prepared(fit, rows, half, mean + cross.T @ fit.weights, variance - (half * half).sum(0))
 
     def expected_improvement(self, prepared: Prepared, pending: Integers, rungs: Integers | None = None) -> Floats:
         """Expected improvement [M] over the best point's mean, in units of the process's deviation; never negative.
@@ -342,8 +383,9 @@ class Surrogate:
         return np.array([point.rung for point in self.points], dtype=np.int64)
 
     def _training_set(self) -> tuple[Rows, Floats]:
-        """Encoded points and their targets, see ``_targets``."""
-        return self.encoder.encode(np.array([point.actions for point in self.points])), _targets(self.points)
+        """Encoded points and their targets, see ``_targets``, as far as they are not expected."""
+        rows = self.encoder.encode(np.array([point.actions for point in self.points]))
+        return rows, _targets(self.points) - self.encoder.prior(rows)[0]
 
     def _choose(self) -> None:
         """Take the hyper-parameters of the greatest marginal likelihood.
@@ -354,10 +396,10 @@ class Surrogate:
         rows, targets = self._training_set()
         rungs = self._rungs()
         apart = self.encoder.features_apart(rows, rows) if self.encoder.has_features(rows) else None
-        distances = (*self.encoder.distances(rows, rows), apart)
+        distances, following = (*self.encoder.distances(rows, rows), apart), self.encoder.following(rows, rows)
 
         def likelihood(choice: int, relation: int) -> float:
-            kernel = self.encoder.mix(*distances, GRID[choice])
+            kernel = self.encoder.mix(*distances, GRID[choice]) + following
             if rungs.any():
                 kernel = kernel * _related(rungs, rungs, RELATIONS[relation])
             factor = np.linalg.cholesky(kernel + GRID[choice].noise * np.eye(len(rungs))).astype(np.float64, copy=False)

@@ -49,6 +49,7 @@ def search(
     time_limit: float | None = None,
     cards: Sequence[str] | None = None,
     warm_start: Sequence[str] | None = None,
+    learn_from: Sequence[str] | None = None,
     log: Sequence[str] | None = None,
     settings: Assignments = (),
     run: Place | None = None,
@@ -92,6 +93,8 @@ def search(
         time_limit: seconds a child may take.
         cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
         warm_start: the search's first children: reference genotypes, genotype files, or runs (the best six of each).
+        learn_from: what the controller's surrogate learns from before the first child: packaged tables, CSV files of trials, or runs; an
+            empty list for nothing.
         log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.

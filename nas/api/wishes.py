@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas.errors import ConfigError
 from nas.loggers.registry import check_installed
 from nas.runs.config import GIVEN, SearchConfig, fitted_config
+from nas.runs.experience import source_of
 from nas.runs.genotypes import beginnings, check_source, data_of, matched_of, resolve_genotype
 from nas.tools.files import check_not_blank
 from nas.tools.hardware import auto_preset, check_device, detect
@@ -46,6 +47,7 @@ SEARCH_SETTINGS = {
     "sync": "runner.sync",
     "cards": "cards",
     "warm_start": "warm_start",
+    "learn_from": "learn_from",
     "log": "log",
 }
 """Arguments of a search, and the settings they stand for; ``data`` and ``data_dir`` come beside them."""
@@ -120,10 +122,11 @@ def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) ->
     if budget is not None and minutes is not None:
         raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
-    flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start")}
+    flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start", "learn_from")}
     flags["log"] = logger_names(given.get("log"))
     found, choices = fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
-    return found.model_copy(update={"warm_start": [one for name in found.warm_start for one in beginnings(name)]}), choices
+    warm_start = [one for name in found.warm_start for one in beginnings(name)]
+    return found.model_copy(update={"warm_start": warm_start, "learn_from": [source_of(name) for name in found.learn_from]}), choices
 
 
 def names(said: str | Sequence[str] | None) -> list[str] | None:

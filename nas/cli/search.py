@@ -64,6 +64,9 @@ def search(
     cards: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Control cards: published cells to compare with, nasnet-a,darts-v2 say; none.")
     ] = None,
+    learn_from: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Trainings to learn from first: runs, CSV tables of trials; none for nothing.")
+    ] = None,
     warm_start: Annotated[str | None, typer.Option(metavar="NAMES", help="First children: genotypes, or the best of a run.")] = None,
     log: LogOption = None,
     assign: Annotated[

@@ -143,6 +143,34 @@ def read_table(paths: Sequence[str | Path], space: SearchSpace, columns: Columns
     return table
 
 
+def read_trainings(path: Path, space: SearchSpace) -> list[tuple[Actions, float]]:
+    """The children of a table of trials, as ``nas export RUN --format csv`` writes it, that were trained to the end: actions and rewards.
+
+    Needed are a column ``reward`` and one of architectures: ``genotype``, ``actions`` or ``arch``, written as ``read_table`` takes
+    them. Where there is one of ``rung``, ``outcome``, ``card``, ``origin`` or ``repeats``, only the search's own children count, on its
+    first rung.
+
+    Raises:
+        DataError: the file, a column, or a value is missing or wrong; the message names the row.
+    """
+    data = _read_csv(path)
+    written = next((name for name in ("genotype", "actions", "arch") if name in data), None)
+    if written is None or "reward" not in data:
+        raise DataError(f"{path}: needs a column reward and one of genotype, actions or arch, but has {', '.join(data)}")
+    chosen = [row for row, reward in enumerate(data["reward"]) if reward.strip() and _of_search(data, row)]
+    if not chosen:
+        return []
+    rewards = _shares(_numbers(data["reward"], "reward", empty=True))
+    return [(_architecture(space, data[written][row], row + 2), float(rewards[row])) for row in chosen]
+
+
+def _of_search(data: Mapping[str, Sequence[str]], row: int) -> bool:
+    """Whether a row is of a child that was proposed and trained to the end on the first rung."""
+    said = {name: data[name][row].strip() for name in ("rung", "outcome", "card", "origin", "repeats") if name in data}
+    told = said.get("rung", "") in ("", "0") and said.get("outcome", "completed") == "completed"
+    return told and not any(said.get(name) for name in ("card", "origin", "repeats"))
+
+
 class TableEvaluator:
     """Answers from a table at once, reporting at every fidelity it has. The seed draws one training where there are several.
 

@@ -14,6 +14,7 @@ from nas.reports.folders import environment_facts
 from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table
 from nas.reports.progress import Level, Reference, card_levels, progress_figures
 from nas.runs.config import SearchConfig, config_yaml
+from nas.runs.experience import experience_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.objective import Point, front
 from nas.runs.plan import rung_words, trained_words
@@ -93,6 +94,7 @@ def _asked(folder: RunFolder, config: SearchConfig, state: RunState, space: Sear
         ("control cards", ", ".join(config.cards) or "none"),
         *((name, said) for name, said in (("match", config.match), ("limit", config.limit), ("objective", config.objective)) if said),
         *((("warm start", ", ".join(f"{name} (trial {trial})" for name, trial in state.warm.items())),) if state.warm else ()),
+        *((("learnt from", experience_words(state.earlier)),) if state.earlier else ()),
         *((("redrawn, free", redrawn_words(state.redrawn)),) if state.redrawn else ()),
         *((("sessions", "; ".join(f"{_date(start)} to {_date(end)}" for start, end in state.sessions)),) if state.sessions else ()),
         *environment_facts(folder.path / "environment.json"),

@@ -78,6 +78,10 @@ class SearchConfig(EvaluationConfig):
     warm_start: list[str] = Field(
         default_factory=list, description="the search's first children: genotypes, their files, RUN:2 for the second best of a run"
     )
+    learn_from: list[str] = Field(
+        default_factory=list,
+        description="what a controller's surrogate learns from before the first child: packaged tables, tables of trials (CSV), runs",
+    )
     log: LoggerNames = Field([*DEFAULT_LOGGERS], description="where scalars go: tensorboard, wandb, mlflow; none of them: []")
     looks: Float = Field(0.0, ge=0, le=1, description="in the end, who is believed best is trained again: at most this share of the budget")
 
@@ -152,13 +156,15 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     """A preset without what does not go with what a person says.
 
     Its ladder, the cost that networks are matched to, with its draws, and, where settings are to suit the images, how children's
-    weights change were chosen for its own images; the first three and control cards were for its own evaluator; options are its own
-    controller's; and a width that is said is not solved for.
+    weights change were chosen for its own images; the first three, control cards and what is learnt from were for its own evaluator,
+    what is learnt from for its own space and controller, too, whose options are its own; and a width that is said is not solved for.
     """
     left = {"data", "match", "draws", "ladder"} if others else set()
     evaluator = document.get("evaluator", "train")
     if said.get("evaluator", evaluator) != evaluator:
-        left |= {"match", "draws", "ladder", "cards"}
+        left |= {"match", "draws", "ladder", "cards", "learn_from"}
+    if said.get("space", space := document.get("space")) != space:
+        left.add("learn_from")
     if said.get("fidelity.filters") is not None:
         left |= {"match", "draws"}
     kept = {name: value for name, value in document.items() if name not in left}
@@ -167,6 +173,7 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     controller = _section(kept, "controller").get("name", ControllerSettings().name)
     if said.get("controller.name", controller) != controller:
         kept["controller"] = {"name": controller}
+        kept.pop("learn_from", None)
     return kept
 
 

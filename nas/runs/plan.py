@@ -116,6 +116,8 @@ def _about(
         lines.append(f"cards:  {', '.join(config.cards)}, {where} ({beside})")
     if config.ladder and config.evaluator == "train":
         lines.append(f"winner: the best of rung {len(config.ladder)}, trained once more to keep its weights and read the test set, once")
+    if config.learn_from:
+        lines.append(f"learns: from {', '.join(config.learn_from)}, before the first child")
     if config.warm_start:
         lines += _begun(config, space, begun)
     where = (

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from controllers.controller import FAILURE_REASONS, Completed, Failed, Outcome, Proposal, Stopped
+from controllers.controller import FAILURE_REASONS, Completed, Earlier, Failed, Outcome, Proposal, Stopped
 from nas.evaluators.evaluator import Evaluation, Report, finite
 from nas.evaluators.settings import RungSettings
 from nas.runs.noise import Yardstick
@@ -52,12 +52,13 @@ def opened(
     ladder: Sequence[RungSettings] = (),
     expected: Sequence[float] = (),
     workers: int | None = None,
+    earlier: Sequence[Earlier] = (),
 ) -> Record:
     """A driver starts or resumes.
 
     ``rungs`` are epochs at which children are compared; ``data`` is the data's checksum, ``yardsticks`` what rewards are measured on: the
     search's own and those of every rung of the ``ladder``. ``expected`` are the seconds of a training at each of them, as the plan has it,
-    with so many ``workers``.
+    with so many ``workers``. ``earlier`` is what the controller has learnt from before its first proposal.
     """
     record: Record = {"event": "opened", "schema": SCHEMA, "time": round(time, 3), "budget": budget}
     if rungs:
@@ -69,6 +70,8 @@ def opened(
     if ladder:
         record["ladder"] = [rung.model_dump(mode="json") for rung in ladder]
         record["yardsticks"] = [yardstick.document() for yardstick in yardsticks[1:]]
+    if earlier:
+        record["earlier"] = [{"source": one.source, "trained": [[reward, *actions] for actions, reward in one.trained]} for one in earlier]
     if expected:
         record["expected"] = [round(seconds, 3) for seconds in expected]
     return record if workers is None else record | {"workers": workers}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from controllers.controller import Controller, Failed
+from controllers.controller import Beginner, Controller, Failed
 from nas.errors import ConfigError, DataError, LossesError, RunError
 from nas.evaluators.evaluator import Evaluator
 from nas.evaluators.registry import EVALUATORS, prepare_data, prepare_shared
@@ -27,6 +27,7 @@ from nas.runs import records
 from nas.runs.checkpoints import Checkpoints
 from nas.runs.checks import check_going_on, check_search
 from nas.runs.config import GIVEN, SearchConfig, space_of, with_overrides
+from nas.runs.experience import experience_of
 from nas.runs.folder import RunFolder
 from nas.runs.genotypes import begun_with, resolve_genotype
 from nas.runs.ladder import left_over
@@ -121,6 +122,7 @@ def start(
     check_parts(config, parts)
     space = space_of(config)
     beside_of(config, space)  # refuses what cannot be trained
+    experience_of(config, space)  # and what cannot be learnt from
     if not checked:
         check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more
@@ -364,6 +366,9 @@ def _opened(
         fingerprint = check_data(state, data) if config.evaluator != "table" else _check_same_table(state, config, space)
         chosen = config.controller
         inner = parts.controller or make_controller(chosen.name, space, config.seed, chosen.options)
+        earlier = state.earlier if state.sessions else experience_of(config, space)  # a file may be gone by now
+        if earlier and isinstance(inner, Beginner):
+            inner.begin_with(earlier)
         sizing = sizing_of(config, space, Decisions(state.decided, lambda cell, what: ledger.append(records.decided(cell, what))))
         controller = Deduplicated(inner, space, config.seed, refusal=sizing.refusal if sizing is not None else may_be_trained)
         aim = None if config.objective is None else Scalarised(read_objective(config.objective), state)
@@ -377,7 +382,8 @@ def _opened(
         folder.log(f"session {len(state.sessions) + 1}: budget {config.budget}, {state.spent} trained before; controller: {restored}")
         reduction = config.halving.reduction if config.halving is not None else 0
         about = config.budget, config.rungs(), reduction, fingerprint, measured_on(data), config.ladder
-        ledger.append(records.opened(time.time(), *about, planned.trainings, planned.workers))
+        begun = () if state.sessions else earlier
+        ledger.append(records.opened(time.time(), *about, planned.trainings, planned.workers, begun))
         yield _Run(folder, config, space, ledger, controller, mirror, sizing, aim)
         folder.log(f"session ended: {state.closed}, {state.spent} of {config.budget} trained")
 

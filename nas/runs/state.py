@@ -1,11 +1,12 @@
 """What the records of a ledger add up to: trials and their outcomes. Replaying them is how a run is resumed."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from controllers.controller import FAILURE_REASONS, Failed, Proposal
+from controllers.controller import FAILURE_REASONS, Earlier, Failed, Proposal
 from nas.errors import RunError
 from nas.evaluators.evaluator import Evaluation, Report
 from nas.evaluators.settings import RungSettings
@@ -39,6 +40,8 @@ class RunState:
     """The control cards that have been trained, by name."""
     warm: dict[str, int] = field(default_factory=dict)
     """The trials of the genotypes that a person began the search with, by name."""
+    earlier: list[Earlier] = field(default_factory=list)
+    """What the controller learnt from before its first proposal."""
     budget: int = 0
     spent: int = 0
     """How much of the budget is used up: by children of the search, not by the ladder's trainings and control cards."""
@@ -113,11 +116,18 @@ def _apply_opened(state: RunState, record: Record) -> None:
     if "ladder" in record:
         state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
         state.ladder.said += [(rung.children, state.budget) for rung in state.ladder.rungs[len(state.ladder.said) :]]
+    if "earlier" in record:
+        state.earlier = [Earlier(str(one["source"]), tuple(_trained(cell) for cell in one["trained"])) for one in record["earlier"]]
     state.expected = tuple(map(_finite, record.get("expected", state.expected)))
     state.planned_workers = state.workers = _count(record.get("workers", state.workers))
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
+
+
+def _trained(cell: Sequence[Any]) -> tuple[tuple[int, ...], float]:
+    reward, *actions = cell
+    return tuple(map(_count, actions)), _finite(reward)
 
 
 def _apply_asked(state: RunState, record: Record) -> None:

@@ -8,13 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 from left_out import SEARCHES, across, read
+from scipy.stats import spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from support.contracts import SMALL_SPACE
 from support.kernels import Wrapped
 
-from controllers.controller import Completed
-from controllers.registry import make_controller
-from controllers.surrogate import EXPECTED, GRID, RELATIONS, Encoder, Surrogate
+from controllers.controller import Beginner, Completed, Earlier
+from controllers.options import ControllerError
+from controllers.registry import CONTROLLERS, check_learning, check_options, make_controller
+from controllers.surrogate import EXPECTED, GRID, LEVEL, RELATIONS, SLOPE, TRUST, Encoder, Point, Surrogate
 from nas.evaluators.objective import synthetic_reward
 from search_spaces.nasnet import NASNET
 from search_spaces.space import feature_table, sample_actions
@@ -299,6 +301,88 @@ def test_outcomes_of_higher_rungs_go_to_the_surrogate_alone():
     other = make_controller("ppo", SMALL_SPACE, 0)
     other.load_state_dict(after)
     assert other.ask(24, []) == controller.ask(24, [])
+
+
+class TestWhatEarlierSearchesTrained:
+    EARLIER = tuple(Point(actions, score(actions)) for actions in SEQUENCES[200:300])
+    OTHERS = np.array(SEQUENCES[300:])
+
+    def begun(self, count: int, rewards=score, earlier=EARLIER) -> Surrogate:
+        surrogate = Surrogate(SMALL_SPACE.decisions, 300, 5)
+        surrogate.begin_with(earlier)
+        for actions in SEQUENCES[:count]:
+            surrogate.add(actions, rewards(actions))
+        return surrogate
+
+    def agreement(self, surrogate: Surrogate, rewards=score) -> float:
+        return spearmanr(surrogate.prepare(self.OTHERS).mean, [rewards(tuple(actions)) for actions in self.OTHERS.tolist()])[0]
+
+    def test_the_process_is_a_linear_model_of_what_is_expected_and_the_usual_one(self):
+        surrogate, plain = self.begun(30), taught(30)
+        before = Surrogate(SMALL_SPACE.decisions, 300, 5)
+        before.points = list(self.EARLIER)
+        before._choose()
+        known, hyper = np.array(SEQUENCES[:30]), GRID[surrogate.choice]
+        of_known, of_others = before.prepare(known).mean, before.prepare(self.OTHERS).mean
+        rows, others = plain.encoder.encode(known), plain.encoder.encode(self.OTHERS)
+        covariance = plain.encoder.kernel(rows, rows, hyper) + LEVEL + SLOPE * np.outer(of_known, of_known)
+        cross = plain.encoder.kernel(rows, others, hyper) + LEVEL + SLOPE * np.outer(of_known, of_others)
+        solved = np.linalg.solve(covariance + hyper.noise * np.eye(30), cross)
+        targets = plain._training_set()[1]
+        prepared = surrogate.prepare(self.OTHERS)
+        np.testing.assert_allclose(prepared.mean, TRUST * of_others + solved.T @ (targets - TRUST * of_known), atol=1e-5)
+        np.testing.assert_allclose(prepared.variance, 1 + LEVEL + SLOPE * of_others**2 - (cross * solved).sum(0), atol=1e-5)
+
+    def test_it_orders_architectures_from_the_first_rewards_on(self):
+        alone = Surrogate(SMALL_SPACE.decisions, 300, 5)
+        for actions in SEQUENCES[:6]:
+            alone.add(actions, score(actions))
+        assert self.agreement(self.begun(6)) > max(0.8, self.agreement(alone) + 0.3)
+
+    def test_what_does_not_hold_any_more_is_unlearnt(self):
+        def opposite(actions):
+            return 1 - score(actions)
+
+        after = [self.agreement(self.begun(count, opposite), opposite) for count in (1, 6, 60)]
+        assert after[0] < -0.8 and 0.5 < after[1] < after[2]
+
+    def test_only_the_order_within_an_earlier_search_counts(self):
+        squares = tuple(point._replace(reward=point.reward**2 / 100) for point in self.EARLIER)
+        means = [self.begun(20, earlier=earlier).prepare(self.OTHERS).mean for earlier in (self.EARLIER, squares)]
+        np.testing.assert_allclose(*means, atol=1e-9)
+
+    def test_rewards_of_two_searches_are_not_compared(self):
+        """The second has other images, on which everything is twice as good, and what is good is the same."""
+        half = len(self.EARLIER) // 2
+        two = [point if i < half else Point(point.actions, 0.5 + point.reward / 2, 1) for i, point in enumerate(self.EARLIER)]
+        assert self.agreement(self.begun(6, earlier=two)) > 0.75
+
+    def test_a_controller_begins_with_them_and_keeps_no_copy(self):
+        earlier = [Earlier("before", tuple((point.actions, point.reward) for point in self.EARLIER))]
+        controller, restored, fresh = (make_controller("ppo", SMALL_SPACE, 0) for _ in range(3))
+        for one in (controller, restored):
+            assert isinstance(one, Beginner)
+            one.begin_with(earlier)
+        for trial in range(8):
+            proposal = controller.ask(trial, [])
+            controller.tell(proposal, Completed(score(proposal.actions) / 2))
+            fresh.tell(proposal, Completed(score(proposal.actions) / 2))
+        assert json.dumps(controller.state_dict()["surrogate"]["points"]) == json.dumps(fresh.state_dict()["surrogate"]["points"])
+        restored.load_state_dict(controller.state_dict())
+        assert restored.ask(8, []) == controller.ask(8, []) != fresh.ask(8, [])
+
+    def test_who_learns_nothing_says_so(self):
+        for name in CONTROLLERS.built_in:
+            learns = CONTROLLERS[name].learns(check_options(name, {}))
+            assert learns == isinstance(make_controller(name, SMALL_SPACE, 0), Beginner)
+            if not learns:
+                with pytest.raises(ControllerError, match=rf"\(ppo, reinforce, unless screen is false\), but got controller '{name}'"):
+                    check_learning(name, {})
+        check_learning("ppo", {})
+        with pytest.raises(ControllerError, match="unless screen is false"):
+            check_learning("ppo", {"screen": False})
+        with pytest.raises(ControllerError, match="without a surrogate"):
+            make_controller("ppo", SMALL_SPACE, 0, {"screen": False}).begin_with([])
 
 
 def test_no_candidates_are_no_trouble() -> None:

@@ -17,6 +17,7 @@ from nas.data.settings import data_words
 from nas.networks.matching import Objective, read_objective
 from nas.networks.scaling import milliseconds
 from nas.runs.config import SearchConfig
+from nas.runs.experience import experience_words
 from nas.runs.folder import RunFolder
 from nas.runs.noise import Yardstick
 from nas.runs.objective import Point, cost_of, front, hypervolume
@@ -250,6 +251,8 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
     if state.warm:
         begun = ", ".join(f"{name} (trial {trial})" for name, trial in state.warm.items())
         console.print(f"warm start: the search was begun with {begun}; what it found is no discovery from nothing", highlight=False)
+    if state.earlier:
+        console.print(f"learnt before the first child: from {experience_words(state.earlier)}", highlight=False)
     if state.halving.rungs:
         console.print(f"  early stopping: {rungs(state)}", highlight=False)
     policy = policy_line(state)
