@@ -1,4 +1,4 @@
-"""How well does the surrogate order cells that no surrogate chose? With features of cells and without, told few cells or many.
+"""How well does the surrogate order cells that no surrogate chose? With features of cells, without, and having learnt from other images.
 
     python benchmarks/left_out.py                     # the random cells of the searches in benchmarks/data, trained for one pass
     python benchmarks/left_out.py --rows FILE.csv=24  # the first 24 trainings of a search that drew so many at random
@@ -16,7 +16,7 @@ the other searches, which rank among themselves. Printed is the mean correlation
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,9 @@ from sampled_objectives import read_rows
 from scipy.stats import spearmanr
 
 from controllers.options import PolicyGradientOptions
-from controllers.surrogate import Surrogate
+from controllers.surrogate import Point, Surrogate
+from nas.runs.config import build_config
+from nas.runs.experience import experience_of
 from search_spaces.nasnet import NASNET
 from search_spaces.space import Actions, feature_table
 
@@ -37,7 +39,8 @@ SEARCHES = tuple(
 )
 TOLD_ACROSS = (8, 15, 30, 65)
 APART = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, 18), (19, 50))
-WAYS = (("decisions alone", False), ("with features", True))
+WAYS = (("decisions alone", False, ""), ("with features", True, ""), ("and learnt from cifar100", True, "cifar100"))
+"""A surrogate's name, whether it looks at features, and what it has learnt from before."""
 
 
 def read(rows: str) -> list[tuple[Actions, float]]:
@@ -51,8 +54,8 @@ def show_across(paths: Sequence[str]) -> None:
     searches = [read(path) for path in paths]
     print("| told | surrogate | " + " | ".join(Path(path).stem for path in paths) + " | mean |\n" + "|---" * (len(paths) + 3) + "|")
     for count in TOLD_ACROSS:
-        for name, features in WAYS:
-            means = across(searches, count, features)
+        for name, features, learnt in WAYS:
+            means = across(searches, count, features, learnt)
             print(f"| {count} | {name} | " + " | ".join(f"{mean:.2f}" for mean in (*means, np.mean(means))) + " |")
 
 
@@ -71,20 +74,29 @@ def show_apart(paths: Sequence[str]) -> None:
         print(f"| {low} to {high} | {len(there)} | {np.sqrt(there.mean()):.4f} |")
 
 
-def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool) -> list[float]:
+def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool, learnt: str = "") -> list[float]:
     """For every search, told its first ``count`` children: the mean correlation over the children of each of the others."""
     means = []
     for told in searches:
-        surrogate = taught(told[:count], features)
+        surrogate = taught(told[:count], features, learnt)
         means.append(float(np.mean([order(surrogate, other) for other in searches if other is not told])))
     return means
 
 
-def taught(rows: Sequence[tuple[Actions, float]], features: bool) -> Surrogate:
+@cache
+def earlier(name: str) -> tuple[Point, ...]:
+    """The cells of a packaged table, and what they came to."""
+    config = build_config("cpu", {"learn_from": [name]})
+    return tuple(Point(*cell) for search in experience_of(config, NASNET) for cell in search.trained)
+
+
+def taught(rows: Sequence[tuple[Actions, float]], features: bool, learnt: str = "") -> Surrogate:
     """The surrogate as the default controller has it, told these rewards."""
     options = PolicyGradientOptions()
     describe = partial(feature_table, NASNET) if features else None
     surrogate = Surrogate(NASNET.decisions, options.screen_capacity, options.screen_start, describe)
+    if learnt:
+        surrogate.begin_with(earlier(learnt))
     for actions, reward in rows:
         surrogate.add(actions, reward)
     return surrogate
@@ -117,12 +129,13 @@ def main() -> None:
     means = np.array([mean for _, mean in rows])
     print(f"{len(rows)} cells, rewards {means.mean():.4f}, deviation {means.std(ddof=1):.4f}")
     print("| told | " + " | ".join(map(str, TOLD)) + " |\n" + "|---" * (len(TOLD) + 1) + "|")
-    for name, features in WAYS:
+    for name, features, learnt in WAYS:
         line = [name]
         for count in TOLD:
             rng = np.random.default_rng(count)
             drawn = [rng.permutation(len(rows)) for _ in range(arguments.draws)]
-            found = [order(taught([rows[i] for i in draw[:count]], features), [rows[i] for i in draw[count:]]) for draw in drawn]
+            pairs = [([rows[i] for i in draw[:count]], [rows[i] for i in draw[count:]]) for draw in drawn]
+            found = [order(taught(told, features, learnt), others) for told, others in pairs]
             line.append(f"{np.mean(found):.2f} ± {np.std(found, ddof=1) / len(found) ** 0.5:.2f}")
         print(f"| {' | '.join(line)} |")
 

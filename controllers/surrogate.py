@@ -153,6 +153,11 @@ class Encoder:
             self._known.update(zip((keys[place] for place in new), self._describe(actions[new]), strict=True))
         return np.array([self._known[key] for key in keys]).reshape(len(keys), len(self._mean))
 
+    @property
+    def expects(self) -> bool:
+        """Whether anything is expected of architectures before rewards are told."""
+        return self._expect is not None
+
     def kernel(self, one: Rows, other: Rows, hyper: Hyperparameters) -> Floats:
         """The kernel between two sets of encoded sequences."""
         apart = self.features_apart(one, other) if hyper.features else None
@@ -285,8 +290,8 @@ class Surrogate:
 
     @property
     def ready(self) -> bool:
-        """Whether it knows enough to be asked."""
-        return len(self.points) >= self.start
+        """Whether it knows enough to be asked: where earlier searches let one expect something, from the first reward on."""
+        return len(self.points) >= (1 if self.encoder.expects else self.start)
 
     def begin_with(self, earlier: Sequence[Point]) -> None:
         """Expect of architectures what earlier trainings let one expect: at least three, those of every search in a rung of its own.
@@ -296,6 +301,7 @@ class Surrogate:
         before = Surrogate(self.decisions, len(earlier), 1, self._describe)
         before.points = list(earlier)
         before._choose()
+        self.choice = before.choice  # until it has rewards enough of its own to choose by
         self.encoder = Encoder(self.decisions, self._describe, self._measured, lambda actions: before.prepare(actions).mean)
         self._fit = None
 

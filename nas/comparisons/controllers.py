@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from controllers.controller import Completed, Controller, Failed, Outcome, Proposal, random_for
+from controllers.controller import Beginner, Completed, Controller, Earlier, Failed, Outcome, Proposal, random_for
 from controllers.deduplicated import Deduplicated
 from controllers.options import OptionValue
 from controllers.registry import check_options, make_controller
@@ -42,6 +42,7 @@ class Arm:
     ``repeats`` says when two cells are the same and not trained twice: ``canonical`` form, the same ``actions``, or never,
     and repeats are ``paid`` for. ``crown`` says what makes an architecture the incumbent: the best ``reward`` it was told, or the
     best ``posterior`` mean once it has been looked at twice (``nas.runs.posterior``); the second training is paid from the budget.
+    ``earlier`` is what the controller learns from before its first proposal.
     """
 
     label: str
@@ -49,6 +50,7 @@ class Arm:
     options: Mapping[str, OptionValue] = field(default_factory=dict)
     repeats: Literal["canonical", "actions", "paid"] = "canonical"
     crown: Literal["reward", "posterior"] = "reward"
+    earlier: tuple[Earlier, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,8 @@ def run_arm(arm: Arm, task: Task, terms: Terms, seed: int) -> Run:
     """One search. It ends early where nothing can change any more: the best reward has been found."""
     problem = task(terms, seed)
     controller = make_controller(arm.controller, problem.space, seed, arm.options)
+    if arm.earlier and isinstance(controller, Beginner):
+        controller.begin_with(arm.earlier)
     if arm.repeats != "paid":
         controller = Deduplicated(controller, problem.space, seed, key=str if arm.repeats == "actions" else None)
     crown: _Crown = _ByPosterior(problem.space) if arm.crown == "posterior" else _Crown(problem.space)

@@ -36,7 +36,7 @@ def source_of(name: str) -> str:
     if name.lower().endswith((".csv", ".csv.gz")):
         return str(Path(name).expanduser().absolute())
     try:
-        return str(run_folder.find(name).path)
+        return str(run_folder.find(name).path.absolute())
     except RunError as error:
         known = packaged()
         raise ConfigError(
