@@ -37,6 +37,8 @@ SEARCHES = tuple(
     f"{DATA}/searched_{name}.csv"
     for name in ("by_features_1", "by_features_2", "at_random_1", "by_cheap_draws_2", "by_cheap_draws_3", "by_default_3")
 )
+CLIMBED = tuple(f"{DATA}/searched_by_{name}.csv" for name in ("steps_1", "steps_2", "learning_3"))
+"""Searches whose second rung is the target's training."""
 TOLD_ACROSS = (8, 15, 30, 65)
 APART = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, 18), (19, 50))
 WAYS = (("decisions alone", False, ""), ("with features", True, ""), ("and learnt from cifar100", True, "cifar100"))
@@ -59,11 +61,11 @@ def show_across(paths: Sequence[str]) -> None:
             print(f"| {count} | {name} | " + " | ".join(f"{mean:.2f}" for mean in (*means, np.mean(means))) + " |")
 
 
-def show_apart(paths: Sequence[str]) -> None:
+def show_apart(searches: Sequence[list[tuple[Actions, float]]]) -> None:
     """Print the table of ``--apart``: the square root of half the mean squared difference of two rewards of one search (its variogram)."""
     differing, halves = [], []
-    for path in paths:
-        cells, rewards = (np.array(column) for column in zip(*read(path), strict=True))
+    for search in searches:
+        cells, rewards = (np.array(column) for column in zip(*search, strict=True))
         one, other = np.triu_indices(len(cells), 1)
         differing.append((cells[one] != cells[other]).sum(1))
         halves.append((rewards[one] - rewards[other]) ** 2 / 2)
@@ -71,7 +73,8 @@ def show_apart(paths: Sequence[str]) -> None:
     print("| decisions that differ | pairs | half the mean squared difference, its root |\n|---|---|---|")
     for low, high in APART:
         there = squared[(apart >= low) & (apart <= high)]
-        print(f"| {low} to {high} | {len(there)} | {np.sqrt(there.mean()):.4f} |")
+        if len(there):
+            print(f"| {low} to {high} | {len(there)} | {np.sqrt(there.mean()):.4f} |")
 
 
 def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool, learnt: str = "") -> list[float]:
@@ -117,7 +120,9 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true", help="how much rewards differ by how many decisions do")
     arguments = parser.parse_args()
     if arguments.apart:
-        show_apart(SEARCHES)
+        show_apart([read(path) for path in SEARCHES])
+        print("\nOn the rung above, two epochs at 32×32:")
+        show_apart([list(zip(*read_rows([Path(path)], rung=1), strict=True)) for path in CLIMBED])
         return
     if arguments.across:
         show_across(SEARCHES)

@@ -126,9 +126,9 @@ def read_trainings(path: Path) -> list[Training]:
     return [training(row) for row in csv.DictReader(path.read_text(encoding="utf-8").splitlines())]
 
 
-def read_rows(paths: Sequence[Path]) -> tuple[list[Actions], Floats]:
-    """Actions and rewards of all trainings at the first rung."""
-    rows = [row for path in paths for row in read_trainings(path) if not row.rung]
+def read_rows(paths: Sequence[Path], rung: int = 0) -> tuple[list[Actions], Floats]:
+    """Actions and rewards of all trainings at a rung."""
+    rows = [row for path in paths for row in read_trainings(path) if row.rung == rung]
     return [row.actions for row in rows], np.array([row.reward for row in rows])
 
 

@@ -22,6 +22,9 @@ MOST = 1000
 """Rewards of the search's own children that are believed together: the time grows with the cube of their number."""
 BEST_OF_MOST = 600
 """How many of those are the best, where there are more; the others are an even choice of the rest."""
+NEAR = 0.1
+"""Share of the decisions up to which cells are nearly the same: in the NASNet space five, up to which rewards on CIFAR-10 differ no
+more than at one (benchmarks/README.md)."""
 
 
 class Knowledge:
@@ -45,9 +48,22 @@ class Knowledge:
         return known[1]
 
     def best(self, rung: int, among: Collection[int]) -> int:
-        """Of some trials the one whose cells are believed to be best at a rung."""
+        """Of some trials the one whose cells are believed to be best at a rung; who is nearly the same as one there only after all others.
+
+        A rung says of such cells again what it has said, and children of a search come to lie around a few good ones.
+        """
         believed = self.believed(rung)
-        return max(among, key=lambda number: (believed[number].mean if number in believed else 0.0, -number))
+        order = sorted(among, key=lambda number: (-believed[number].mean if number in believed else 0.0, number))
+        return next((number for number in order if not self._near(number, rung)), order[0])
+
+    def _near(self, number: int, rung: int) -> bool:
+        """Whether the cells differ in a tenth of the decisions at most from some that have gone up to that rung."""
+        if not rung:
+            return False
+        trials = self.state.trials
+        actions, limit = trials[number].proposal.actions, int(NEAR * len(self.space.decisions))
+        there = (trials[origin].proposal.actions for origin in self.state.ladder.at(rung))
+        return any(sum(a != b for a, b in zip(actions, other, strict=True)) <= limit for other in there)
 
     def _believe(self, rung: int) -> "dict[Actions, Belief]":
         """Of all cells; where there are very many, of a part of them, and of the others by their rewards alone."""

@@ -26,7 +26,7 @@ from nas.runs.ladder import Ladder, Task
 from nas.runs.ledger import read_records
 from nas.runs.loop import Watcher
 from nas.runs.session import Parts, SearchResult
-from nas.runs.standings import Standings, standings_of
+from nas.runs.standings import Knowledge, Standings, standings_of
 from nas.runs.trials import Trial
 from nas.training.recipe import load_recipe, recipe_yaml
 from search_spaces.genotype import to_yaml
@@ -179,8 +179,6 @@ def test_who_is_believed_best_goes_up(whole: SearchResult) -> None:
     seen = 0
     for record in records:
         if record["event"] == "asked" and record.get("rung") and "of" in record and record["replicate"] == 0:
-            from nas.runs.standings import Knowledge
-
             rung = record["rung"]
             believed = Knowledge(space, state).believed(rung)
             waiting = [number for number in state.ladder.done(rung - 1) if number not in state.ladder.at(rung)]
@@ -188,6 +186,28 @@ def test_who_is_believed_best_goes_up(whole: SearchResult) -> None:
             seen += 1
         state.apply(record)
     assert seen == 4 + 2 + 1
+
+
+def test_who_is_nearly_the_same_as_a_cell_that_has_gone_up_goes_after_all_others() -> None:
+    space = load_space("nasnet")
+    first = sample_actions(space, random_for(0, "first"))
+
+    def changed(count: int) -> tuple[int, ...]:
+        return tuple(1 - min(action, 1) if i < count else action for i, action in enumerate(first))
+
+    state = engine.RunState()
+    state.ladder.rungs = [RungSettings(children=3)]
+    cells = [first, changed(1), changed(5), changed(6), sample_actions(space, random_for(0, "other"))]
+    for number, (actions, reward) in enumerate(zip(cells, (0.9, 0.8, 0.7, 0.6, 0.5), strict=True)):
+        state.apply({"event": "asked", "trial": number, "actions": list(actions)})
+        state.apply({"event": "finished", "trial": number, "outcome": "completed", "reward": reward, "time": 1.0})
+    knowledge, order = Knowledge(space, state), []
+    while waiting := [number for number in range(5) if number not in state.ladder.at(1)]:
+        order.append(knowledge.best(1, waiting))
+        trial_of = len(state.trials)
+        state.apply({"event": "asked", "trial": trial_of, "actions": list(cells[order[-1]]), "rung": 1, "of": order[-1], "replicate": 0})
+    assert order == [0, 3, 4, 1, 2], "up to five of fifty decisions are nearly none"
+    assert knowledge.best(0, range(5)) == 0, "a second look is at whoever is best"
 
 
 def test_the_budget_counts_the_searchs_own_children(whole: SearchResult) -> None:
