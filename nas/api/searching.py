@@ -62,8 +62,7 @@ def search(
 
     Example::
 
-        run = nas.search("nasnet", budget=50, evaluator=lambda genotype: my_score(genotype))
-        run.best
+        nas.search("nasnet", budget=50, evaluator=lambda genotype: my_score(genotype)).best
 
     Args:
         space: a search space's name, or a YAML file that declares one; None: the preset's.
@@ -75,8 +74,7 @@ def search(
         controller: what proposes: a name (``nas.available("controllers")``); an object that obeys
             ``controllers.controller.Controller``; or a function ``choose(space, history, rng)`` that returns one index for every
             decision of the space (``controllers.function``).
-        evaluator: what gives the reward: a name; an object that obeys ``nas.evaluators.evaluator.Evaluator``; or a function that
-            takes a genotype and returns the reward in [0, 1], or raises.
+        evaluator: the reward's source: a name; an ``nas.evaluators.evaluator.Evaluator``; a function of a genotype, in [0, 1], or raises.
         seed: of everything random.
         epochs: that a child is trained for.
         cells: N, normal cells a stage.
@@ -93,8 +91,7 @@ def search(
         time_limit: seconds a child may take.
         cards: reference genotypes trained at every rung, outside the budget, to compare with; an empty list: none.
         warm_start: the search's first children: reference genotypes, genotype files, or runs (the best six of each).
-        learn_from: what the controller's surrogate learns from before the first child: packaged tables, CSV files of trials, or runs; an
-            empty list for nothing.
+        learn_from: what the controller's surrogate learns from first: packaged tables, CSV files of trials, or runs; empty: nothing.
         log: where scalars go: ``["tensorboard"]`` (the default), ``wandb``, ``mlflow``; an empty list: nowhere.
         settings: any setting by its dotted name, such as ``{"training.learning_rate": 0.05}``.
         run: folder of the run; None makes one under runs/.

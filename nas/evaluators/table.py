@@ -143,7 +143,7 @@ def read_table(paths: Sequence[str | Path], space: SearchSpace, columns: Columns
     return table
 
 
-def read_trainings(path: Path, space: SearchSpace) -> list[tuple[Actions, float]]:
+def read_trainings(path: str | Path, space: SearchSpace) -> list[tuple[Actions, float]]:
     """The children of a table of trials, as ``nas export RUN --format csv`` writes it, that were trained to the end: actions and rewards.
 
     Needed are a column ``reward`` and one of architectures: ``genotype``, ``actions`` or ``arch``, written as ``read_table`` takes
@@ -153,7 +153,7 @@ def read_trainings(path: Path, space: SearchSpace) -> list[tuple[Actions, float]
     Raises:
         DataError: the file, a column, or a value is missing or wrong; the message names the row.
     """
-    data = _read_csv(path)
+    data = _read_csv(Path(path))
     written = next((name for name in ("genotype", "actions", "arch") if name in data), None)
     if written is None or "reward" not in data:
         raise DataError(f"{path}: needs a column reward and one of genotype, actions or arch, but has {', '.join(data)}")

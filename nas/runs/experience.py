@@ -23,6 +23,10 @@ LEAST = 3
 """Architectures that a source must have: of fewer no order can be learnt."""
 
 
+MOST = 600
+"""Architectures that are learnt from, of every source: an even choice by reward of more. The cost grows with the cube of their number."""
+
+
 def packaged() -> dict[str, Traversable]:
     """The tables that come with the package, by name."""
     found = resources.files("nas").joinpath("experience").iterdir()
@@ -74,7 +78,8 @@ def _read(name: str, space: SearchSpace) -> Earlier:
         raise ConfigError(f"learn_from: {name}: {problem}") from None
     if len(trained) < LEAST:
         raise ConfigError(f"learn_from: {name} must have at least {LEAST} trained cells of the space {space.name}, but has {len(trained)}")
-    return Earlier(name, tuple(trained))
+    ranked = sorted(trained, key=lambda cell: (-cell[1], cell[0]))
+    return Earlier(name, tuple(ranked[place * len(ranked) // MOST] for place in range(MOST)) if len(ranked) > MOST else tuple(trained))
 
 
 def _children(run: run_folder.RunFolder, space: SearchSpace) -> list[tuple[tuple[int, ...], float]]:

@@ -121,6 +121,15 @@ def test_rows_that_are_no_children_trained_to_the_end_do_not_count(tmp_path: Pat
     assert [Completed(reward).reward for _, reward in read_trainings(tmp_path / "table.csv", space)] == [0.1, 0.8]
 
 
+def test_of_very_many_trainings_an_even_choice_is_learnt_from(tmp_path: Path) -> None:
+    table, number = tmp_path / "table.csv", 2000
+    rows = [(f"{i // 625 % 5}{i // 125 % 5}{i // 25 % 5}{i // 5 % 5}{i % 5}0", i / number) for i in range(number)]
+    table.write_text("arch,reward\n" + "".join(f"{actions},{reward}\n" for actions, reward in rows))
+    found = learnt(build_config("laptop", {"learn_from": [str(table)], "space": "nasbench201"}))
+    assert len(found) == 600 and max(found.values()) == rows[-1][1]
+    assert sorted(found.values())[300] == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("name", packaged())
 def test_packaged_tables_can_be_learnt_from(name: str) -> None:
     config = build_config("cpu", {"learn_from": [name]})
