@@ -6,7 +6,8 @@ from nas.data.registry import fetch, fetched_first, to_be_fetched
 from nas.errors import ConfigError, RunError
 from nas.evaluators.registry import EVALUATORS
 from nas.runners.places import Node, check_fits, gpu_share
-from nas.runs.config import SearchConfig
+from nas.runs.config import SearchConfig, space_of
+from nas.runs.experience import experience_of
 from nas.runs.folder import RunFolder
 from nas.tools.files import check_room
 from nas.tools.hardware import Hardware
@@ -31,6 +32,7 @@ def check_search(config: SearchConfig, path: str | Path | None, hardware: Hardwa
     """
     notes = check_place(RUNS.new() if path is None else Path(path))
     check_workers(config, hardware)
+    experience_of(config, space_of(config))  # refuses what cannot be learnt from
     if not EVALUATORS[config.evaluator].needs_data:
         return notes
     if fetching and to_be_fetched(config.data):

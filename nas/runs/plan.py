@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from controllers.controller import Earlier
 from nas.data.settings import data_words
 from nas.errors import ConfigError
 from nas.evaluators.fitting import images_used
@@ -13,6 +14,7 @@ from nas.evaluators.settings import Fidelity
 from nas.runs import streams
 from nas.runs.config import SearchConfig, space_of, with_overrides
 from nas.runs.expected import START_SECONDS, TIMED_ABOVE, TIMED_GENOTYPES, ChildTiming, same_steps, side_by_side, time_children, work_of
+from nas.runs.experience import experience_of, experience_words
 from nas.runs.genotypes import begun_with
 from nas.runs.ladder import Ladder
 from nas.runs.layout import Layout, choose_layout, open_question, with_layout
@@ -69,7 +71,7 @@ def describe_rest(
     done = [f"{first.done} of {first.places} children", *(f"rung {one.rung}: {one.done} of {counted(one.places, 'cell')}" for one in above)]
     left = [counted(first.places - first.done, "child", "children")] * (first.places > first.done)
     left += [f"rung {one.rung}: {counted(one.places - one.done, 'cell')}" for one in above if one.places > one.done]
-    lines = _about(config, hardware, space=space, begun=state.warm)
+    lines = _about(config, hardware, space=space, begun=state.warm, earlier=state.earlier)
     lines += [f"done:   {', '.join(done)}, in {duration(view.elapsed)}", f"left:   {', '.join(left) or 'second looks and control cards'}"]
     if view.left is None:
         return [*lines, f"time:   {TOLD_LATER}"], None
@@ -83,8 +85,12 @@ def _about(
     choices: Sequence[Choice] = (),
     space: SearchSpace | None = None,
     begun: Collection[str] = (),
+    earlier: Sequence[Earlier] | None = None,
 ) -> list[str]:
-    """What the search will do, one line a topic. ``begun``: the warm starts that are trials already, whose files may be gone."""
+    """What the search will do, one line a topic.
+
+    ``begun``: the warm starts that are trials already; ``earlier``: what was learnt from. Their files may be gone.
+    """
     space = space or space_of(config)
     amount, workers = None, expected_workers(config, hardware)
     lines = [
@@ -117,7 +123,8 @@ def _about(
     if config.ladder and config.evaluator == "train":
         lines.append(f"winner: the best of rung {len(config.ladder)}, trained once more to keep its weights and read the test set, once")
     if config.learn_from:
-        lines.append(f"learns: from {', '.join(config.learn_from)}, before the first child")
+        learnt = experience_of(config, space) if earlier is None else earlier
+        lines.append(f"learns: from {experience_words(learnt)}, before the first child")
     if config.warm_start:
         lines += _begun(config, space, begun)
     where = (

@@ -122,7 +122,6 @@ def start(
     check_parts(config, parts)
     space = space_of(config)
     beside_of(config, space)  # refuses what cannot be trained
-    experience_of(config, space)  # and what cannot be learnt from
     if not checked:
         check_search(config, path, detect())
     with tempfile.TemporaryDirectory() as scratch:  # a folder is made when nothing can be refused any more

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from support.commands import nas as run_nas
 from support.image_trees import make_tree
+from typer.testing import CliRunner
 
 import nas
 from controllers.controller import Completed
 from controllers.options import ControllerError
+from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.evaluators.table import read_trainings
 from nas.runs import session as engine
@@ -59,7 +61,8 @@ def test_a_search_learns_before_its_first_child(before: RunFolder, tmp_path: Pat
         said = run_nas([*wish, *(word for one in SETTINGS for word in ("--set", one))], tmp_path, monkeypatch)
         state = RunFolder(tmp_path / name).state()
         rewards.append([trial.reward for trial in state.trials.values() if trial.searched][5:])
-        assert ("before the first child" in said) == (name == "after") == bool(state.earlier)
+        words = f"learns: from {before.path} (60 cells), before the first child"
+        assert ("".join(words.split()) in "".join(said.split())) == (name == "after") == bool(state.earlier)
     assert sum(rewards[1]) / len(rewards[1]) > sum(rewards[0]) / len(rewards[0]) + 0.02
     shown = " ".join(run_nas(["show", "after"], tmp_path, monkeypatch).split())
     assert f"learnt before the first child: from {before.path} (60 cells)" in shown
@@ -98,7 +101,9 @@ def test_a_wrong_table_is_refused_with_the_rule(content: str, message: str, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_what_cannot_be_learnt_from_is_refused_at_once(before: RunFolder, tmp_path: Path) -> None:
+def test_what_cannot_be_learnt_from_is_refused_at_once(
+    before: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nothing = r"'cifar10O' is no packaged table \(.*cifar100.*\), no CSV file and no run \(did you mean 'cifar100'\?\)"
     for wish, message in (
         ({"learn_from": ["cifar10O"]}, nothing),
@@ -108,6 +113,10 @@ def test_what_cannot_be_learnt_from_is_refused_at_once(before: RunFolder, tmp_pa
             nas.search(preset="laptop", evaluator="synthetic", run=tmp_path / "run", **wish)
     with pytest.raises(ControllerError, match="but got controller 'random'"):
         nas.search(preset="laptop", evaluator="synthetic", run=tmp_path / "run", learn_from=["cifar100"], controller="random")
+    dry = ["search", "--preset", "laptop", "--controller", "evolution", "--learn-from", "cifar100", "--dry-run"]
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, dry)
+    assert done.exit_code != 0 and "but got controller 'evolution'" in f"{done.exception}", "before anything is timed"
 
 
 def test_rows_that_are_no_children_trained_to_the_end_do_not_count(tmp_path: Path) -> None:
