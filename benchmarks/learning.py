@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from controllers.controller import Earlier
-from nas.comparisons.controllers import Arm, Terms, on_table, run_arm
+from nas.comparisons.controllers import Arm, Task, Terms, on_table, run_arm
 from nas.evaluators.table import Columns, Table, read_table
 from nas.tools.intervals import TWO_SIDED
 from search_spaces.registry import load_space
@@ -33,9 +33,9 @@ def drawn(before: Table, count: int, seed: int) -> tuple[Earlier, ...]:
     return (Earlier("other images", tuple((before.actions[row], float(before.rewards[row, 0])) for row in rows)),) if count else ()
 
 
-def searched(table: Table, before: Table, terms: Terms, count: int, seed: int) -> Sequence[float]:
+def searched(task: Task, before: Table, terms: Terms, count: int, seed: int) -> Sequence[float]:
     """The reports of one search after ``AFTER`` trainings."""
-    run = run_arm(Arm(f"learnt {count}", "ppo", earlier=drawn(before, count, seed)), on_table(table), terms, seed)
+    run = run_arm(Arm(f"learnt {count}", "ppo", earlier=drawn(before, count, seed)), task, terms, seed)
     return [float(run.report[after - 1]) for after in AFTER]
 
 
@@ -53,12 +53,12 @@ def main() -> None:
     space = load_space("nasbench201")
     table = read_table(given.table, space, Columns("arch", (given.reward,), given.report))
     before = read_table(given.table, space, Columns("arch", (given.earlier,)))
-    seeds, terms = range(given.first_seed, given.first_seed + given.seeds), Terms(max(AFTER))
+    task, seeds, terms = on_table(table), range(given.first_seed, given.first_seed + given.seeds), Terms(max(AFTER))
     print(f"{given.earlier} and {given.reward}: rank correlation {spearmanr(before.rewards[:, 0], table.rewards[:, 0])[0]:.2f}")
     print("| learnt from | " + " | ".join(f"after {after}" for after in AFTER) + " |\n" + "|---" * (len(AFTER) + 1) + "|", flush=True)
     with ProcessPoolExecutor(given.processes) as pool:
         for count in LEARNT:
-            reports = 100 * np.array(list(pool.map(partial(searched, table, before, terms, count), seeds)))
+            reports = 100 * np.array(list(pool.map(partial(searched, task, before, terms, count), seeds)))
             widths = TWO_SIDED * reports.std(0, ddof=1) / np.sqrt(len(reports))
             cells = " | ".join(f"{mean:.2f} ± {width:.2f}" for mean, width in zip(reports.mean(0), widths, strict=True))
             print(f"| {count} architectures | {cells} |", flush=True)

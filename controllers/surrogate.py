@@ -302,7 +302,7 @@ class Surrogate:
         before.points = list(earlier)
         before._choose()
         self.choice = before.choice  # until it has rewards enough of its own to choose by
-        self.encoder = Encoder(self.decisions, self._describe, self._measured, lambda actions: before.prepare(actions).mean)
+        self.encoder = Encoder(self.decisions, self._describe, self._measured, before.means)
         self._fit = None
 
     def add(self, actions: Actions, reward: float, rung: int = 0) -> None:
@@ -338,11 +338,22 @@ class Surrogate:
     def prepare(self, candidates: Integers) -> Prepared:
         """What scoring candidates [M, D] needs that does not depend on what is pending."""
         fit = self.fit()
-        rows = self.encoder.encode(candidates, bool(fit.hyper.features))
-        cross = self._between(fit, fit.rows, fit.rungs, rows, np.full(len(rows), fit.top))  # [n, M]
+        rows, cross = self._crossed(fit, candidates)
         half = solve_triangular(fit.factor, cross, lower=True, check_finite=False)
         mean, variance = self.encoder.prior(rows)
         return Prepared(fit, rows, half, mean + cross.T @ fit.weights, variance - (half * half).sum(0))
+
+    def means(self, candidates: Integers) -> Floats:
+        """Posterior means [M] of candidates [M, D] alone, as ``prepare`` has them."""
+        fit = self.fit()
+        rows, cross = self._crossed(fit, candidates)
+        mean: Floats = self.encoder.prior(rows)[0] + cross.T @ fit.weights
+        return mean
+
+    def _crossed(self, fit: Fit, candidates: Integers) -> tuple[Rows, Floats]:
+        """Candidates [M, D] encoded, and the kernel between the points and them at the top rung [n, M]."""
+        rows = self.encoder.encode(candidates, bool(fit.hyper.features))
+        return rows, self._between(fit, fit.rows, fit.rungs, rows, np.full(len(rows), fit.top))
 
     def expected_improvement(self, prepared: Prepared, pending: Integers, rungs: Integers | None = None) -> Floats:
         """Expected improvement [M] over the best point's mean, in units of the process's deviation; never negative.

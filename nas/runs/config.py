@@ -163,7 +163,8 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     evaluator = document.get("evaluator", "train")
     if said.get("evaluator", evaluator) != evaluator:
         left |= {"match", "draws", "ladder", "cards", "learn_from"}
-    if said.get("space", space := document.get("space")) != space:
+    space = document.get("space")
+    if said.get("space", space) != space:
         left.add("learn_from")
     if said.get("fidelity.filters") is not None:
         left |= {"match", "draws"}

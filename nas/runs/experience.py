@@ -21,8 +21,6 @@ from search_spaces.space import SearchSpace
 
 LEAST = 3
 """Architectures that a source must have: of fewer no order can be learnt."""
-
-
 MOST = 600
 """Architectures that are learnt from, of every source: an even choice by reward of more. The cost grows with the cube of their number."""
 
@@ -37,7 +35,7 @@ def source_of(name: str) -> str:
     """The source by a name that stays true wherever and whenever it is read: files and runs absolute. Raises UserError for none."""
     if name in packaged():
         return name
-    if name.lower().endswith((".csv", ".csv.gz")):
+    if _is_table(name):
         return str(Path(name).expanduser().absolute())
     try:
         return str(run_folder.find(name).path.absolute())
@@ -64,13 +62,17 @@ def experience_words(earlier: Sequence[Earlier]) -> str:
     return ", ".join(f"{search.source} ({len(search.trained)} cells)" for search in earlier)
 
 
+def _is_table(name: str) -> bool:
+    return name.lower().endswith((".csv", ".csv.gz"))
+
+
 def _read(name: str, space: SearchSpace) -> Earlier:
     tables = packaged()
     try:
         if name in tables:
             with resources.as_file(tables[name]) as path:
                 trained = read_trainings(path, space)
-        elif name.lower().endswith((".csv", ".csv.gz")):
+        elif _is_table(name):
             trained = read_trainings(Path(name), space)
         else:
             trained = _children(run_folder.find(name), space)
