@@ -62,7 +62,7 @@ class PolicyGradientOptions:
     screen_local: float = option(0.7, low=0, high=1, text="share of the samples that changes of the best cells replace")
     screen_local_every: int = option(1, low=1, text="in every so many pools; in the others there are no changes")
     screen_features: bool = option(True, text="the surrogate may look at what the space says that architectures are like")
-    screen_start: int = option(5, low=3, text="outcomes told before the surrogate is asked; one where it learns from earlier searches")
+    screen_start: int = option(5, low=3, text="outcomes told before the surrogate is asked; none where it learns from earlier searches")
     screen_capacity: int = option(300, low=10, text="outcomes the surrogate learns from")
 
 

@@ -1,4 +1,4 @@
-"""Screening: a surrogate ranks many candidates, samples of the policy and changes of the best cells told, before one is proposed."""
+"""Screening: a surrogate ranks many candidates, samples of the policy and changes of the best cells known, before one is proposed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from search_spaces.space import Actions, Decision, SearchSpace, chances, feature
 LONGEST = 48
 """How far down its list a redraw may go."""
 LEADERS = 10
-"""Best cells told whose changes are candidates."""
+"""Best cells told, or trained by earlier searches, whose changes are candidates."""
 MOST_PENDING = 256
 """Pending proposals that the surrogate takes into account, the last ones: the cost of a ranking grows with their cube."""
 LEAST_POOL, CANDIDATES_A_CHOICE = 320, 4
@@ -93,7 +93,10 @@ class Screen:
         drawn = _drawn(self.decisions, uniform, rng)
         rows = [self.samples(policy, version)[: samples - local], drawn]
         if local:
-            rows.append(changed(self.surrogate.leaders(LEADERS), self.decisions, local, rng))
+            leaders = self.surrogate.leaders(LEADERS)
+            told = {point.actions for point in self.surrogate.points}
+            new = leaders[[tuple(leader) not in told for leader in leaders.tolist()]][:local]  # of earlier searches
+            rows += [new, changed(leaders, self.decisions, local - len(new), rng)]
         return np.concatenate(rows)
 
     def samples(self, policy: Policy, version: int) -> Integers:

@@ -66,6 +66,8 @@ FIRST = GRID.index(Hyperparameters(0.4, 1.0, 0.1))
 _EXPECTED_FIRST = len(_PLAIN) * (1 + _FEATURED.index(EXPECTED))
 TRUST, SLOPE, LEVEL = 0.7, 0.25, 1.0
 """Mean and variance of how far rewards follow what earlier searches let one expect, and the variance of the level that they begin from."""
+MOST_BEFORE = 50
+"""Architectures of earlier searches that may lead, the best of them."""
 USUAL = 512
 """Architectures drawn uniformly, by whose features all are standardised."""
 REMEMBERED = 4096
@@ -286,12 +288,14 @@ class Surrogate:
         self.choice = FIRST
         self.relation = 0
         self.chosen_at = 0
+        self.before: Integers = np.zeros((0, len(decisions)), dtype=np.int64)
+        """The best architectures of earlier searches [B, D]."""
         self._fit: Fit | None = None  # derived
 
     @property
     def ready(self) -> bool:
-        """Whether it knows enough to be asked: where earlier searches let one expect something, from the first reward on."""
-        return len(self.points) >= (1 if self.encoder.expects else self.start)
+        """Whether it knows enough to be asked: where earlier searches let one expect something, before the first reward."""
+        return self.encoder.expects or len(self.points) >= self.start
 
     def begin_with(self, earlier: Sequence[Point]) -> None:
         """Expect of architectures what earlier trainings let one expect: at least three, those of every search in a rung of its own.
@@ -303,6 +307,7 @@ class Surrogate:
         before._choose()
         self.choice = before.choice  # until it has rewards enough of its own to choose by
         self.encoder = Encoder(self.decisions, self._describe, self._measured, before.means)
+        self.before = before.leaders(MOST_BEFORE)
         self._fit = None
 
     def add(self, actions: Actions, reward: float, rung: int = 0) -> None:
@@ -327,7 +332,7 @@ class Surrogate:
             hyper, relation = GRID[self.choice], RELATIONS[self.relation]
             rows, targets = self._training_set()
             rungs = self._rungs()
-            top = int(rungs.max())
+            top = int(rungs.max(initial=0))
             kernel = self.encoder.kernel(rows, rows, hyper)
             factor = np.linalg.cholesky(kernel * _related(rungs, rungs, relation) + hyper.noise * np.eye(len(rows)))
             weights = cho_solve((factor, True), targets, check_finite=False)
@@ -366,10 +371,14 @@ class Surrogate:
             pending = np.concatenate([pending, np.array([point.actions for point in self.fresh])])
             rungs = np.concatenate([rungs, np.array([point.rung for point in self.fresh])])
         deviation = np.sqrt(np.maximum(self.variance(prepared, pending, rungs), 1e-9))
-        z = (prepared.mean - prepared.fit.means.max()) / deviation
+        z = (prepared.mean - self._incumbent(prepared.fit)) / deviation
         density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
         improvement: Floats = deviation * (z * ndtr(z) + density)
         return improvement
+
+    def _incumbent(self, fit: Fit) -> float:
+        """The best point's mean; before there is any, that of the best architecture of earlier searches."""
+        return float((fit.means if len(fit.means) else self.means(self.before[:1])).max())
 
     def variance(self, prepared: Prepared, pending: Integers, rungs: Integers | None = None) -> Floats:
         """Posterior variance [M] of the candidates, given the points and that the pending ones [P, D] will be known at their rungs [P]."""
@@ -387,21 +396,25 @@ class Surrogate:
         return variance
 
     def leaders(self, count: int) -> Integers:
-        """The points with the greatest posterior means [count, D], best first, each architecture once."""
-        order = np.argsort(-self.fit().means, kind="stable")
-        return np.array(list(dict.fromkeys(self.points[i].actions for i in order))[:count])
+        """The architectures with the greatest posterior means [count, D], best first: of the points and of earlier searches."""
+        actions = np.concatenate([self._actions(), self.before])
+        order = np.argsort(-np.concatenate([self.fit().means, self.means(self.before)]), kind="stable")
+        return np.array(list(dict.fromkeys(map(tuple, actions[order].tolist())))[:count])
 
     def _between(self, fit: Fit, one: Rows, one_rungs: Integers, other: Rows, other_rungs: Integers) -> Floats:
         """The kernel between architectures at their rungs."""
         kernel: Floats = self.encoder.kernel(one, other, fit.hyper)
         return kernel if not fit.top else kernel * _related(one_rungs, other_rungs, fit.relation)
 
+    def _actions(self) -> Integers:
+        return np.array([point.actions for point in self.points], dtype=np.int64).reshape(-1, len(self.decisions))
+
     def _rungs(self) -> Integers:
         return np.array([point.rung for point in self.points], dtype=np.int64)
 
     def _training_set(self) -> tuple[Rows, Floats]:
         """Encoded points and their targets, see ``_targets``, as far as they are not expected."""
-        rows = self.encoder.encode(np.array([point.actions for point in self.points]))
+        rows = self.encoder.encode(self._actions())
         return rows, _targets(self.points) - self.encoder.prior(rows)[0]
 
     def _choose(self) -> None:
