@@ -3,6 +3,7 @@
     python benchmarks/left_out.py                     # the random cells of the searches in benchmarks/data, trained for one pass
     python benchmarks/left_out.py --rows FILE.csv=24  # the first 24 trainings of a search that drew so many at random
     python benchmarks/left_out.py --across            # the first children of one search are told, those of the others predicted
+    python benchmarks/left_out.py --climbed           # what predicts the training on the rung above, by which networks are judged
     python benchmarks/left_out.py --apart             # how much rewards of cells differ that differ in so many decisions
 
 Cells that a search has found were proposed because its surrogate predicted them to be good: how well it then orders them says little.
@@ -12,6 +13,9 @@ of the same cells.
 
 ``--across`` tells what a search tells, cells that its controller chose, and asks for cells that it had no hand in: the children of each of
 the other searches, which rank among themselves. Printed is the mean correlation over these, for every search told, and over all.
+
+``--climbed`` is of the cells that searches sent up: a linear model of their rewards there by those that they have as children, and by what
+is expected of them by others' children alone: of the other searches, of random cells and searches on CIFAR-100.
 """
 
 import argparse
@@ -24,7 +28,7 @@ from sampled_objectives import read_rows
 from scipy.stats import spearmanr
 
 from controllers.options import PolicyGradientOptions
-from controllers.surrogate import Point, Surrogate
+from controllers.surrogate import TRUST, Point, Surrogate
 from nas.runs.config import build_config
 from nas.runs.experience import experience_of
 from search_spaces.nasnet import NASNET
@@ -39,6 +43,9 @@ SEARCHES = tuple(
 )
 CLIMBED = tuple(f"{DATA}/searched_by_{name}.csv" for name in ("steps_1", "steps_2", "learning_3"))
 """Searches whose second rung is the target's training."""
+JUDGED = (*CLIMBED, *(f"{DATA}/searched_by_{name}.csv" for name in ("going_apart_1", "alternating_3")))
+RANDOM_ON_CIFAR100 = 160
+"""How many trainings of the packaged table are random cells': the first."""
 TOLD_ACROSS = (8, 15, 30, 65)
 APART = ((1, 1), (2, 2), (3, 3), (4, 5), (6, 8), (9, 12), (13, 18), (19, 50))
 WAYS = (("decisions alone", False, ""), ("with features", True, ""), ("and learnt from cifar100", True, "cifar100"))
@@ -75,6 +82,45 @@ def show_apart(searches: Sequence[list[tuple[Actions, float]]]) -> None:
         there = squared[(apart >= low) & (apart <= high)]
         if len(there):
             print(f"| {low} to {high} | {len(there)} | {np.sqrt(there.mean()):.4f} |")
+
+
+def show_climbed() -> None:
+    """Print the table of ``--climbed``."""
+    children, above = ([_means(path, rung) for path in JUDGED] for rung in (0, 1))
+    packaged = earlier("cifar100")
+    found: list[tuple[float, float, float, float, float]] = []
+    for place, (own, higher) in enumerate(zip(children, above, strict=True)):
+        others = [Point(*cell) for other in (*children[:place], *children[place + 1 :]) for cell in other.items()]
+        cells = [cell for cell in higher if cell in own]
+        columns = [expected(points, cells) for points in (others, packaged[:RANDOM_ON_CIFAR100], packaged)]
+        found += zip([own[cell] for cell in cells], *columns, [higher[cell] for cell in cells], strict=True)
+    child, *expectations, target = np.array(found).T
+    print(f"| {len(found)} cells | coefficients | residual | rank correlation of the last\n|---|---|---|---|")
+    for name, columns in (
+        ("reward as a child", [child]),
+        ("and what the other searches' children let one expect", [child, expectations[0]]),
+        ("… random cells on CIFAR-100", [child, expectations[1]]),
+        ("… these and two searches on CIFAR-100", [child, expectations[2]]),
+    ):
+        table = np.column_stack([*columns, np.ones(len(target))])
+        weights = np.linalg.lstsq(table, target, rcond=None)[0]
+        residual = float((target - table @ weights).std())
+        words = ", ".join(f"{weight:.4f}" for weight in weights)
+        print(f"| {name} | {words} | {residual:.4f} | {spearmanr(columns[-1], target).statistic:.2f} |")
+
+
+def _means(path: str, rung: int) -> dict[Actions, float]:
+    rewards: dict[Actions, list[float]] = {}
+    for actions, reward in zip(*read_rows([Path(path)], rung), strict=True):
+        rewards.setdefault(actions, []).append(float(reward))
+    return {actions: float(np.mean(values)) for actions, values in rewards.items()}
+
+
+def expected(points: Sequence[Point], cells: Sequence[Actions]) -> Sequence[float]:
+    """What these trainings let one expect of cells, in deviations."""
+    surrogate = Surrogate(NASNET.decisions, 1, 1, partial(feature_table, NASNET))
+    surrogate.begin_with(points)
+    return [float(mean) / TRUST for mean in surrogate.prepare(np.array(cells)).mean]
 
 
 def across(searches: Sequence[list[tuple[Actions, float]]], count: int, features: bool, learnt: str = "") -> list[float]:
@@ -118,7 +164,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--across", action="store_true", help="tell one search's first children, predict the other searches'")
     parser.add_argument("--apart", action="store_true", help="how much rewards differ by how many decisions do")
+    parser.add_argument("--climbed", action="store_true", help="what predicts the rewards of the cells that went up")
     arguments = parser.parse_args()
+    if arguments.climbed:
+        show_climbed()
+        return
     if arguments.apart:
         show_apart([read(path) for path in SEARCHES])
         print("\nOn the rung above, two epochs at 32×32:")
