@@ -19,7 +19,7 @@ is expected of them by others' children alone: of the other searches, of random 
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -42,8 +42,9 @@ SEARCHES = tuple(
     for name in ("by_features_1", "by_features_2", "at_random_1", "by_cheap_draws_2", "by_cheap_draws_3", "by_default_3")
 )
 CLIMBED = tuple(f"{DATA}/searched_by_{name}.csv" for name in ("steps_1", "steps_2", "learning_3"))
-"""Searches whose second rung is the target's training."""
+"""Three searches whose second rung is the target's training."""
 JUDGED = (*CLIMBED, *(f"{DATA}/searched_by_{name}.csv" for name in ("going_apart_1", "alternating_3")))
+"""All of these."""
 RANDOM_ON_CIFAR100 = 160
 """How many trainings of the packaged table are random cells': the first."""
 TOLD_ACROSS = (8, 15, 30, 65)
@@ -86,7 +87,7 @@ def show_apart(searches: Sequence[list[tuple[Actions, float]]]) -> None:
 
 def show_climbed() -> None:
     """Print the table of ``--climbed``."""
-    children, above = ([_means(path, rung) for path in JUDGED] for rung in (0, 1))
+    children, above = ([averaged(zip(*read_rows([Path(path)], rung), strict=True)) for path in JUDGED] for rung in (0, 1))
     packaged = earlier("cifar100")
     found: list[tuple[float, float, float, float, float]] = []
     for place, (own, higher) in enumerate(zip(children, above, strict=True)):
@@ -109,9 +110,10 @@ def show_climbed() -> None:
         print(f"| {name} | {words} | {residual:.4f} | {spearmanr(columns[-1], target).statistic:.2f} |")
 
 
-def _means(path: str, rung: int) -> dict[Actions, float]:
+def averaged(trainings: Iterable[tuple[Actions, float]]) -> dict[Actions, float]:
+    """Every cell once, with the mean of its rewards."""
     rewards: dict[Actions, list[float]] = {}
-    for actions, reward in zip(*read_rows([Path(path)], rung), strict=True):
+    for actions, reward in trainings:
         rewards.setdefault(actions, []).append(float(reward))
     return {actions: float(np.mean(values)) for actions, values in rewards.items()}
 
@@ -177,10 +179,7 @@ def main() -> None:
     if arguments.across:
         show_across(SEARCHES)
         return
-    rewards: dict[Actions, list[float]] = {}
-    for actions, reward in (pair for rows in arguments.rows for pair in read(rows)):
-        rewards.setdefault(actions, []).append(float(reward))
-    rows = [(actions, float(np.mean(values))) for actions, values in rewards.items()]
+    rows = list(averaged(pair for file in arguments.rows for pair in read(file)).items())
     means = np.array([mean for _, mean in rows])
     print(f"{len(rows)} cells, rewards {means.mean():.4f}, deviation {means.std(ddof=1):.4f}")
     print("| told | " + " | ".join(map(str, TOLD)) + " |\n" + "|---" * (len(TOLD) + 1) + "|")

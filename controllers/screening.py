@@ -73,8 +73,8 @@ class Screen:
         made_for = (version, self.surrogate.absorbed)
         if self._pool is None or self._pool.made_for != made_for:
             array = self._rows(policy, version)
-            known = {point.actions for point in self.surrogate.points}
-            candidates = [actions for actions in dict.fromkeys(map(tuple, array.tolist())) if actions not in known]
+            told = self.surrogate.told
+            candidates = [actions for actions in dict.fromkeys(map(tuple, array.tolist())) if actions not in told]
             array = np.array(candidates, dtype=np.int64).reshape(-1, len(self.decisions))
             self._pool = _Pool(made_for, candidates, self.surrogate.prepare(array))
         return self._pool
@@ -94,7 +94,7 @@ class Screen:
         rows = [self.samples(policy, version)[: samples - local], drawn]
         if local:
             leaders = self.surrogate.leaders(LEADERS)
-            told = {point.actions for point in self.surrogate.points}
+            told = self.surrogate.told
             new = leaders[[tuple(leader) not in told for leader in leaders.tolist()]][:local]  # of earlier searches
             rows += [new, changed(leaders, self.decisions, local - len(new), rng)]
         return np.concatenate(rows)

@@ -297,6 +297,11 @@ class Surrogate:
         """Whether it knows enough to be asked: where earlier searches let one expect something, before the first reward."""
         return self.encoder.expects or len(self.points) >= self.start
 
+    @property
+    def told(self) -> set[Actions]:
+        """The points' architectures."""
+        return {point.actions for point in self.points}
+
     def begin_with(self, earlier: Sequence[Point]) -> None:
         """Expect of architectures what earlier trainings let one expect: at least three, those of every search in a rung of its own.
 

@@ -387,7 +387,7 @@ class TestWhatEarlierSearchesTrained:
             surrogate.add(actions, score(actions) + (actions == better))
         assert tuple(surrogate.leaders(1)[0].tolist()) == better
 
-    def test_many_at_once_begin_where_earlier_searches_ended_and_not_all_in_one_place(self):
+    def test_many_at_once_begin_where_earlier_searches_ended_each_with_another_architecture(self):
         controller = make_controller("ppo", SMALL_SPACE, 0)
         controller.begin_with([Earlier("before", tuple((point.actions, point.reward) for point in self.EARLIER))])
         pending: list[Proposal] = []
