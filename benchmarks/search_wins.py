@@ -11,7 +11,8 @@ Everything is done by the commands that a user has, in folders under OUT that go
    ``--budget``) each.
 2. *equal*: the winners, six published cells, ResNeXt and ConvNeXt blocks and ten random cells at 5M MACs and 32×32, ``--trainings``
    seeds.
-3. *larger*: the first winner, NASNet-A, DARTS-V2 and the best of random search at 25M MACs, N=2, two seeds.
+3. *larger*: the winners, the first of random search, NASNet-A, and the published cells that are best after two passes (DARTS-V1) and
+   after sixteen (AmoebaNet-A) at 25M MACs, N=2, two seeds.
 4. *longer*: the same at 5M MACs with eight times the passes.
 5. *latency*: the same, each as wide as one image takes ``--latency`` on one thread, whatever its MACs.
 6. *transfer*: the same on CIFAR-100 at 5M MACs, three seeds (``--cifar100 DIR`` names its folder of PNGs).
@@ -34,6 +35,8 @@ from nas.tools.intervals import half_of_mean
 
 REFERENCES = ("nasnet-a", "darts-v2", "amoebanet-a", "pnasnet-5", "enas-micro", "darts-v1")
 BLOCKS = ("resnext-2x64d", "convnext")
+RIVALS = ("nasnet-a", "darts-v1", "amoebanet-a")
+"""In the dearer comparisons: whom to beat, and the best published cells after two and after sixteen passes."""
 CONTROLLERS = ("ppo", "random")
 COMPARED_ON_GPU = ("--device", "cuda", "--workers", 6, "--set", "precision=float32")
 SEARCHED_ON_GPU = {"runner": "local", "gpus_per_child": 1, "workers": 6, "settings": ["training.precision=float32"]}
@@ -107,7 +110,7 @@ def equal(arguments: argparse.Namespace) -> None:
 
 def few(arguments: argparse.Namespace) -> list[list[object]]:
     """Who takes part in the dearer comparisons."""
-    return [[*winners(arguments, "ppo"), *winners(arguments, "random")[:1]], ["nasnet-a", "darts-v2", "amoebanet-a"]]
+    return [[*winners(arguments, "ppo"), *winners(arguments, "random")[:1]], [*RIVALS]]
 
 
 def larger(arguments: argparse.Namespace) -> None:
