@@ -23,7 +23,7 @@ from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
 from nas.tools.hardware import Hardware
 from nas.tools.stages import doing, loading_torch
-from nas.tools.words import briefly, counted, duration, megabytes
+from nas.tools.words import briefly, counted, duration, megabytes, quoted
 from nas.training.fitting import Amount, Choice, amount_of
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.space import SearchSpace, size
@@ -170,10 +170,12 @@ def trained_words(config: SearchConfig, fidelity: Fidelity, of: str = "") -> str
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
-    """How sure one reward is, and the memory that the images take."""
+    """Where images are counted before they are read; how sure one reward is, and the memory that the images take."""
     trained_on, scored, side = images_used(config, amount)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
+    counted_so = "images: counted by their names; how they are understood, and what cannot be read, is said when the search reads them"
     return [
+        *([f"{counted_so} (`nas data {quoted(config.data.root)}` looks now)"] if config.data.name == "folder" else []),
         f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / amount.classes:.3g} %",
         f"memory: the images take {megabytes((trained_on + scored) * side**2 * amount.channels)}, once for all workers",
     ]

@@ -1,0 +1,45 @@
+"""What a search says of a person's own images: how they were understood, what of them is not used, and what is made to suit them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.commands import nas
+from support.image_trees import CLASSES, picture
+
+SMALL = ["--preset", "cpu", "--runner", "local", "--budget", "1", "--filters", "2", "--epochs", "1", "--cards", "none", "--learn-from", "none"]
+BROKEN = "1 file cannot be read as an image and is skipped: n01/cut.png ("
+UNDERSTOOD = "understood as 3 class folders"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten images of three classes in own/, one of them cut off."""
+    folder = tmp_path_factory.mktemp("own-images")
+    for label, name in enumerate(CLASSES):
+        (folder / "own" / name).mkdir(parents=True)
+        for number in range(10):
+            picture(label, number, 16).save(folder / "own" / name / f"{number}.png")
+    whole = (folder / "own/n01/0.png").read_bytes()
+    (folder / "own/n01/cut.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_a_search_says_how_the_images_were_understood_and_what_is_skipped(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["search", "--data", "own", *SMALL]
+    said = " ".join(nas([*command, "--run", "runs/first"], place, monkeypatch).split())
+    assert f"note: {UNDERSTOOD}" in said and f"note: {BROKEN}" in said
+    log = (place / "runs/first/log.txt").read_text()
+    assert f"note: {UNDERSTOOD}" in log and f"note: {BROKEN}" in log
+    again = " ".join(nas(["search", "--resume", "first", "--budget", "2"], place, monkeypatch).split())
+    assert f"note: {BROKEN}" in again
+    lines = nas([*command, "--run", "runs/json", "--json"], place, monkeypatch).splitlines()
+    notes = [one["text"] for line in lines if (one := json.loads(line))["event"] == "note"]
+    assert notes[0].startswith(UNDERSTOOD) and any(note.startswith(BROKEN) for note in notes)
+    assert "understood" not in nas([*command, "--run", "runs/quiet", "--quiet"], place, monkeypatch)
+
+
+def test_a_plan_does_not_claim_that_files_it_has_not_read_are_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = " ".join(nas(["search", "--data", "own", *SMALL, "--dry-run"], place, monkeypatch).split())
+    assert "images: counted by their names" in plan and "(`nas data " in plan
+    assert "counted by their names" not in nas(["search", "--data", "digits", *SMALL, "--dry-run"], place, monkeypatch)
