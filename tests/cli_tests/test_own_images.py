@@ -7,7 +7,8 @@ import pytest
 from support.commands import nas
 from support.image_trees import CLASSES, picture
 
-SMALL = ["--preset", "cpu", "--runner", "local", "--budget", "1", "--filters", "2", "--epochs", "1", "--cards", "none", "--learn-from", "none"]
+SMALL = ["--preset", "cpu", "--runner", "local", "--budget", "1", "--filters", "2", "--epochs", "1"]
+SMALL += ["--cards", "none", "--learn-from", "none"]
 BROKEN = "1 file cannot be read as an image and is skipped: n01/cut.png ("
 UNDERSTOOD = "understood as 3 class folders"
 
@@ -42,4 +43,7 @@ def test_a_search_says_how_the_images_were_understood_and_what_is_skipped(place:
 def test_a_plan_does_not_claim_that_files_it_has_not_read_are_images(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = " ".join(nas(["search", "--data", "own", *SMALL, "--dry-run"], place, monkeypatch).split())
     assert "images: counted by their names" in plan and "(`nas data " in plan
+    assert "on all images of own" in plan and "on all images of own" in " ".join(
+        nas(["search", "--data", "own", *SMALL, "--set", "fidelity.train_examples=100000", "--dry-run"], place, monkeypatch).split()
+    ), "no more than there are"
     assert "counted by their names" not in nas(["search", "--data", "digits", *SMALL, "--dry-run"], place, monkeypatch)
