@@ -14,7 +14,7 @@ import numpy as np
 
 from nas.data import kept
 from nas.data.dataset import Dataset, ImageFiles, Labels
-from nas.data.layouts import find_images
+from nas.data.layouts import WHERE_NOW, find_images
 from nas.data.listing import Listing, Member
 from nas.data.names import PARTS, SUFFIXES, Role, class_name, printable, some
 from nas.data.pixels import GREY_MODES, ImageError, decode, digest_of, to_rgb
@@ -308,7 +308,7 @@ def _check_same(before: Mapping[str, Any], now: Dataset, index_file: Path | None
     raise DataError(
         f"{printable(parts['train'].root)}: a search or a training must go on with the images it began with (listed in {index_file}), "
         f"but there are {', '.join(what) or 'other classes'}; put them back, "
-        "name where they are now (--data with --resume, --data-dir of `nas resume`), or begin anew"
+        f"name where they are now ({WHERE_NOW}), or begin anew"
     )
 
 

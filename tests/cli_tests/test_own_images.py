@@ -1,11 +1,15 @@
 """What a search says of a person's own images: how they were understood, what of them is not used, and what is made to suit them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from support.commands import nas
 from support.image_trees import CLASSES, picture
+
+from nas.errors import DataError
+from nas.runs.folder import RunFolder
 
 SMALL = ["--preset", "cpu", "--runner", "local", "--budget", "1", "--filters", "2", "--epochs", "1"]
 SMALL += ["--cards", "none", "--learn-from", "none"]
@@ -47,3 +51,26 @@ def test_a_plan_does_not_claim_that_files_it_has_not_read_are_images(place: Path
         nas(["search", "--data", "own", *SMALL, "--set", "fidelity.train_examples=100000", "--dry-run"], place, monkeypatch).split()
     ), "no more than there are"
     assert "counted by their names" not in nas(["search", "--data", "digits", *SMALL, "--dry-run"], place, monkeypatch)
+
+
+def test_who_moved_the_images_is_told_an_option_that_works(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(place / "own", tmp_path / "own")
+    nas(["search", "--data", "own", *SMALL, "--run", "runs/found"], tmp_path, monkeypatch)
+    for other in ("second", "third"):
+        shutil.copytree(tmp_path / "runs/found", tmp_path / "runs" / other)
+    unfinished = RunFolder(tmp_path / "runs/second")
+    unfinished.write_config(unfinished.config().model_copy(update={"budget": 2}))
+    train = ["--epochs", "1", "--batch-size", "8", "--threads", "1", "--cells", "1", "--filters", "2", "--image-size", "8"]
+    nas(["train", "nasnet-a", "--data", "own", *train, "-o", "trained/net"], tmp_path, monkeypatch)
+    (tmp_path / "trained/net/result.json").unlink()  # as if it had been stopped before the end
+    (tmp_path / "own").rename(tmp_path / "moved")
+    for command, option in (
+        (["evaluate", "net"], "--data"),
+        (["train", "--resume", "net"], "--data"),
+        (["search", "--resume", "found", "--budget", "2"], "--data"),
+        (["resume", "second"], "--data-dir"),
+        (["finalists", "third", "--top", "1", "--seeds", "1", "--epochs", "1", "--cells", "1", "--filters", "2"], "--data-dir"),
+    ):
+        with pytest.raises(DataError, match=rf"own does not; name where the images are now \(.*{option} of [^;]*`nas {command[0]}`"):
+            nas(command, tmp_path, monkeypatch)
+        nas([*command, option, "moved"], tmp_path, monkeypatch)
