@@ -10,6 +10,7 @@ from nas.data.listing import Listing, Member, joined, refused
 from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
+from nas.tools.words import counted
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name", "image_id", "img")
 LABELS = ("label", "class", "target", "category", "class_name", "label_name")
@@ -195,7 +196,8 @@ def _listing(walk: Walk, start: str, tables: list[tuple[Role, Table]], called: t
     layout += parts_in_words(by_role)
     listed = {row.image for row in rows}
     unused = [image for image in walk.tree.all_images() if image not in listed]
-    notes = [f"{len(unused):,} images are in no line of it and are not used: {some(unused, 3)}"] if unused else []
+    which = counted(len(unused), "image is in no line of it and is not used", "images are in no line of it and are not used")
+    notes = [f"{which}: {some(unused, 3)}"] if unused else []
     return Listing(walk.base, printable(name), names, parts, {role: role for role in parts}, layout, (*notes, *walk.notes()))
 
 

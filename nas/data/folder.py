@@ -11,7 +11,7 @@ from nas.data.listing import Listing, Member, class_folders, joined, refused
 from nas.data.names import PARTS, SUFFIXES, SURE_ROLES, Role, class_name, part_of, part_within, printable, roles_of, some
 from nas.data.walk import Folder, Walk
 from nas.errors import DataError
-from nas.tools.words import quoted
+from nas.tools.words import counted, quoted
 
 TEXTS = frozenset({".csv", ".html", ".json", ".log", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"})
 """Suffixes of what lies beside images in many sets and is never meant as one."""
@@ -178,11 +178,10 @@ def _published(place: Path) -> str:
 def _what(folder: Folder) -> str:
     """What there is instead of class folders."""
     kinds = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in folder.all_others())
-    found = [f"{len(folder.images):,} images directly in it"] if folder.images else []
-    found += [f"{folder.total - len(folder.images):,} images in {some(inner.name for inner in folder.holding)}"] if folder.holding else []
-    found += (
-        [f"{sum(kinds.values()):,} other files ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})"] if kinds else []
-    )
+    found = [f"{counted(len(folder.images), 'image')} directly in it"] if folder.images else []
+    deeper, others = counted(folder.total - len(folder.images), "image"), counted(sum(kinds.values()), "other file")
+    found += [f"{deeper} in {some(inner.name for inner in folder.holding)}"] if folder.holding else []
+    found += [f"{others} ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))})"] if kinds else []
     return f" ({', '.join(found) or 'nothing is in it'})"
 
 
@@ -215,10 +214,13 @@ def _strays(start: Folder, parts: dict[Role, Part]) -> Iterator[str]:
     sources = [start, *(part.source for part in parts.values())]
     loose = [image for folder in sources for image in folder.images]
     if loose:
-        yield f"{len(loose):,} images outside the class folders are not used: {some(loose)}"
+        one, several = "image outside the class folders is not used", "images outside the class folders are not used"
+        yield f"{counted(len(loose), one, several)}: {some(loose)}"
     suffixes = (PurePosixPath(name).suffix.lower() for source in sources[bool(parts) :] for f in source.folders for name in f.all_others())
     others = Counter(suffix or "no suffix" for suffix in suffixes if suffix not in TEXTS)
     if others:
         kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in others.most_common(5))
         read = " ".join(sorted(SUFFIXES))
-        yield f"{others.total():,} files in class folders do not end like images and are not read: {kinds} (read are {read})"
+        one = "file in class folders does not end like an image and is not read"
+        which = counted(others.total(), one, "files in class folders do not end like images and are not read")
+        yield f"{which}: {kinds} (read are {read})"

@@ -14,7 +14,7 @@ import numpy as np
 
 from nas.data import kept
 from nas.data.dataset import Dataset, ImageFiles, Labels
-from nas.data.layouts import find_images
+from nas.data.layouts import WHERE_NOW, find_images
 from nas.data.listing import Listing, Member
 from nas.data.names import PARTS, SUFFIXES, Role, class_name, printable, some
 from nas.data.pixels import GREY_MODES, ImageError, decode, digest_of, to_rgb
@@ -22,6 +22,7 @@ from nas.data.settings import DataSettings
 from nas.data.split import split
 from nas.errors import DataError
 from nas.tools.files import write_atomically
+from nas.tools.words import counted
 
 SCHEMA = "nas.images/3"
 SECOND_SCHEMA = "nas.images/2"
@@ -191,11 +192,8 @@ def _class_notes(found: Listing, parts: Mapping[Role, ImageFiles]) -> list[str]:
         lines.append(f"classes with one training image only, which can be learned or judged by but not both: {some(single)}")
     for role, count in counts.items():
         lacking = [found.class_names[i] for i in np.flatnonzero(count == 0)]
-        lines += (
-            [f"{found.part_names[role]} has no image of {len(lacking)} classes, and says nothing of them: {some(lacking)}"]
-            if lacking
-            else []
-        )
+        which = counted(len(lacking), "class, and says nothing of it", "classes, and says nothing of them")
+        lines += [f"{found.part_names[role]} has no image of {which}: {some(lacking)}"] if lacking else []
     return lines
 
 
@@ -204,7 +202,8 @@ def _notes(files: Mapping[str, CheckedFile], grey: bool) -> list[str]:
     lines = []
     skipped = [f"{name} ({checked.problem})" for name, checked in files.items() if checked.problem]
     if skipped:
-        lines.append(f"{len(skipped)} files cannot be read as images and are skipped: {some(skipped)}")
+        one, several = "file cannot be read as an image and is skipped", "files cannot be read as images and are skipped"
+        lines.append(f"{counted(len(skipped), one, several)}: {some(skipped)}")
     unusual = _unusual(Counter(checked.mode for checked in files.values() if not checked.problem), grey)
     if unusual:
         lines.append("converted while reading: " + ", ".join(f"{count} {kind}" for kind, count in sorted(unusual.items())))
@@ -309,7 +308,7 @@ def _check_same(before: Mapping[str, Any], now: Dataset, index_file: Path | None
     raise DataError(
         f"{printable(parts['train'].root)}: a search or a training must go on with the images it began with (listed in {index_file}), "
         f"but there are {', '.join(what) or 'other classes'}; put them back, "
-        "name where they are now (--data with --resume, --data-dir of `nas resume`), or begin anew"
+        f"name where they are now ({WHERE_NOW}), or begin anew"
     )
 
 

@@ -14,6 +14,8 @@ from nas.errors import DataError
 
 FILES = (*CSV_SUFFIXES, *READERS)
 """Suffixes of single files that are data sets."""
+WHERE_NOW = "--data of `nas evaluate`, and of `nas train` and `nas search` with --resume; --data-dir of `nas resume` and `nas finalists`"
+"""How a person says that the images of a training or a search have moved."""
 
 
 def is_data_file(path: Path) -> bool:
@@ -31,7 +33,7 @@ def find_images(root: str, *, scoring: bool = False) -> Listing:
     if base.is_file():
         return _file(base, scoring)
     if not base.is_dir():
-        raise DataError(f"the image folder must exist, but {printable(base)} does not")
+        raise DataError(f"the image folder must exist, but {printable(base)} does not; name where the images are now ({WHERE_NOW})")
     walk = Walk(base)
     if find_source(base, walk) is not None and not has_class_folders(look_through(walk.tree)):
         listing = read_tables(base, scoring)

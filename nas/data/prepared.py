@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.data import kept
 from nas.data.dataset import ArrayPart, Dataset, ImageFiles, Images, Part, balanced_choice, facts_of, stratified_choice
+from nas.data.image_index import fingerprint
 from nas.data.mirrors import judge_mirrors
 from nas.data.pixels import READING_ERRORS, channel_statistics, fit, resize_all
 from nas.data.registry import load_dataset
@@ -33,7 +34,8 @@ class PreparedData:
 
     ``mean`` and ``std`` are per channel, of pixels scaled to [0, 1]; ``mirrors`` says whether a mirror image keeps its class;
     ``crop_fraction``, ``crop_mode`` and ``interpolation`` say how scoring prepares images from files, and how arrays were resized;
-    ``notes`` tell what was skipped, converted or split; ``more`` are further preparations of the same data set and split.
+    ``notes`` tell what was skipped, converted or split; ``more`` are further preparations of the same data set and split; ``images`` and
+    ``held_out`` are fingerprints of all its files and of its test part's, by which a network's own images are known again.
     """
 
     name: str
@@ -51,6 +53,8 @@ class PreparedData:
     interpolation: str = "bicubic"
     notes: tuple[str, ...] = ()
     more: "tuple[PreparedData, ...]" = ()
+    images: str = ""
+    held_out: str = ""
 
     def at_rung(self, rung: int) -> "PreparedData":
         """What is trained at a rung of a search: 0 these images, the others those of ``more``."""
@@ -130,7 +134,14 @@ def prepare_dataset(dataset: Dataset, settings: DataSettings, wanted: Preparatio
         crop_mode=wanted.crop_mode,
         interpolation=interpolation,
         notes=(*understood, *dataset.notes, *parts.notes, *why),
+        images=_files_of(dataset.train, dataset.validation, dataset.test),
+        held_out=_files_of(parts.test),
     )
+
+
+def _files_of(*parts: Part | None) -> str:
+    """The fingerprint of the parts' files together; nothing for arrays."""
+    return fingerprint(digest for part in parts if isinstance(part, ImageFiles) for digest in part.digests)
 
 
 def prepare_part(

@@ -19,6 +19,15 @@ PARTS = ("test", "validation", "train", "all")
 NAMED = 20
 """Classes that a message names."""
 UNKNOWN = "which images these weights learned from is not kept beside them: any that are in this folder count as new ones"
+MOVED = (
+    "the network was trained on these very images, then in other classes, parts or copies, and which it learned from is not kept beside "
+    "these weights: on new ones it may be worse"
+)
+UNSURE = (
+    "whether the test part is the one that was held out when the network was trained is not kept beside these weights: it is if its "
+    "images are, by the same names and in the same classes"
+)
+HELD_OUT = "the test part, which was held out when the network was trained on these images"
 
 
 def check_part(part: str | None) -> None:
@@ -31,12 +40,13 @@ def check_part(part: str | None) -> None:
 class Learned:
     """What is known of the images that a network was trained on.
 
-    ``name`` is that of the data set; ``images`` its files' fingerprint, ``digests`` those of the files it learned from or was
-    chosen by: empty where they are not known.
+    ``name`` is that of the data set; ``images`` and ``held_out`` are fingerprints of all its files and of its test part's;
+    ``digests`` are those of the files it learned from or was chosen by. Empty where they are not known.
     """
 
     name: str = ""
     images: str = ""
+    held_out: str = ""
     digests: frozenset[str] = frozenset()
 
 
@@ -50,12 +60,12 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def learned(name: str, images: str, index_file: Path | None) -> Learned:
+def learned(name: str, images: str, held_out: str, index_file: Path | None) -> Learned:
     """What is known; with the list of a training's folder, its very images. Raises DataError where the list is damaged."""
     if index_file is None or not index_file.is_file():
-        return Learned(name, images)
+        return Learned(name, images, held_out)
     every, test = listed_digests(index_file)
-    return Learned(name, fingerprint(every) or images, every - test)
+    return Learned(name, fingerprint(every) or images, fingerprint(test) or held_out, every - test)
 
 
 def load_scored(settings: DataSettings, index_file: Path | None) -> Dataset:
@@ -69,8 +79,8 @@ def load_scored(settings: DataSettings, index_file: Path | None) -> Dataset:
 def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, known: Learned) -> Chosen:
     """The part that is scored.
 
-    Where nobody says: the data set's own test part; else the whole folder, without what the network learned from; of the images
-    it was trained on, the test part that was held out.
+    Where nobody says: the data set's own test part; of the images that the network was trained on, those that were held out; else the
+    whole folder. Nothing that the network is known to have learned from is among them.
 
     Args:
         dataset: what is scored.
@@ -84,17 +94,21 @@ def choose_scored(dataset: Dataset, settings: DataSettings, wanted: str | None, 
     if wanted is not None:
         return _asked_for(dataset, settings, wanted, known)
     if dataset.test is not None:
-        return _unseen(dataset.test, "test", "its test part", known)
-    if _trained_on_this(dataset, known):
-        said = "the test part, which was held out when the network was trained on this folder"
-        return Chosen(split(dataset, settings).test, "test", said)
-    chosen = _unseen(dataset.train, "all", "the whole folder, which has no parts", known)
-    return chosen if known.digests else replace(chosen, notes=(UNKNOWN,))
+        return _unseen(dataset.test, "test", "its test part", known, _unknown(dataset, dataset.test, known))
+    whole = _whole(dataset)
+    if known.digests and _trained_on_this(dataset, known):
+        return replace(_unseen(whole, "test", "", known), said=HELD_OUT)
+    test = split(dataset, settings).test if _trained_on_this(dataset, known) else None
+    if test is not None and _held_out(test, known):
+        return Chosen(test, "test", HELD_OUT)
+    if test is not None and not known.held_out:
+        return Chosen(test, "test", "the test part", (UNSURE,))
+    kind = "data set" if isinstance(whole, ArrayPart) else "folder"
+    return _unseen(whole, "all", f"the whole {kind}, which has no parts", known, _unknown(dataset, whole, known))
 
 
 def _asked_for(dataset: Dataset, settings: DataSettings, wanted: str, known: Learned) -> Chosen:
-    if wanted not in PARTS:
-        raise ConfigError(f"--part must be one of {', '.join(PARTS)}, but got {wanted!r}{guess(wanted, PARTS)}")
+    check_part(wanted)
     parts = None if wanted == "all" else split(dataset, settings)
     part = _whole(dataset) if parts is None else getattr(parts, wanted)
     said = "all images" if parts is None else f"the {wanted} part"
@@ -103,19 +117,29 @@ def _asked_for(dataset: Dataset, settings: DataSettings, wanted: str, known: Lea
 
 
 def _warning(dataset: Dataset, part: Part, wanted: str, known: Learned) -> tuple[str, ...]:
-    """What must be said where images are asked for that the network has met."""
-    if not isinstance(part, ImageFiles):
-        return ()
-    met = sum(digest in known.digests for digest in part.digests)
-    if not met and not known.digests and wanted != "test" and _trained_on_this(dataset, known):
+    """What must be said where images are asked for that the network has met, or may have."""
+    if known.digests and isinstance(part, ImageFiles):
+        met = sum(digest in known.digests for digest in part.digests)
+    elif wanted == "test" or not _trained_on_this(dataset, known):
+        return _unknown(dataset, part, known)
+    else:
         met = len(part)
     return (f"the network learned from up to {met:,} of these images or was chosen by them: on new ones it may be worse",) if met else ()
 
 
-def _unseen(part: Part, name: str, said: str, known: Learned) -> Chosen:
+def _unknown(dataset: Dataset, part: Part, known: Learned) -> tuple[str, ...]:
+    """What must be said of images that would be held out, or new, where it is not known which the network has met."""
+    if known.digests or not isinstance(part, ImageFiles) or _held_out(part, known):
+        return ()
+    if not _trained_on_this(dataset, known):
+        return (UNKNOWN,)
+    return (MOVED if known.held_out else UNSURE,)
+
+
+def _unseen(part: Part, name: str, said: str, known: Learned, notes: tuple[str, ...] = ()) -> Chosen:
     """The part without the images that the network has met. Raises DataError where none is left."""
     if not isinstance(part, ImageFiles) or not known.digests.intersection(part.digests):
-        return Chosen(part, name, said)
+        return Chosen(part, name, said, notes)
     kept = part.take([i for i, digest in enumerate(part.digests) if digest not in known.digests])
     if not len(kept):
         raise DataError(
@@ -123,14 +147,20 @@ def _unseen(part: Part, name: str, said: str, known: Learned) -> Chosen:
             "`--part all` scores them all the same"
         )
     met = len(part) - len(kept)
-    return Chosen(kept, name, f"{said}, but for {met:,} of {_count(part)} that the network learned from or was chosen by")
+    return Chosen(kept, name, f"{said}, but for {met:,} of {_count(part)} that the network learned from or was chosen by", notes)
 
 
 def _trained_on_this(dataset: Dataset, known: Learned) -> bool:
-    """Whether these are the images of the training; by name, where it kept no fingerprint."""
-    if not isinstance(dataset.train, ImageFiles):
-        return True
-    return fingerprint(dataset.train.digests) == known.images if known.images else dataset.name == known.name
+    """Whether these are the images of the training, whatever their names, classes and parts; by name, where it kept no more."""
+    whole = _whole(dataset)
+    if isinstance(whole, ImageFiles) and known.images:
+        return fingerprint(whole.digests) == known.images
+    return not known.images and dataset.name == known.name
+
+
+def _held_out(part: Part, known: Learned) -> bool:
+    """Whether a test part of the training's data set is the one that the training held out; an array's has no other."""
+    return not isinstance(part, ImageFiles) or (bool(known.held_out) and fingerprint(part.digests) == known.held_out)
 
 
 def _whole(dataset: Dataset) -> Part:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from nas.data.dataset import Dataset, ImageFiles, Labels, Part, stratified_choice
 from nas.data.settings import DataSettings
 from nas.errors import DataError
+from nas.tools.words import counted
 
 TEST_SHARE = 0.2
 TEST_SEED = 0
@@ -47,7 +48,7 @@ def split(dataset: Dataset, settings: DataSettings) -> Split:
                 f"a folder without test/ must hold at least {int(1 / TEST_SHARE)} images to split, but it has {len(dataset.train)}"
             )
         train, test = _divide(dataset.train, count, np.random.default_rng(TEST_SEED))
-        notes.append(f"no test/ or val/ folder: the test part has {len(test):,} images, the same in every command")
+        notes.append(f"no test/ or val/ folder: the test part has {counted(len(test), 'image')}, the same in every command")
     else:
         train, test = _without_copies(dataset.train, dataset.test, ("training", "test"), notes), dataset.test
     if dataset.validation is not None:
@@ -56,7 +57,7 @@ def split(dataset: Dataset, settings: DataSettings) -> Split:
             train = _without_copies(train, own, ("training", "validation"), notes)
             validation_count(len(train), dataset.classes, settings, len(own))
             return Split(train, _chosen(own, settings, notes), test, tuple(notes))
-        notes.append(f"its own validation part ({len(own):,} images) is not used: {_too_few(len(own), settings)}")
+        notes.append(f"its own validation part ({counted(len(own), 'image')}) is not used: {_too_few(len(own), settings)}")
     held_out = validation_count(len(train), dataset.classes, settings)
     train, validation = _divide(train, held_out, np.random.default_rng([settings.split_seed, 0]))
     return Split(train, validation, test, tuple(notes))
@@ -102,7 +103,7 @@ def _chosen(own: Part, settings: DataSettings, notes: list[str]) -> Part:
     """As many images of the own validation part as the settings say, stratified."""
     count = settings.validation_examples or len(own)
     if count == len(own):
-        notes.append(f"its own validation part ({count:,} images) is what networks are chosen by")
+        notes.append(f"its own validation part ({counted(count, 'image')}) is what networks are chosen by")
         return own
     notes.append(f"{count:,} of the {len(own):,} images of its own validation part are used, as data.validation_examples says")
     return own.take(stratified_choice(own.labels, count, np.random.default_rng([settings.split_seed, 0])))
@@ -142,5 +143,7 @@ def _without_copies(part: Part, other: Part, names: tuple[str, str], notes: list
     kept = [i for i, digest in enumerate(part.digests) if digest not in known]
     if len(kept) == len(part):
         return part
-    notes.append(f"{len(part) - len(kept):,} {names[0]} images are left out: the {names[1]} part has copies of them")
+    one, several = f"{names[0]} image is left out", f"{names[0]} images are left out"
+    left = len(part) - len(kept)
+    notes.append(f"{counted(left, one, several)}: the {names[1]} part has copies of {'it' if left == 1 else 'them'}")
     return part.take(kept)

@@ -18,6 +18,7 @@ from nas.data.listing import Listing, Member, refused
 from nas.data.names import PARTS, Role, class_name, in_order, part_of, part_within, parts_in_words, printable, roles_of, some
 from nas.data.walk import Walk
 from nas.errors import DataError
+from nas.tools.words import counted
 
 READERS = {".parquet": "parquet", ".tar": "webdataset"}
 """Suffixes of tables, and who of ``datasets`` reads them."""
@@ -155,9 +156,11 @@ def _notes(tables: _Tables, labels: Mapping[Role, list[str | None]], unseen: lis
         if not any(found):
             yield f"the part {part} is not used: it has no labels"
         elif missing := found.count(None):
-            yield f"{missing:,} rows of the part {part} have no label and are not used"
+            one, several = f"row of the part {part} has no label and is", f"rows of the part {part} have no label and are"
+            yield f"{counted(missing, one, several)} not used"
     if unseen:
-        yield f"{len(unseen)} classes have no training image and are left out: {some(unseen)}"
+        one, several = "class has no training image and is left out", "classes have no training image and are left out"
+        yield f"{counted(len(unseen), one, several)}: {some(unseen)}"
     if tables.left:
         yield f"parts that are not used, being none to train, validate or test on: {some(tables.left)}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nas.data.names import is_image, is_no_data, printable
 from nas.errors import DataError
+from nas.tools.words import counted
 
 MOST_VISITS = 50
 """How often links may lead to the same folder: more is a net of links, of which the number of paths explodes."""
@@ -76,9 +77,11 @@ class Walk:
         """What was left out, in words."""
         lines = []
         if self.circles:
-            lines.append(f"{len(self.circles)} links lead back to a folder above them and are not followed: {_first(self.circles)}")
+            one, several = "link leads back to a folder above it and is", "links lead back to a folder above them and are"
+            lines.append(f"{counted(len(self.circles), one, several)} not followed: {_first(self.circles)}")
         if self.broken:
-            lines.append(f"{len(self.broken)} links lead to nothing and are skipped: {_first(self.broken)}")
+            which = counted(len(self.broken), "link leads to nothing and is skipped", "links lead to nothing and are skipped")
+            lines.append(f"{which}: {_first(self.broken)}")
         return lines
 
     def _folder(self, path: str, above: frozenset[Inode]) -> Folder:

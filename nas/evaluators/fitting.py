@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.data.prepared import training_side
 from nas.evaluators.settings import FOLDER_SIDE, EvaluationConfig
+from nas.settings.reading import flat
 from nas.tools.hardware import Hardware
 from nas.training.fitting import Amount, Choice, batch_for, epochs_for
 
@@ -31,13 +32,18 @@ FEWEST_CHILDREN, MOST_CHILDREN = 40, 500
 
 
 def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any], framing: Choice | None = None) -> tuple[Choice, ...]:
-    """Settings of a search on these images on this machine, with a training's ``framing`` of them; none of those that were ``said``."""
+    """Settings of a search on these images on this machine, with a training's ``framing`` of them.
+
+    None of those that were ``said``, nor a width where that of every network is solved for.
+    """
+    told = flat(said)
     on_gpu = bool(hardware.gpus)
     largest, filters = _size(amount.side, on_gpu)
     side = max(8, min(largest, amount.side // 4 * 4))
-    seen = amount.train if on_gpu else min(CPU_IMAGES, amount.train)
-    batch = 16 if amount.train < VERY_FEW else batch_for(amount.train) or (256 if on_gpu else 64)
-    epochs = said.get("fidelity.epochs") or epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
+    seen = min(told.get("fidelity.train_examples", None if on_gpu else CPU_IMAGES) or amount.train, amount.train)
+    usual = 16 if amount.train < VERY_FEW else batch_for(amount.train) or (256 if on_gpu else 64)
+    batch = told.get("training.batch_size") or usual
+    epochs = told.get("fidelity.epochs") or epochs_for(GPU_STEPS if on_gpu else CPU_STEPS, batch, seen)
     children = min(MOST_CHILDREN, max(FEWEST_CHILDREN, amount.validation // 2))
     steps = epochs * math.ceil(seen / batch)
     told_apart = f"{amount.validation:,} validation images tell no more cells apart" if children < MOST_CHILDREN else "enough to learn from"
@@ -54,7 +60,8 @@ def fit_children(amount: Amount, hardware: Hardware, said: Mapping[str, Any], fr
         _at_most("fidelity.validation_examples", SCORED, amount.validation, "a reward is known to a point"),
         *([replace(framing, setting=f"training.{framing.setting}")] if framing is not None else []),
     ]
-    return tuple(choice for choice in choices if not _named(choice.setting, said))
+    solved = {"fidelity.filters"} if told.get("match") is not None else set()
+    return tuple(choice for choice in choices if choice.setting not in solved and not named(choice.setting, said))
 
 
 def _size(side: int, on_gpu: bool) -> tuple[int, int]:
@@ -75,11 +82,11 @@ def _at_most(setting: str, count: int, there: int, reason: str) -> Choice:
     return Choice(setting, count, f"of {there:,}: {reason}") if there > count else Choice(setting, None, f"all {there:,} of them")
 
 
-def _named(setting: str, said: Container[str]) -> bool:
+def named(setting: str, said: Container[str]) -> bool:
     """Whether a person has said this setting, by its name, a short one, or the group that it is in."""
     parts = setting.split(".")
-    names = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
-    return any(name in said for name in (*names, f"{parts[0]}.{parts[-1]}"))
+    groups = [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+    return any(name in said for name in (*groups, f"{parts[0]}.{parts[-1]}"))
 
 
 def images_used(config: EvaluationConfig, amount: Amount) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Every setting of a search, with its rule: what presets, flags and ``--set`` fill in, and what a run folder records. No torch, no ray."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from pydantic import Field, model_validator
 
 from controllers.registry import CONTROLLERS, check_options
 from nas.errors import ConfigError
-from nas.evaluators.fitting import fit_children, images_used
+from nas.evaluators.fitting import fit_children, images_used, named
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
 from nas.evaluators.settings import EvaluationConfig
 from nas.loggers.registry import DEFAULT_LOGGERS, LoggerNames, check_installed
@@ -19,6 +20,7 @@ from nas.settings.reading import (
     PackagedYaml,
     apply_overrides,
     document,
+    flat,
     named_document,
     parse_assignments,
     validated,
@@ -33,6 +35,8 @@ from search_spaces.strict_yaml import dump_document
 
 LOOKS = 0.02
 """Share of a search's children that may be looked at a second time where there is no ladder: of fewer than 50, a trial run, none."""
+FOR_OWN_IMAGES = ("data", "match", "draws", "ladder")
+"""Of a preset: what was chosen for its own images, and is left out where others are named."""
 OF_OWN_IMAGES = ("optimizer", "schedule")
 """Of a preset's training: what was chosen for its own images and for steps of its own number; others get what suits them."""
 GIVEN = "given"
@@ -144,12 +148,29 @@ def fitted_config(
             f"match solves for every network's width, so --filters cannot be given with it, but got match {config.match} and filters "
             f"{said['fidelity.filters']}"
         )
-    if not others or not config.fit_images or not EVALUATORS[config.evaluator].needs_data:
+    if not others or not EVALUATORS[config.evaluator].needs_data:
         return _pinned(config), ()
+    if not config.fit_images:
+        return _pinned(config), _set_aside(whole, config, said)
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
     fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
-    left = (Choice("ladder", [], "the preset's rungs were chosen for its own images"),) if whole.get("ladder") and not fitted.ladder else ()
-    return _pinned(fitted), (*choices, *left)
+    return _pinned(fitted), (*choices, *_set_aside(whole, fitted, {**{choice.setting: choice.value for choice in choices}, **said}))
+
+
+def _set_aside(preset: Document, config: SearchConfig, said: Overrides) -> tuple[Choice, ...]:
+    """What a preset says for its own images, and what other images have in its place: of settings that are not ``said``."""
+    now = flat(config.model_dump(mode="json"))
+    stated = flat({name: preset[name] for name in (*FOR_OWN_IMAGES, "training") if preset.get(name) is not None})
+    rungs = stated.pop("ladder", None)
+    found = [
+        Choice(name, now[name], f"the preset's {value if isinstance(value, str) else json.dumps(value)} was chosen for its own images")
+        for name, value in stated.items()
+        if name in now and now[name] != value and name not in ("data.name", "data.root") and not named(name, said)
+    ]
+    if not rungs or config.ladder or named("ladder", said) or named("finalists", said):
+        return tuple(found)
+    again = (Choice("looks", config.looks, "in place of the preset's rungs"),) if config.second_looks and not named("looks", said) else ()
+    return (*found, *again, Choice("ladder", [], "the preset's rungs were chosen for its own images"))
 
 
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:
@@ -159,7 +180,7 @@ def _without_what_goes(document: Document, said: Overrides, others: bool) -> Doc
     weights change were chosen for its own images; the first three, control cards and what is learnt from were for its own evaluator,
     what is learnt from for its own space and controller, too, whose options are its own; and a width that is said is not solved for.
     """
-    left = {"data", "match", "draws", "ladder"} if others else set()
+    left = set(FOR_OWN_IMAGES) if others else set()
     evaluator = document.get("evaluator", "train")
     if said.get("evaluator", evaluator) != evaluator:
         left |= {"match", "draws", "ladder", "cards", "learn_from"}

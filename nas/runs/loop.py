@@ -47,9 +47,9 @@ class Watcher:
 
     ``during`` is entered, with the run's state and its budget, around the time in which children are trained. ``stop`` is asked
     all the time: True makes the search stop in order as INTERRUPTED, children in training being given up until it goes on; ``finish``
-    too: True makes it begin no child more, and end so when those in training have. ``on_warning`` takes a line for a person. ``on_begin``
-    is given the run's folder and configuration when a session begins, ``on_standings`` the order of the cells when the search begins and
-    whenever its head may have changed.
+    too: True makes it begin no child more, and end so when those in training have. ``on_warning`` takes a line for a person, ``on_note``
+    one on the images, once they are read. ``on_begin`` is given the run's folder and configuration when a session begins,
+    ``on_standings`` the order of the cells when the search begins and whenever its head may have changed.
     """
 
     during: Callable[[RunState, int], AbstractContextManager[object]] = lambda state, budget: nullcontext()
@@ -58,6 +58,7 @@ class Watcher:
     on_lost: Callable[[Trial, str, str], None] = lambda trial, reason, detail: None
     on_standings: Callable[[Standings], None] = lambda standings: None
     on_warning: Callable[[str], None] = lambda message: None
+    on_note: Callable[[str], None] = lambda message: None
     on_begin: Callable[[Path, SearchConfig], None] = lambda folder, config: None
     stop: Callable[[], bool] = lambda: False
     finish: Callable[[], bool] = lambda: False

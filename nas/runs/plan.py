@@ -23,8 +23,8 @@ from nas.runs.sizing import describe_sizing
 from nas.runs.state import RunState
 from nas.tools.hardware import Hardware
 from nas.tools.stages import doing, loading_torch
-from nas.tools.words import briefly, counted, duration, megabytes
-from nas.training.fitting import Amount, Choice, amount_of
+from nas.tools.words import briefly, counted, duration, megabytes, quoted
+from nas.training.fitting import Amount, Choice, amount_of, own_images
 from search_spaces.networks.native.library import describe as describe_kernels
 from search_spaces.space import SearchSpace, size
 
@@ -102,9 +102,9 @@ def _about(
     lines += [f"fitted: {choice}" for choice in choices]
     row = EVALUATORS[config.evaluator]
     if row.needs_data:
-        trained = trained_words(config, config.fidelity, f" of {data_words(config.data)}")
-        lines.append(f"child:  {trained}, reward = accuracy on a validation split of the training set")
         amount = amount_of(config.data)
+        trained = trained_words(config, config.fidelity, amount, f" of {data_words(config.data)}")
+        lines.append(f"child:  {trained}, reward = accuracy on a validation split of the training set")
         lines += _about_images(config, amount)
     elif config.evaluator != "table":
         lines.append(f"child:  scored by {config.evaluator}" + (f": {row.about}" if row.about else ""))
@@ -112,7 +112,7 @@ def _about(
     if config.table is not None and config.evaluator == "table":
         column = config.table.column
         lines.append(f"child:  looked up in {config.table.path}, reward = {column if isinstance(column, str) else ' or '.join(column)}")
-    lines += [f"rung {rung}: {rung_words(rung, config)}" for rung in range(1, len(config.ladder) + 1)]
+    lines += [f"rung {rung}: {rung_words(rung, config, amount)}" for rung in range(1, len(config.ladder) + 1)]
     if looks := config.second_looks:
         again = "who is believed best is trained again, with another seed, until that is one looked at twice"
         lines.append(f"looks:  in the end {again} (at most {looks}, outside the budget)")
@@ -150,30 +150,41 @@ def _begun(config: SearchConfig, space: SearchSpace, begun: Collection[str]) -> 
     return [*lines, f"        {', '.join(other)}: its cells put out what those of the space do, not what is published"] if other else lines
 
 
-def rung_words(rung: int, config: SearchConfig) -> str:
-    """Who goes up to a rung, and how they are trained there."""
+def rung_words(rung: int, config: SearchConfig, amount: Amount | None = None) -> str:
+    """Who goes up to a rung, and how they are trained there; ``amount`` as for ``trained_words``."""
     said, ladder = config.ladder[rung - 1], Ladder(list(config.ladder))
     below, cells = (ladder.places(at, config.budget) for at in (rung - 1, rung))
     seeds = f", {said.seeds} seeds each" if said.seeds > 1 else ""
-    return f"the best {cells} of {below}{seeds}, {trained_words(config, said.fidelity(config.fidelity))}"
+    return f"the best {cells} of {below}{seeds}, {trained_words(config, said.fidelity(config.fidelity), amount)}"
 
 
-def trained_words(config: SearchConfig, fidelity: Fidelity, of: str = "") -> str:
-    """How a child is trained at a fidelity of a search: its size, for how long, on which images, if its evaluator looks at any."""
+def trained_words(config: SearchConfig, fidelity: Fidelity, amount: Amount | None = None, of: str = "") -> str:
+    """How a child is trained at a fidelity of a search: its size, for how long, on which images, if its evaluator looks at any.
+
+    Without the ``amount`` of images, as in a report whose images may be gone, the most that are trained on are said of own ones.
+    """
     epochs = counted(fidelity.epochs, "epoch")
     if not EVALUATORS[config.evaluator].needs_data:
         return epochs
     width = "F matched" if config.match is not None else f"F={fidelity.filters:g}"
-    images = "all" if fidelity.train_examples is None else f"{fidelity.train_examples:,}"
+    wanted = fidelity.train_examples
+    if amount is None and not own_images(config.data):
+        amount = amount_of(config.data)
+    if wanted is None or (amount is not None and wanted >= amount.train):
+        images = "all"
+    else:
+        images = f"{wanted:,}" if amount is not None else f"at most {wanted:,}"
     side = "full resolution" if fidelity.image_size is None else f"{fidelity.image_size}×{fidelity.image_size} pixels"
     return f"N={fidelity.cells}, {width}, {epochs} on {images} images{of} at {side}"
 
 
 def _about_images(config: SearchConfig, amount: Amount) -> list[str]:
-    """How sure one reward is, and the memory that the images take."""
+    """Where images are counted before they are read; how sure one reward is, and the memory that the images take."""
     trained_on, scored, side = images_used(config, amount)
     error = 50 / math.sqrt(scored)  # per cent, at an accuracy of 50 %: the largest
+    counted_so = "images: counted by their names; how they are understood, and what cannot be read, is said when the search reads them"
     return [
+        *([f"{counted_so} (`nas data {quoted(config.data.root)}` looks now)"] if config.data.name == "folder" else []),
         f"reward: from {scored:,} images: standard error at most ± {error:.1f} points; chance is {100 / amount.classes:.3g} %",
         f"memory: the images take {megabytes((trained_on + scored) * side**2 * amount.channels)}, once for all workers",
     ]

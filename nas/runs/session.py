@@ -399,6 +399,9 @@ def _session(
 ) -> SearchResult:
     with _opened(folder, config, space, data, watcher, parts, planned, lock) as run:
         watcher.on_begin(folder.path, config)
+        for note in data.notes if data is not None else ():
+            folder.log(f"note: {note}")
+            watcher.on_note(note)
         state = run.ledger.state
         if not anything_left(config, state, space):
             run.ledger.append(records.closed(Ending.FINISHED.value, time.time()))

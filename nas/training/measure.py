@@ -74,8 +74,6 @@ def evaluate_weights(
     _check_sizes(genotype, skeleton, cells, filters)
     file, place = find_weights(source, which)
     settings, index_file = _data(Path(source), place, data)
-    if index_file is not None and part is None:
-        part = "test"  # of its own images
     place_device = choose_device(device)
     count = threads or wanted_threads()
     torch.set_num_threads(count)
@@ -155,8 +153,8 @@ def _data(source: Path, place: TrainFolder | None, data: dict[str, Any] | None) 
 
 
 def _learned(description: NetworkDescription, place: TrainFolder | None) -> Learned:
-    facts = description.facts
-    return learned(str(facts.get("data", "")), str(facts.get("images", "")), place.images_file if place is not None else None)
+    name, images, held_out = (str(description.facts.get(fact, "")) for fact in ("data", "images", "held_out"))
+    return learned(name, images, held_out, place.images_file if place is not None else None)
 
 
 def _in_classes(part: Part, dataset: Dataset, description: NetworkDescription) -> tuple[Part, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from filelock import Timeout
 
-from nas.data.image_index import fingerprint, listed_digests
 from nas.data.prepared import PreparedData, prepare
 from nas.data.registry import DATASETS
 from nas.errors import ConfigError, RunError, UserError
@@ -231,7 +230,6 @@ class _Session:
     ) -> None:
         self.genotype, self.config, self.place, self.watcher, self.workers = genotype, config, place, watcher, workers
         self.data = data or prepare(config.data, preparation(config), index_file=place.images_file, progress=watcher.on_files)
-        self.images = fingerprint(listed_digests(place.images_file)[0]) if place.images_file.is_file() else ""
         known = place.config()
         if workers.rank == 0 and known.data != config.data:  # the images are elsewhere now, and are the same: that has just been checked
             write_atomically(place.config_file, config_yaml(known.model_copy(update={"data": config.data})))
@@ -329,7 +327,7 @@ class _Session:
             "crop_fraction": data.crop_fraction,
             "crop_mode": data.crop_mode,
             "interpolation": data.interpolation,
-            **({"images": self.images} if self.images else {}),  # so that `nas evaluate` knows them again
+            **({"images": data.images, "held_out": data.held_out} if data.images else {}),  # so that `nas evaluate` knows them again
         }
         address = DATASETS[self.config.data.name].hub
         if address:

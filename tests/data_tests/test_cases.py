@@ -70,8 +70,8 @@ def test_of_three_parts_one_is_to_choose_by(word: str, tmp_path: Path) -> None:
     assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [12, 12, 12]
     assert all(name.startswith(f"{word}/") for name in parts.validation.names)
     assert parts.notes == (
-        "1 validation images are left out: the test part has copies of them",
-        "1 training images are left out: the validation part has copies of them",
+        "1 validation image is left out: the test part has copies of it",
+        "1 training image is left out: the validation part has copies of it",
         "its own validation part (12 images) is what networks are chosen by",
     )
     fewer = parts_of(data, validation_examples=8)
@@ -107,7 +107,7 @@ def test_parts_that_lack_a_class_and_classes_of_one_image_are_said(tmp_path: Pat
     lay(lay(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test/dog"), "train/owl", count=1)
     said = notes(load_folder(str(tmp_path)))
     assert "classes with one training image only, which can be learned or judged by but not both: owl" in said
-    assert "val/ has no image of 1 classes, and says nothing of them: owl" in said
+    assert "val/ has no image of 1 class, and says nothing of it: owl" in said
     assert "test/ has no image of 2 classes, and says nothing of them: cat, owl" in said
 
 
@@ -133,7 +133,7 @@ def test_files_that_may_be_meant_as_images_are_said(tmp_path: Path) -> None:
     put(lay(tmp_path, "cat", "dog"), "cat/photo.heic", "cat/other.heic", "dog/scan", "loose.png")
     said = notes(load_folder(str(tmp_path)))
     assert "3 files in class folders do not end like images and are not read: 2 .heic, 1 no suffix" in said
-    assert "1 images outside the class folders are not used: loose.png" in said
+    assert "1 image outside the class folders is not used: loose.png" in said
 
 
 def test_links_are_followed_and_circles_noticed(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_links_are_followed_and_circles_noticed(tmp_path: Path) -> None:
     data = load_folder(str(root))
     assert counts(data) == {"train": [6, 7]} and "train/dog/file.png" in data.train.names
     assert "3 links lead back to a folder above them and are not followed: train/cat/itself, …" in data.notes
-    assert "1 links lead to nothing and are skipped: train/dog/gone.png" in data.notes
+    assert "1 link leads to nothing and is skipped: train/dog/gone.png" in data.notes
     parts_of(data)
 
 

@@ -62,7 +62,7 @@ def test_a_csv_says_the_classes_of_images_anywhere_below(header: str, line: str,
         data = load_folder(str(place))
         assert data.class_names == NAMES and sizes(data) == {"train": 9} and data.train.labels.tolist() == [i % 2 for i in range(9)]
         assert data.layout == f"{name} with 2 classes; a fifth is held out as test part"
-        assert data.notes == ("1 images are in no line of it and are not used: images/9.png",)
+        assert data.notes == ("1 image is in no line of it and is not used: images/9.png",)
         assert peek(DataSettings(name="folder", root=str(place))).images == 9
     assert data_settings(file, None)["data.root"] == str(file)
 
@@ -215,7 +215,7 @@ def test_changed_rows_are_refused(tmp_path: Path) -> None:
 def test_what_is_missing_from_tables_is_said(tmp_path: Path) -> None:
     save_dict(tmp_path / "set")
     said = load_folder(str(tmp_path / "set")).notes
-    assert "1 classes have no training image and are left out: never" in said
+    assert "1 class has no training image and is left out: never" in said
     assert "parts that are not used, being none to train, validate or test on: unsupervised" in said
     secret = {"train": rows("a", 10), "test": rows("c", 6, {0: -1, 1: -1})}
     datasets.DatasetDict(secret).save_to_disk(str(tmp_path / "secret"))

@@ -14,11 +14,13 @@ from nas.data.settings import DataSettings
 from nas.evaluators.fitting import CPU_STEPS, fit_children
 from nas.networks.architecture import choose_architecture
 from nas.runs import config as search_config
-from nas.runs.config import build_config, fitted_config
+from nas.runs.config import PRESETS, build_config, fitted_config, preset_names
+from nas.runs.plan import describe_plan, trained_words
+from nas.settings.reading import flat
 from nas.tools.hardware import Hardware
 from nas.training import setup
 from nas.training.config import preparation, skeleton_of
-from nas.training.fitting import LEAST_STEPS, Amount, fit_network, fit_recipe, fit_side, fit_sizes, fit_validation
+from nas.training.fitting import LEAST_STEPS, Amount, amount_of, fit_network, fit_recipe, fit_side, fit_sizes, fit_validation
 from nas.training.plan import describe_data
 from nas.training.recipe import load_recipe
 from nas.training.setup import Matched, Request, configure, default_folder
@@ -120,6 +122,52 @@ def test_own_images_get_settings_that_suit_them_and_flags_stand(pictures: Path) 
     assert (config.fidelity.epochs, config.fidelity.filters, config.training.optimizer.learning_rate) == (3, 5, 0.02)
     assert config.fidelity.train_examples is None and config.fidelity.image_size == 24 and config.training.batch_size == 16
     assert not {"fidelity.epochs", "fidelity.filters", "training.optimizer.learning_rate"} & {choice.setting for choice in choices}
+
+
+def test_every_setting_of_a_preset_that_own_images_change_is_named(pictures: Path) -> None:
+    own = {"data.name": "folder", "data.root": str(pictures)}
+    for preset in preset_names():
+        whole = PRESETS[preset]
+        config, choices = fitted_config(preset, (), own)
+        now = flat(config.model_dump(mode="json"))
+        stated = {name: value for name, value in flat(whole).items() if name in now}
+        changed = {name for name, value in stated.items() if now[name] != value} - {"data.name", "data.root"}
+        assert changed <= {choice.setting for choice in choices}, preset
+        assert all(now[choice.setting] == choice.value for choice in choices)
+    said = {str(choice) for choice in fitted_config("cpu", (), own)[1]}
+    assert 'training.optimizer.name="sgd"  the preset\'s muon was chosen for its own images' in said
+    assert {"match=null  the preset's macs=5M was chosen for its own images"} <= said
+    with_muon = fitted_config("cpu", ["training.optimizer.name=muon", "draws=cheap", "training.weight_decay=0.0"], own)[1]
+    assert not {"training.optimizer.name", "draws", "training.optimizer.weight_decay"} & {choice.setting for choice in with_muon}
+
+
+def test_what_a_person_says_or_what_does_not_count_is_not_called_fitted(pictures: Path) -> None:
+    own = {"data.name": "folder", "data.root": str(pictures)}
+    for said in (["ladder=[]"], ["finalists=null"]):
+        assert "ladder" not in {choice.setting for choice in fitted_config("cpu", said, own)[1]}, said
+    matched = {choice.setting for choice in fitted_config("cpu", (), {**own, "match": "macs=1M"})[1]}
+    assert not {"fidelity.filters", "match"} & matched and "fidelity.cells" in matched
+
+
+def test_steps_are_counted_on_the_images_that_a_person_allows(pictures: Path) -> None:
+    own = {"data.name": "folder", "data.root": str(pictures)}
+    for said in ({"training.batch_size": 4}, {"training.batch_size": 4, "fidelity.train_examples": 4}):
+        config = fitted_config("cpu", said, own)[0]
+        seen = min(config.fidelity.train_examples or 10**9, amount_of(config.data).train)
+        steps = math.ceil(seen / config.training.batch_size)
+        assert (config.fidelity.epochs - 1) * steps < CPU_STEPS <= config.fidelity.epochs * steps, said
+
+
+@pytest.mark.parametrize(("asked", "words"), [(100_000, "on all images"), (4, "on 4 images"), (None, "on all images")])
+def test_a_plan_says_no_more_images_than_there_are(asked: int | None, words: str, pictures: Path) -> None:
+    for data in ({"data.name": "folder", "data.root": str(pictures)}, {"data.name": "digits"}):
+        rung = [{"children": 1, "train_examples": asked}]
+        config = build_config("cpu", {"fidelity.train_examples": asked, "ladder": rung, "learn_from": [], "cards": []}, data)
+        plan = describe_plan(config, LAPTOP)
+        assert [words in line for line in plan if line.startswith(("child:", "rung 1:"))] == [True, True]
+    if asked is not None:  # a report's images may be gone
+        own = build_config("cpu", {"fidelity.train_examples": asked}, {"data.name": "folder", "data.root": str(pictures)})
+        assert f"on at most {asked:,} images" in trained_words(own, own.fidelity)
 
 
 def test_own_images_do_not_get_the_optimiser_that_a_preset_has_for_its_own(pictures: Path) -> None:

@@ -1,6 +1,9 @@
 """What ``nas evaluate`` scores and says: which images, by class, and what was taken for what."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +14,13 @@ from support.commands import nas
 from support.image_trees import CLASSES, picture
 
 from nas.data.dataset import ImageFiles
+from nas.data.prepared import prepare_part
 from nas.data.registry import load_dataset
+from nas.data.scored import MOVED, UNKNOWN, UNSURE
 from nas.data.settings import DataSettings
 from nas.data.split import split
 from nas.errors import ConfigError, DataError, RunError
+from nas.networks.weights.described import load_described, write_described
 from nas.training.confusion import save_confusion
 from nas.training.folder import find_weights
 from nas.training.measure import evaluate_weights
@@ -85,6 +91,80 @@ def test_images_that_were_learned_are_left_out_of_another_folder(place: Path, tm
             (tmp_path / "mixed" / name).rmdir()
     with pytest.raises(DataError, match=r"every one of these 2 images .*--part all"):
         evaluate_weights(place / "trained/net", data=data, threads=1)
+
+
+def _into_other_classes(images: Path) -> None:
+    for label, name in enumerate(CLASSES):
+        for number in range(7):
+            (images / name / f"{number}.png").rename(images / CLASSES[(label + 1) % 3] / f"was-{name}-{number}.png")
+
+
+def _renamed(images: Path) -> None:
+    for file in sorted(images.rglob("*.png")):
+        file.rename(file.with_name(f"{(7 * int(file.stem)) % 20:02}-{file.name}"))
+
+
+def _copied(images: Path) -> None:
+    for file in sorted((images / CLASSES[1]).glob("*.png")):
+        (images / CLASSES[0] / f"copy-{file.name}").write_bytes(file.read_bytes())
+
+
+def _in_parts(images: Path) -> None:
+    for name in CLASSES:
+        for part, numbers in (("train", range(12)), ("test", range(12, 20))):
+            (images / part / name).mkdir(parents=True)
+            for number in numbers:
+                (images / name / f"{number}.png").rename(images / part / name / f"{number}.png")
+        (images / name).rmdir()
+
+
+@pytest.mark.parametrize("change", [_into_other_classes, _renamed, _copied, _in_parts])
+def test_no_image_is_called_held_out_that_was_learned_from(
+    change: Callable[[Path], None], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = split(load_dataset(DataSettings(name="folder", root=str(place / "images"))), DataSettings())
+    assert isinstance(parts.test, ImageFiles)
+    shutil.copytree(place / "images", tmp_path / "images")
+    change(tmp_path / "images")
+    data, scored = {"name": "folder", "root": str(tmp_path / "images")}, []
+    monkeypatch.setattr(
+        "nas.training.measure.prepare_part", lambda dataset, part, *rest: (scored.append(part), prepare_part(dataset, part, *rest))[1]
+    )
+    found = evaluate_weights(place / "trained/net", data=data, threads=1)
+    assert set(scored[0].digests) <= set(parts.test.digests) and found.part == "test"
+    assert ("which was held out" in found.said and len(set(scored[0].digests)) == 12) or "but for" in found.said
+    alone = evaluate_weights(place / "alone.safetensors", data=data, threads=1)
+    assert "held out" not in alone.said and MOVED in alone.notes, "which ones is not known, but that it has met them"
+    learned = len([one for one in split(load_dataset(DataSettings(**data)), DataSettings()).test.digests if one not in parts.test.digests])
+    asked = evaluate_weights(place / "trained/net", data=data, part="test", threads=1)
+    assert learned and any(f"learned from up to {learned} of these images" in note for note in asked.notes)
+    assert MOVED in evaluate_weights(place / "alone.safetensors", data=data, part="test", threads=1).notes
+
+
+def test_a_part_that_is_asked_for_is_said_to_be_known_where_it_is(place: Path) -> None:
+    assert not any("learned" in note for note in measure(place, "alone.safetensors", "images", "test").notes)
+    for part, count in (("train", 32), ("all", 60)):
+        assert any(f"learned from up to {count} of" in note for note in measure(place, "alone.safetensors", "images", part).notes)
+    assert UNKNOWN in measure(place, "alone.safetensors", "new", "test").notes
+    assert not any("learned" in note for note in measure(place, "trained/net", "new", "test").notes)
+
+
+def test_weights_of_before_do_not_claim_that_the_test_part_was_held_out(place: Path, tmp_path: Path) -> None:
+    weights = place / "alone.safetensors"
+    network, description = load_described(weights)
+    facts = {name: value for name, value in description.facts.items() if name != "held_out"}
+    write_described(tmp_path / "old.safetensors", network.state_dict(), replace(description, facts=facts))
+    data = {"name": "folder", "root": str(place / "images")}
+    found = evaluate_weights(tmp_path / "old.safetensors", data=data, threads=1)
+    assert (found.part, found.said, found.scores.images) == ("test", "the test part", 12) and UNSURE in found.notes
+
+
+def test_images_in_memory_that_were_learned_from_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ["--epochs", "1", "--batch-size", "256", "--threads", "1", "--cells", "1", "--filters", "2"]
+    nas(["train", "nasnet-a", "--data", "digits", *small, "-o", "trained/digits"], tmp_path, monkeypatch)
+    found = evaluate_weights(tmp_path / "trained/digits", threads=1)
+    assert (found.part, found.said, found.notes) == ("test", "its test part", ())
+    assert any("learned from up to" in note for note in evaluate_weights(tmp_path / "trained/digits", part="train", threads=1).notes)
 
 
 def test_classes_are_matched_by_name(place: Path, tmp_path: Path) -> None:

@@ -280,6 +280,10 @@ class Shown(Protocol):
         """What will be done, and in how many seconds, has been said to persons."""
         ...
 
+    def note(self, text: str) -> None:
+        """What there is to know of the images has been said to persons."""
+        ...
+
     def end(self, run: str, ending: str, winner: Mapping[str, Any] | None) -> None:
         """The search is over, and how has been said to persons; ``winner`` is the one reading of the test set, where there was one."""
         ...
@@ -298,9 +302,12 @@ class Shown(Protocol):
 
 
 class _ForPersons:
-    """To whom the plan and the end are said in other words."""
+    """To whom the plan, notes and the end are said in other words."""
 
     def plan(self, lines: Sequence[str], seconds: float | None) -> None:
+        """Nothing more."""
+
+    def note(self, text: str) -> None:
         """Nothing more."""
 
     def end(self, run: str, ending: str, winner: Mapping[str, Any] | None) -> None:
@@ -408,13 +415,17 @@ class JsonLines:
         """``plan``."""
         self.write("plan", time=time.time(), seconds=seconds, lines=list(lines))
 
+    def note(self, text: str) -> None:
+        """``note``."""
+        self.write("note", time=time.time(), text=text)
+
     def end(self, run: str, ending: str, winner: Mapping[str, Any] | None) -> None:
         """``end``, the last line."""
         self.write("end", time=time.time(), run=run, ending=ending, winner=winner)
 
     def say(self, text: str) -> None:
-        """``note``."""
-        self.write("note", time=time.time(), text=text)
+        """As ``note``."""
+        self.note(text)
 
     def write(self, event: str, **fields: object) -> None:
         """One object."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nas.cli.options import errors
+from nas.cli.options import errors, say_lines
 from nas.cli.views.live import JsonLines, Lines, Screen, Shown, Silence
 from nas.evaluators.evaluator import Report
 from nas.runs.config import SearchConfig
@@ -52,7 +52,7 @@ class SearchProgress:
     def watcher(self) -> Watcher:
         """Who tells a person about a search."""
         told = Watcher(self.during, self.on_report, self.on_end, self.on_lost, on_warning=self.on_warning, stop=self.stopped)
-        return replace(told, on_standings=self.on_standings, on_begin=self.on_begin, finish=self._stopper.asked)
+        return replace(told, on_note=self.on_note, on_standings=self.on_standings, on_begin=self.on_begin, finish=self._stopper.asked)
 
     def stopped(self) -> bool:
         """Whether the search must stop without waiting for the children in training. Asked all the time, it is when to look, too."""
@@ -78,6 +78,11 @@ class SearchProgress:
         """Something that a person should know."""
         self.shown.say(message)
         self._note(message)
+
+    def on_note(self, message: str) -> None:
+        """What was noticed of the images, or is done with them."""
+        say_lines([f"note:   {message}"])
+        self.shown.note(message)
 
     def on_standings(self, standings: Standings) -> None:
         """The order of the cells has changed."""
