@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
 
+from controllers.controller import Earlier
+from controllers.options import PolicyGradientOptions
+from controllers.registry import CONTROLLERS, check_options
 from nas.data.settings import data_words
 from nas.evaluators.registry import EVALUATORS
 from nas.reports.children import COSTS, Child, children_of, where_words
@@ -42,9 +45,10 @@ def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report
     by_number = {child.trial: child for child in children}
     ended = [by_number[number] for number in state.told]
     reference = _other_reference(against) if against is not None else _own_reference(config, state, ended)
+    notes = _reference_note(reference, state.earlier)
     sections = (
         _asked(folder, config, state, space),
-        Section("The incumbent", notes=_reference_note(reference), figures=progress_figures(ended, reference, _levels(state, children))),
+        Section("The incumbent", notes=notes, figures=progress_figures(ended, reference, _levels(state, children))),
         _best(folder, config, state, space, known, by_number),
         _rungs(state, children, known),
         _costs(config, children, known),
@@ -126,30 +130,57 @@ def _levels(state: RunState, children: Sequence[Child]) -> list[Level]:
 
 
 def _own_reference(config: SearchConfig, state: RunState, ended: Sequence[Child]) -> Reference | None:
-    """The run's own children that were drawn at random: all of random search, those before anything was learned of others."""
-    drawn = [child for child in ended if child.spends and child.warm is None]
+    """The run's own children that were drawn at random, and nothing else; None for fewer than two of them.
+
+    A ledger does not say of a proposal how it came about; but what the controller had been told by then it does.
+    """
+    spending = [child for child in ended if child.spends and child.warm is None]
     match config.controller.name:
         case "random":
-            said = "this search itself"
+            drawn, said = spending, "this search itself"
         case "evolution":
-            drawn, said = drawn[: int(config.controller.options.get("population") or 0)], "its first population"
+            population = check_options("evolution", config.controller.options).population
+            drawn, said = [child for child in spending if child.trial < population], "its first population"
         case _:
-            drawn = [child for child in drawn if (p := state.trials[child.trial].proposal).log_probs and p.policy_version == 0]
+            last = _last_without_surrogate(config, state, ended)
+            early = [child for child in spending if child.trial <= last]
+            drawn = [child for child in early if (p := state.trials[child.trial].proposal).log_probs and p.policy_version == 0]
             said = "its children before the policy's first update"
     return Reference(f"{said} ({len(drawn)})", tuple(child.reward or 0.0 for child in drawn)) if len(drawn) > 1 else None
 
 
+def _last_without_surrogate(config: SearchConfig, state: RunState, ended: Sequence[Child]) -> int:
+    """The last trial that no surrogate chose for certain: it learns of earlier searches, or of the first outcomes told, warm starts too.
+
+    Of the trials whose outcomes these are the last was asked before all of them were told.
+    """
+    if state.earlier:
+        return -1
+    if config.controller.name not in CONTROLLERS.built_in:
+        return len(state.trials)
+    options = check_options(config.controller.name, config.controller.options)
+    if not isinstance(options, PolicyGradientOptions) or not options.screen:
+        return len(state.trials)
+    taught = [child.trial for child in ended if child.card is None and child.reason != "worker_lost"]
+    return max(taught[: options.screen_start], default=-1)
+
+
 def _other_reference(against: RunFolder) -> Reference:
     state = against.state()
-    rewards = tuple(child.reward or 0.0 for child in children_of(state) if child.spends)
+    rewards = tuple(child.reward or 0.0 for child in children_of(state) if child.spends and child.warm is None)
     name = against.config().controller.name
-    return Reference(f"{against.path.name} ({name}, {len(rewards)} children)", rewards or (0.0,))
+    said = f"{against.path.name} ({name}, {len(rewards)} children)"
+    of = Reference.of if name == "random" else f"children of {against.path.name}"
+    return Reference(said, rewards or (0.0,), of)
 
 
-def _reference_note(reference: Reference | None) -> tuple[str, ...]:
-    if reference is None:
-        return ("No child of this search was drawn at random: --against RUN, a search with --controller random, gives a reference.",)
-    return (f"Random reference: {reference.said}; a longer one is another search with --controller random, given by --against RUN.",)
+def _reference_note(reference: Reference | None, earlier: Sequence[Earlier]) -> tuple[str, ...]:
+    if reference is not None and reference.of != Reference.of:
+        return (f"Reference: {reference.said}, which were not all drawn at random as those of --controller random are.",)
+    if reference is not None:
+        return (f"Random reference: {reference.said}; a longer one is another search with --controller random, given by --against RUN.",)
+    why = f": the search learnt from {experience_words(earlier)} before its first one" if earlier else ""
+    return (f"No child of this search was drawn at random{why}. --against RUN, a search with --controller random, gives a reference.",)
 
 
 # ------------------------------------------------------------------------------------------------ the best cells
