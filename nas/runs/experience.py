@@ -12,7 +12,7 @@ from pathlib import Path
 
 from controllers.controller import Earlier
 from controllers.registry import check_learning
-from nas.errors import ConfigError, DataError, RunError
+from nas.errors import ConfigError, DataError, RunError, UserError
 from nas.evaluators.table import read_trainings
 from nas.runs import folder as run_folder
 from nas.runs.config import SearchConfig
@@ -55,6 +55,20 @@ def experience_of(config: SearchConfig, space: SearchSpace) -> list[Earlier]:
     if config.learn_from:
         check_learning(config.controller.name, config.controller.options)
     return [_read(name, space) for name in config.learn_from]
+
+
+def changed_sources(config: SearchConfig, space: SearchSpace, earlier: Sequence[Earlier]) -> list[str]:
+    """What of a search's sources is not what it learnt from, in words, a line each."""
+    lines = []
+    for name in config.learn_from:
+        try:
+            now = _read(name, space)
+        except UserError as problem:
+            lines.append(f"cannot be learnt from any more, as a search made again must: {problem}")
+        else:
+            if earlier and now not in earlier:
+                lines.append(f"other trainings than the search learnt from are in {name} now: it will find other cells")
+    return lines
 
 
 def experience_words(earlier: Sequence[Earlier]) -> str:
