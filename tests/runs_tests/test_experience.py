@@ -16,7 +16,7 @@ from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.evaluators.table import read_trainings
 from nas.runs import session as engine
-from nas.runs.config import SearchConfig, build_config, space_of
+from nas.runs.config import SearchConfig, build_config, fitted_config, space_of
 from nas.runs.experience import experience_of, packaged
 from nas.runs.folder import RunFolder
 from nas.runs.loop import Watcher
@@ -144,6 +144,32 @@ def test_packaged_tables_can_be_learnt_from(name: str) -> None:
     config = build_config("cpu", {"learn_from": [name]})
     found = learnt(config)
     assert len(found) >= 100 and len({round(reward, 3) for reward in found.values()}) > 20
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"controller.name": "ppo", "controller.options.screen": False}, "the controller, as it is chosen here, does not learn"),
+        ({"controller.options": {"screen": False}}, "the controller, as it is chosen here, does not learn"),
+        ({"controller.name": "random"}, "the controller, as it is chosen here, does not learn"),
+        ({"space": "nasbench201"}, "for its own space, controller and evaluator"),
+        ({"evaluator": "synthetic"}, "for its own space, controller and evaluator"),
+    ],
+)
+def test_the_plan_says_that_a_presets_experience_is_left_out(said: dict[str, object], why: str) -> None:
+    config, choices = fitted_config("cpu", said)
+    (line,) = (str(choice) for choice in choices if choice.setting == "learn_from")
+    assert not config.learn_from and line.startswith("learn_from=[]  ") and why in line
+    assert not any(choice.setting == "learn_from" for choice in fitted_config("cpu", {**said, "learn_from": []})[1])
+
+
+def test_what_was_asked_for_is_refused_by_the_option_that_prevents_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["search", "--preset", "cpu", "--data", "digits", "--set", "controller.options.screen=false", "--dry-run"]
+    plain = CliRunner().invoke(app, words)
+    assert plain.exit_code == 0 and "fitted: learn_from=[]" in plain.output and "learns:" not in plain.output
+    asked = CliRunner().invoke(app, [*words, "--learn-from", "cifar100"])
+    assert "ppo learns from earlier trainings unless screen is false, as it is with the options that it got" in str(asked.exception)
 
 
 def test_a_presets_experience_is_for_its_own_space_controller_and_evaluator_and_for_any_images(tmp_path: Path) -> None:
