@@ -14,14 +14,14 @@ from nas.reports.children import COSTS, Child, children_of, where_words
 from nas.reports.clock import time_figures
 from nas.reports.decisions import operation_figures, policy_figures
 from nas.reports.folders import environment_facts
-from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table
+from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table, Value
 from nas.reports.progress import Level, Reference, card_levels, progress_figures
 from nas.runs.config import SearchConfig, config_yaml
 from nas.runs.experience import experience_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.objective import Point, front
 from nas.runs.plan import rung_words, trained_words
-from nas.runs.standings import Known, agreement, best_known, doubt, winner_test, words
+from nas.runs.standings import Known, Standings, agreement, best_known, doubt, incumbent_at, winner_test, words
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.intervals import wilson
 from nas.tools.words import checksum_words, counted, duration, sentence
@@ -50,7 +50,7 @@ def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report
         _asked(folder, config, state, space),
         Section("The incumbent", notes=notes, figures=progress_figures(ended, reference, _levels(state, children))),
         _best(folder, config, state, space, known, by_number),
-        _rungs(state, children, known),
+        _rungs(state, children, known, space),
         _costs(config, children, known),
         Section("The controller", figures=tuple(one for one in policy_figures(state, space) if one.table.rows), notes=_policy_notes(state)),
         Section("Operations", figures=operation_figures([space.decode(t.proposal.actions) for t in known.trials[: _share(known)]], space)),
@@ -207,10 +207,6 @@ def _best(
         notes.append(f"Warning: {losses}.")
     if doubted := doubt(state, known.standings):
         notes.append(sentence(doubted))
-    if known.standings.top and known.standings.ties > 1:
-        notes.append(
-            f"The best {known.standings.ties} of rung {known.standings.top} cannot be told apart: their intervals hold the best belief."
-        )
     rows = []
     for rank, (trial, one) in enumerate(zip(known.trials[:LISTED], known.standings.ranked, strict=False), start=1):
         costs = by_number[trial.number].costs
@@ -234,7 +230,7 @@ def _without_empty(table: Table) -> Table:
 # ------------------------------------------------------------------------------------------------ rungs, cards
 
 
-def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
+def _rungs(state: RunState, children: Sequence[Child], known: Known, space: SearchSpace) -> Section:
     """Rewards by rung, control cards, and how well a rung had ordered the cells of the next."""
     scored = [child for child in children if child.reward is not None and child.repeats is None]
     rewards = [(where_words(c.rung, False), c.reward, "cells" if c.card is None else f"card {c.card}", c.trial, c.origin) for c in scored]
@@ -253,7 +249,7 @@ def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
         if found := agreement(state, rung):
             below = "the search" if rung == 1 else f"rung {rung - 1}"
             notes.append(f"Rung {rung}: {below} had ordered its {found[2]} cells with Kendall's tau {found[0]:.2f} (p = {found[1]:.3f}).")
-    return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known),))
+    return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known.standings, space),))
 
 
 def _proxy_figure(state: RunState, rung: int) -> Figure:
@@ -269,16 +265,16 @@ def _proxy_figure(state: RunState, rung: int) -> Figure:
     return Figure(f"Proxy against rung {rung}", "scatter", table, f"The cells of rung {rung}.", options={"format": "~%", "x format": "~%"})
 
 
-def _cards(state: RunState, known: Known) -> Listing:
-    """The control cards at every rung, beside the cell that has the best reward there."""
-    best = {0: max((one.proxy for one in known.standings.ranked), default=None)}
-    for rung in range(1, known.standings.top + 1):
-        best[rung] = max((fmean(stand.rewards) for stand in state.ladder.at(rung).values() if stand.rewards), default=None)
-    rows = [
-        (where_words(card.rung, False), card.name, fmean(card.rewards), len(card.rewards), best.get(card.rung))
-        for card in known.standings.cards
-    ]
-    return Listing("Control cards", Table.of(("rung", "card", "reward", "seeds", "best reward of a cell there"), rows))
+def _cards(state: RunState, found: Standings, space: SearchSpace) -> Listing:
+    """The control cards at every rung, beside what is believed of the incumbent there."""
+    beliefs = {rung: incumbent_at(space, state, found, rung) for rung in {card.rung for card in found.cards}}
+    rows: list[tuple[Value, ...]] = []
+    for card in found.cards:
+        belief = beliefs[card.rung]
+        own = (None, None, None, None) if belief is None else (belief.mean, belief.low, belief.high, card.beside(belief))
+        rows.append((where_words(card.rung, False), card.name, fmean(card.rewards), len(card.rewards), *own))
+    columns = ("rung", "card", "reward", "seeds", "incumbent, believed there", "low", "high", "the card is")
+    return Listing("Control cards", Table.of(columns, rows))
 
 
 # ------------------------------------------------------------------------------------------------ costs

@@ -141,7 +141,7 @@ def fitted_config(
     config = _checked(apply_overrides(document, said))
     unlearnt = _unlearnt(whole, config, said)
     if unlearnt:
-        document.pop("learn_from", None)
+        document = {name: value for name, value in document.items() if name != "learn_from"}
         config = config.model_copy(update={"learn_from": []})
     if config.match is not None and said.get("fidelity.filters") is not None:
         raise ConfigError(
