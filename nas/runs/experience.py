@@ -50,10 +50,14 @@ def experience_of(config: SearchConfig, space: SearchSpace) -> list[Earlier]:
     """What the search is to learn from, in the order named: the last counts most.
 
     Raises:
-        UserError: the controller learns from nothing, a source cannot be read, is of another space, or has too few trainings.
+        UserError: the controller learns from nothing, a source is named twice, cannot be read, is of another space, has too few
+            trainings, or no order.
     """
     if config.learn_from:
         check_learning(config.controller.name, config.controller.options)
+    places = [name if name in packaged() else str(Path(source_of(name)).resolve()) for name in config.learn_from]
+    if twice := [name for name, place in zip(config.learn_from, places, strict=True) if places.count(place) > 1]:
+        raise ConfigError(f"learn_from must name each source once, but got {', '.join(map(repr, twice))}")
     return [_read(name, space) for name in config.learn_from]
 
 
@@ -85,15 +89,17 @@ def _read(name: str, space: SearchSpace) -> Earlier:
     try:
         if name in tables:
             with resources.as_file(tables[name]) as path:
-                trained = read_trainings(path, space)
+                trained = read_trainings(path, space, name)
         elif _is_table(name):
             trained = read_trainings(Path(name), space)
         else:
             trained = _children(run_folder.find(name), space)
     except DataError as problem:
-        raise ConfigError(f"learn_from: {name}: {problem}") from None
+        raise ConfigError(f"learn_from: {problem}") from None
     if len(trained) < LEAST:
         raise ConfigError(f"learn_from: {name} must have at least {LEAST} trained cells of the space {space.name}, but has {len(trained)}")
+    if len({reward for _, reward in trained}) == 1:
+        raise ConfigError(f"learn_from: {name} must have rewards that differ, but all {len(trained)} are {trained[0][1]:g}")
     ranked = sorted(trained, key=lambda cell: (-cell[1], cell[0]))
     return Earlier(name, tuple(ranked[place * len(ranked) // MOST] for place in range(MOST)) if len(ranked) > MOST else tuple(trained))
 

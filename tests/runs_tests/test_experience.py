@@ -89,6 +89,9 @@ def test_a_killed_search_goes_on_as_it_began_when_its_source_is_gone(before: Run
     [
         ("reward,cell\n0.5,0\n", "needs a column reward and one of genotype, actions or arch, but has reward, cell"),
         ("reward,actions\n0.5,0 1\n0.4,1 1\n0.3,1 0\n", "row 2: one action per decision must be given: 50, but got 2"),
+        ("reward,actions\n" + "".join(f"0.5,{i} " + "0 " * 49 + "\n" for i in (0, 1, 1)), "rewards that differ, but all 3 are 0.5"),
+        ("reward;actions\n", "not a CSV file with commas between its columns"),
+        ("", "not a CSV file with a header: its first line is empty"),
         ("reward,actions\n", "must have at least 3 trained cells of the space nasnet, but has 0"),
         ("reward,actions\nhigh," + "0 " * 50 + "\n", "row 2: 'reward' must be a number of at least 0, but got 'high'"),
     ],
@@ -96,9 +99,23 @@ def test_a_killed_search_goes_on_as_it_began_when_its_source_is_gone(before: Run
 def test_a_wrong_table_is_refused_with_the_rule(content: str, message: str, tmp_path: Path) -> None:
     (table := tmp_path / "table.csv").write_text(content)
     config = build_config("laptop", {"learn_from": [str(table)]})
-    with pytest.raises(ConfigError, match="learn_from: .*" + re.escape(message)):
+    with pytest.raises(ConfigError, match="learn_from: .*" + re.escape(message)) as caught:
         engine.start(config, tmp_path / "run")
+    assert str(caught.value).count(str(table)) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_names_are_given_and_each_once(before: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(before.path)
+    for said, message in (
+        (",", "--learn-from must have names, with commas between them, or be none, but got ','"),
+        ("cifar100,cifar100", "learn_from must name each source once, but got 'cifar100', 'cifar100'"),
+        (f"link,cifar100,{before.path}", f"must name each source once, but got '{tmp_path}/link', '{before.path}'"),
+        ("", "--learn-from must not be empty, but got ''"),
+    ):
+        done = CliRunner().invoke(app, ["search", "--preset", "laptop", "--dry-run", "--learn-from", said])
+        assert message in str(done.exception) and "working directory" not in str(done.exception), said
 
 
 def test_what_cannot_be_learnt_from_is_refused_at_once(
