@@ -83,11 +83,20 @@ def check_options(name: str, options: Mapping[str, OptionValue]) -> Any:  # noqa
     return row.read(name, options) if row.read is not None else read_options(row.options, name, options)
 
 
+def learns(name: str, options: Mapping[str, OptionValue]) -> bool:
+    """Whether the controller, with these options, learns from earlier searches. Raises as ``check_options``."""
+    return CONTROLLERS[name].learns(check_options(name, options))
+
+
 def check_learning(name: str, options: Mapping[str, OptionValue]) -> None:
     """Raise ControllerError where the controller, with these options, learns nothing from earlier searches."""
-    row = CONTROLLERS[name]
-    if not row.learns(check_options(name, options)):
-        able = [known for known in CONTROLLERS.built_in if CONTROLLERS[known].learns(check_options(known, {}))]
+    if not learns(name, options):
+        if isinstance(check_options(name, options), PolicyGradientOptions):
+            raise ControllerError(
+                f"{name} learns from earlier trainings unless screen is false, as it is with the options that it got; set "
+                "controller.options.screen=true, or learn from none"
+            )
+        able = [known for known in CONTROLLERS.built_in if learns(known, {})]
         raise ControllerError(
             f"only a controller with a surrogate learns from earlier trainings ({', '.join(able)}, unless screen is false), but got "
             f"controller {name!r}; choose another, or learn from none"

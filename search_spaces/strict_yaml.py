@@ -109,6 +109,11 @@ def parse_document(text: str, error: type[UserError], source: str) -> object:
         raise error(f"{source}: not plain YAML or JSON: {summary}") from None
 
 
+def dump_value(value: object) -> str:
+    """Plain data as YAML in one line, as ``--set`` takes it."""
+    return str(yaml.dump(value, Dumper=SafeDumper, sort_keys=False, default_flow_style=True, width=1 << 30)).strip()
+
+
 def dump_document(document: Mapping[str, Any]) -> str:
     """Plain data as YAML, keys in their order."""
     return yaml.dump(dict(document), Dumper=SafeDumper, sort_keys=False)

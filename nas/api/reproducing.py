@@ -4,19 +4,26 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 from nas.api.things import Thing
 from nas.comparisons.folder import CompareFolder
-from nas.errors import ConfigError
+from nas.errors import ConfigError, UserError
+from nas.evaluators.registry import EVALUATORS
+from nas.evaluators.settings import RungSettings
 from nas.runs.config import GIVEN
+from nas.runs.experience import changed_sources
+from nas.runs.finalists import rung_options
 from nas.runs.folder import RunFolder
+from nas.runs.genotypes import resolve_beginning
+from nas.runs.state import RunState
 from nas.tools.environment import PACKAGE, changes, environment, read_environment
 from nas.tools.words import checksum_words, quoted
 from nas.training.folder import TrainFolder
 from search_spaces.plugins import TRUST_VARIABLE, is_code, trusted
+from search_spaces.strict_yaml import dump_value
 
 FIRST = ("python", "commit", "platform", "hardware")
 """What is said of another environment, beside its packages."""
@@ -24,12 +31,21 @@ FIRST = ("python", "commit", "platform", "hardware")
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How a thing is made again: ``words`` of the command, in the folder ``into``; ``facts`` are lines that a person should know."""
+    """How a thing is made again: ``words`` of the command, in the folder ``into``; ``facts`` are lines that a person should know.
+
+    ``then`` are further commands: a search that had ended, and was given more children or another rung, is given them again.
+    """
 
     thing: Thing
     into: Path
     words: tuple[str, ...]
     facts: tuple[str, ...]
+    then: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """All that make it again, and then the one that says in what both differ."""
+        return (self.words, *self.then, self.look())
 
     def look(self) -> tuple[str, ...]:
         """The command that says in what both differ."""
@@ -48,16 +64,21 @@ def reproduction(thing: Thing, into: Path | None = None) -> Reproduction:
     target = into or _free(thing.path)
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         raise ConfigError(f"what is made again needs a folder of its own, but {target} holds something")
+    then: list[tuple[str, ...]] = []
+    facts: list[str] = []
     match thing.folder:
         case RunFolder() as folder:
             words = _search_words(folder, target)
+            then, lacking = _later_words(folder, target)
+            facts = [*lacking, *_lost(folder)]
         case TrainFolder() as folder:
             folder.config()
             words = ["nas", "train", "--again", str(folder.path), "-o", str(target)]
         case CompareFolder() as folder:
             folder.members()
             words = ["nas", "compare", "--again", str(folder.path), "-o", str(target)]
-    return Reproduction(thing, target, tuple(words), tuple(_facts(read_environment(thing.folder.environment_file))))
+    known = _facts(read_environment(thing.folder.environment_file))
+    return Reproduction(thing, target, tuple(words), (*known, *facts), tuple(then))
 
 
 def _free(path: Path) -> Path:
@@ -73,7 +94,50 @@ def _search_words(folder: RunFolder, into: Path) -> list[str]:
         raise ConfigError(f"{folder.path}: the {' and the '.join(given)} of this search came from Python; there it is made again: {call}")
     space = ["--space", str(folder.space_file)] if folder.space_file.is_file() else []
     mirror = ["--set", "runner.sync=null"] if config.runner.sync is not None else []  # the mirror is the first run's
-    return ["nas", "search", "--preset", str(folder.config_file), *space, *mirror, "--run", str(into)]
+    budget, ladder = _wanted(folder)[0]
+    rungs = ["--set", f"ladder={dump_value([rung.model_dump(mode='json') for rung in ladder])}"] if list(ladder) != config.ladder else []
+    children = ["--budget", str(budget)] if budget != config.budget else []
+    return ["nas", "search", "--preset", str(folder.config_file), *space, *mirror, *children, *rungs, "--run", str(into)]
+
+
+def _wanted(folder: RunFolder) -> list[tuple[int, tuple[RungSettings, ...]]]:
+    """What the search was to come to, one after another; the last is what its settings say, begun or not."""
+    config = folder.config()
+    found = folder.state().wanted if folder.ledger_file.is_file() else []
+    last = (config.budget, tuple(config.ladder))
+    return found if found and found[-1] == last else [*found, last]
+
+
+def _later_words(folder: RunFolder, into: Path) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The commands that give the search made again what this one was given when it had ended; and what no command says, in words."""
+    commands: list[tuple[str, ...]] = []
+    config, wanted = folder.config(), _wanted(folder)
+    for (before, below), (budget, ladder) in pairwise(wanted):
+        for place in range(len(below), len(ladder)):
+            options = rung_options(config.model_copy(update={"budget": before, "ladder": list(ladder[:place])}), ladder[place])
+            if options is None:
+                said = f"`nas finalists {quoted(into)} --top {ladder[place].children} --seeds {ladder[place].seeds} --recipe FILE`"
+                lacking = f"rung {place + 1} was added later, and what it was trained by is no packaged recipe"
+                return commands, [f"{lacking}: the commands below end before it; {said} adds it, by the recipe of then"]
+            flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+            commands.append(("nas", "finalists", str(into), *flags))
+        if budget > before:
+            commands.append(("nas", "search", "--budget", str(budget), "--resume", str(into)))
+    return commands, []
+
+
+def _lost(folder: RunFolder) -> list[str]:
+    """What the search read that is not there any more, or is another today, in words, a line each."""
+    config, state = folder.config(), folder.state() if folder.ledger_file.is_file() else RunState()
+    table = () if config.table is None or config.evaluator != "table" else (config.table.path, *config.table.more)
+    images = (config.data.root,) if config.data.name == "folder" and EVALUATORS[config.evaluator].needs_data else ()
+    lines = [f"not there any more, and needed: {path}" for path in (*table, *images) if path is not None and not Path(path).exists()]
+    for name in config.warm_start:
+        try:
+            resolve_beginning(name)
+        except UserError as problem:
+            lines.append(f"cannot be begun with any more, as a search made again must: {problem}")
+    return [*lines, *changed_sources(config, folder.space(config), state.earlier)]
 
 
 def check_trusted(thing: Thing) -> None:

@@ -9,6 +9,7 @@ from filelock import Timeout
 
 from nas.api.things import Thing
 from nas.errors import RunError
+from nas.runs import folder as run_folder
 from nas.tools.files import holds_working_directory, write_atomically
 from nas.tools.labels import read_label, write_label
 from nas.tools.locks import folder_lock
@@ -55,6 +56,8 @@ def rename(thing: Thing, name: str) -> Path:
     target = thing.path.parent / said if len(said.parts) == 1 else said
     if not said.parts or said.name in ("", "..") or name == "last":
         raise RunError(f"a name must be that of a folder, and not `last`, but got {name!r}")
+    if thing.kind == "search":
+        run_folder.check_name(target)
     if target.exists() or target.is_symlink():
         raise RunError(f"{target}: something has this name; choose another")
     old = thing.path.absolute()

@@ -122,24 +122,30 @@ def search_wish(preset: str, settings: Assignments, given: Mapping[str, Any]) ->
     if budget is not None and minutes is not None:
         raise ConfigError(f"--budget and --minutes exclude each other, but got {budget} and {minutes:g}")
     flags = {SEARCH_SETTINGS[name]: value for name, value in given.items() if name in SEARCH_SETTINGS}
-    flags |= {name: names(flags.get(name)) for name in ("cards", "warm_start", "learn_from")}
+    flags |= {name: names(flags.get(name), name) for name in ("cards", "warm_start", "learn_from")}
     flags["log"] = logger_names(given.get("log"))
     found, choices = fitted_config(choose_preset(preset)[0], settings, {**flags, **data_settings(given.get("data"), given.get("data_dir"))})
     warm_start = [one for name in found.warm_start for one in beginnings(name)]
     return found.model_copy(update={"warm_start": warm_start, "learn_from": [source_of(name) for name in found.learn_from]}), choices
 
 
-def names(said: str | Sequence[str] | None) -> list[str] | None:
-    """Names that a person gives in one text, with commas; ``none`` for none of them. None: not given."""
+def names(said: str | Sequence[str] | None, option: str) -> list[str] | None:
+    """Names that a person gives by an option in one text, with commas; ``none`` for none of them. None: not given.
+
+    Raises:
+        ConfigError: the text has no name in it.
+    """
     if said is None or not isinstance(said, str):
         return None if said is None else [str(name) for name in said]
     found = [name.strip() for name in said.split(",") if name.strip()]
+    if not found:
+        raise ConfigError(f"--{option.replace('_', '-')} must have names, with commas between them, or be none, but got {said!r}")
     return [] if found == ["none"] else found
 
 
 def logger_names(said: str | Sequence[str] | None) -> list[str] | None:
     """Names of loggers, which the user wrote, and so may import what they name. None: not given."""
-    found = names(said)
+    found = names(said, "log")
     trust(found or ())
     return found
 

@@ -25,13 +25,13 @@ def reproduce(
     say(f"# {found.thing.kind} {printable(str(found.thing.path))}")
     for fact in found.facts:
         (say_whole if ": nas " in fact else say)(f"# {printable(fact)}")
-    for words in (found.words, found.look()):
+    for words in found.commands:
         say_whole(shlex.join(words))
     if not go:
         return
     check_trusted(found.thing)
     app = context.find_root().command
-    for words in (found.words, found.look()):
+    for words in found.commands:
         COMMAND.set(words)
         code = app.main(list(words[1:]), "nas", standalone_mode=False)
         if isinstance(code, int) and code:

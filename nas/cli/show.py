@@ -7,6 +7,7 @@ import typer
 
 from nas.cli.options import console, say
 from nas.errors import ConfigError
+from search_spaces.plugins import guess
 
 
 def show(
@@ -20,12 +21,13 @@ def show(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Trials in the table.")] = 10,
     compare: Annotated[bool, typer.Option("--compare", help="Say in what two runs differ: settings, data, versions, results.")] = False,
+    listed: Annotated[bool, typer.Option("--listed", help="Take NAME for one from `nas list`, where a run has that name, too.")] = False,
 ) -> None:
     """Show a run's ranking and its incumbent, a training, a comparison, or what a listed name stands for; or in what two runs differ."""
     names = names or ["last"]
     if len(names) != (2 if compare else 1):
         raise ConfigError(f"nas show takes one name, and two with --compare, but got {len(names)}")
-    from nas.api.things import find_thing
+    from nas.api.things import find_thing, thing_named
     from nas.cli.views.listing import describe, names_described
 
     if compare:
@@ -33,13 +35,19 @@ def show(
 
         print_differences(console, *map(find_thing, names))
         return
-    text = describe(names[0])
+    name, known = names[0], names_described()
+    if listed and name not in known:
+        raise ConfigError(f"--listed needs a name from `nas list`, but got {name!r}{guess(name, known)}")
+    thing = thing_named(name) if name in known and not listed else None
+    text = describe(name) if thing is None else None
     if text is not None:
         say(text)
         return
     from nas.cli.views.shown import print_thing
 
-    print_thing(console, find_thing(names[0], names_described()), top)
+    print_thing(console, thing or find_thing(name, known), top)
+    if thing is not None:
+        say(f"this is {thing.path}; `nas show --listed {name}` shows the {known[name]} of that name")
 
 
 def list_(

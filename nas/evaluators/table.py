@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -111,15 +112,30 @@ def read_table(paths: Sequence[str | Path], space: SearchSpace, columns: Columns
     """
     data: dict[str, list[str]] = {}
     for path in paths:
-        for name, values in _read_csv(Path(path)).items():
+        for name, values in _read_csv(Path(path), str(path)).items():
             data.setdefault(name, values)
+    with _named(", ".join(map(str, paths))):
+        return _table(data, space, columns, seconds_factor)
+
+
+@contextmanager
+def _named(called: str) -> Iterator[None]:
+    """Say of what is wrong in a table which table that is."""
+    try:
+        yield
+    except DataError as problem:
+        raise DataError(f"{called}: {problem}") from None
+
+
+def _table(data: Mapping[str, Sequence[str]], space: SearchSpace, columns: Columns, seconds_factor: float) -> Table:
+    """The table of what is in its columns. Raises DataError."""
     lengths = {len(values) for values in data.values()}
     if len(lengths) != 1 or 0 in lengths:
-        raise DataError(f"{', '.join(map(str, paths))}: must have the same number of rows, at least one, but got {sorted(lengths)}")
+        raise DataError(f"must have the same number of rows, at least one, but got {sorted(lengths)}")
 
-    def texts(name: str) -> list[str]:
+    def texts(name: str) -> Sequence[str]:
         if name not in data:
-            raise DataError(f"{', '.join(map(str, paths))}: no column {name!r}; columns: {', '.join(data)}")
+            raise DataError(f"no column {name!r}; columns: {', '.join(data)}")
         return data[name]
 
     if not columns.rewards:
@@ -143,20 +159,27 @@ def read_table(paths: Sequence[str | Path], space: SearchSpace, columns: Columns
     return table
 
 
-def read_trainings(path: str | Path, space: SearchSpace) -> list[tuple[Actions, float]]:
+def read_trainings(path: str | Path, space: SearchSpace, called: str | None = None) -> list[tuple[Actions, float]]:
     """The children of a table of trials, as ``nas export RUN --format csv`` writes it, that were trained to the end: actions and rewards.
 
     Needed are a column ``reward`` and one of architectures: ``genotype``, ``actions`` or ``arch``, written as ``read_table`` takes
     them. Where there is one of ``rung``, ``outcome``, ``card``, ``origin`` or ``repeats``, only the search's own children count, on its
-    first rung.
+    first rung. ``called`` is what messages call it; None: its path.
 
     Raises:
         DataError: the file, a column, or a value is missing or wrong; the message names the row.
     """
-    data = _read_csv(Path(path))
+    called = called or str(path)
+    data = _read_csv(Path(path), called)
+    with _named(called):
+        return _trainings(data, space)
+
+
+def _trainings(data: Mapping[str, Sequence[str]], space: SearchSpace) -> list[tuple[Actions, float]]:
+    """Of a table of trials what ``read_trainings`` says. Raises DataError."""
     written = next((name for name in ("genotype", "actions", "arch") if name in data), None)
     if written is None or "reward" not in data:
-        raise DataError(f"{path}: needs a column reward and one of genotype, actions or arch, but has {', '.join(data)}")
+        raise DataError(f"needs a column reward and one of genotype, actions or arch, but has {', '.join(data)}")
     chosen = [row for row, reward in enumerate(data["reward"]) if reward.strip() and _of_search(data, row)]
     if not chosen:
         return []
@@ -220,21 +243,25 @@ def checksum(settings: TableSettings) -> str:
     return digest.hexdigest()
 
 
-def _read_csv(path: Path) -> dict[str, list[str]]:
+def _read_csv(path: Path, called: str) -> dict[str, list[str]]:
     try:
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as lines:
             content = lines.read(MAX_BYTES + 1)
     except (OSError, EOFError) as problem:
-        raise DataError(f"{path}: cannot be read: {getattr(problem, 'strerror', None) or problem}") from None
+        raise DataError(f"{called}: cannot be read: {getattr(problem, 'strerror', None) or problem}") from None
     if len(content) > MAX_BYTES:
-        raise DataError(f"{path}: a table must be at most {MAX_BYTES:,} bytes")
+        raise DataError(f"{called}: a table must be at most {MAX_BYTES:,} bytes")
     try:
-        header, *rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    except (UnicodeDecodeError, csv.Error, ValueError) as problem:
-        raise DataError(f"{path}: not a CSV file with a header: {problem}") from None
+        header, *rows = [*csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)] or [[]]
+    except (UnicodeDecodeError, csv.Error) as problem:
+        raise DataError(f"{called}: not a CSV file with a header: {problem}") from None
+    if not any(name.strip() for name in header):
+        raise DataError(f"{called}: not a CSV file with a header: its first line is empty")
+    if len(header) == 1 and any(other in header[0] for other in ";\t"):
+        raise DataError(f"{called}: not a CSV file with commas between its columns: its first line is {header[0][:80]!r}")
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise DataError(f"{path}, row {number}: {len(header)} values expected, as in the header, but got {len(row)}")
+            raise DataError(f"{called}: row {number}: {len(header)} values expected, as in the header, but got {len(row)}")
     return {name: [row[i] for row in rows] for i, name in enumerate(header)}
 
 

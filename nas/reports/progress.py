@@ -17,10 +17,14 @@ RANDOM = "random, expected"
 
 @dataclass(frozen=True)
 class Reference:
-    """Rewards of cells drawn at random in this search's place, and who drew them; a child that failed counts as 0."""
+    """Rewards of cells drawn at random in this search's place, and who drew them; a child that failed counts as 0.
+
+    ``of`` says what cells they are, where a person gave another search for it.
+    """
 
     said: str
     rewards: tuple[float, ...]
+    of: str = "cells drawn at random"
 
     def expected(self, count: int) -> float:
         """The expected best of so many draws with replacement from these: Σ x₍ᵢ₎ ((i/m)ⁿ − ((i−1)/m)ⁿ)."""
@@ -96,7 +100,7 @@ def _figure(
         rows += [(0.0, level.reward, level.name, None), (last, level.reward, level.name, None)]
     said = "Each point is a child, the line the best reward so far."
     if reference is not None:
-        said += " Dashed: the expected best of as many cells drawn at random."
+        said += f" Dashed: the expected best of as many {reference.of}."
     options: dict[str, Option] = {
         "points": (CHILD,),
         "steps": (BEST,),

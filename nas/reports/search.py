@@ -5,20 +5,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
 
+from controllers.controller import Earlier
+from controllers.options import PolicyGradientOptions
+from controllers.registry import CONTROLLERS, check_options
 from nas.data.settings import data_words
 from nas.evaluators.registry import EVALUATORS
 from nas.reports.children import COSTS, Child, children_of, where_words
 from nas.reports.clock import time_figures
 from nas.reports.decisions import operation_figures, policy_figures
 from nas.reports.folders import environment_facts
-from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table
+from nas.reports.parts import Figure, Listing, Picture, Report, Section, Table, Value
 from nas.reports.progress import Level, Reference, card_levels, progress_figures
 from nas.runs.config import SearchConfig, config_yaml
 from nas.runs.experience import experience_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.objective import Point, front
 from nas.runs.plan import rung_words, trained_words
-from nas.runs.standings import Known, agreement, best_known, doubt, winner_test, words
+from nas.runs.standings import Known, Standings, agreement, best_known, doubt, incumbent_at, winner_test, words
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.intervals import wilson
 from nas.tools.words import checksum_words, counted, duration, sentence
@@ -42,11 +45,12 @@ def search_report(folder: RunFolder, against: RunFolder | None = None) -> Report
     by_number = {child.trial: child for child in children}
     ended = [by_number[number] for number in state.told]
     reference = _other_reference(against) if against is not None else _own_reference(config, state, ended)
+    notes = _reference_note(reference, state.earlier)
     sections = (
         _asked(folder, config, state, space),
-        Section("The incumbent", notes=_reference_note(reference), figures=progress_figures(ended, reference, _levels(state, children))),
+        Section("The incumbent", notes=notes, figures=progress_figures(ended, reference, _levels(state, children))),
         _best(folder, config, state, space, known, by_number),
-        _rungs(state, children, known),
+        _rungs(state, children, known, space),
         _costs(config, children, known),
         Section("The controller", figures=tuple(one for one in policy_figures(state, space) if one.table.rows), notes=_policy_notes(state)),
         Section("Operations", figures=operation_figures([space.decode(t.proposal.actions) for t in known.trials[: _share(known)]], space)),
@@ -126,30 +130,57 @@ def _levels(state: RunState, children: Sequence[Child]) -> list[Level]:
 
 
 def _own_reference(config: SearchConfig, state: RunState, ended: Sequence[Child]) -> Reference | None:
-    """The run's own children that were drawn at random: all of random search, those before anything was learned of others."""
-    drawn = [child for child in ended if child.spends and child.warm is None]
+    """The run's own children that were drawn at random, and nothing else; None for fewer than two of them.
+
+    A ledger does not say of a proposal how it came about; but what the controller had been told by then it does.
+    """
+    spending = [child for child in ended if child.spends and child.warm is None]
     match config.controller.name:
         case "random":
-            said = "this search itself"
+            drawn, said = spending, "this search itself"
         case "evolution":
-            drawn, said = drawn[: int(config.controller.options.get("population") or 0)], "its first population"
+            population = check_options("evolution", config.controller.options).population
+            drawn, said = [child for child in spending if child.trial < population], "its first population"
         case _:
-            drawn = [child for child in drawn if (p := state.trials[child.trial].proposal).log_probs and p.policy_version == 0]
+            last = _last_without_surrogate(config, state, ended)
+            early = [child for child in spending if child.trial <= last]
+            drawn = [child for child in early if (p := state.trials[child.trial].proposal).log_probs and p.policy_version == 0]
             said = "its children before the policy's first update"
     return Reference(f"{said} ({len(drawn)})", tuple(child.reward or 0.0 for child in drawn)) if len(drawn) > 1 else None
 
 
+def _last_without_surrogate(config: SearchConfig, state: RunState, ended: Sequence[Child]) -> int:
+    """The last trial that no surrogate chose for certain: it learns of earlier searches, or of the first outcomes told, warm starts too.
+
+    Of the trials whose outcomes these are the last was asked before all of them were told.
+    """
+    if state.earlier:
+        return -1
+    if config.controller.name not in CONTROLLERS.built_in:
+        return len(state.trials)
+    options = check_options(config.controller.name, config.controller.options)
+    if not isinstance(options, PolicyGradientOptions) or not options.screen:
+        return len(state.trials)
+    taught = [child.trial for child in ended if child.card is None and child.reason != "worker_lost"]
+    return max(taught[: options.screen_start], default=-1)
+
+
 def _other_reference(against: RunFolder) -> Reference:
     state = against.state()
-    rewards = tuple(child.reward or 0.0 for child in children_of(state) if child.spends)
+    rewards = tuple(child.reward or 0.0 for child in children_of(state) if child.spends and child.warm is None)
     name = against.config().controller.name
-    return Reference(f"{against.path.name} ({name}, {len(rewards)} children)", rewards or (0.0,))
+    said = f"{against.path.name} ({name}, {len(rewards)} children)"
+    of = Reference.of if name == "random" else f"children of {against.path.name}"
+    return Reference(said, rewards or (0.0,), of)
 
 
-def _reference_note(reference: Reference | None) -> tuple[str, ...]:
-    if reference is None:
-        return ("No child of this search was drawn at random: --against RUN, a search with --controller random, gives a reference.",)
-    return (f"Random reference: {reference.said}; a longer one is another search with --controller random, given by --against RUN.",)
+def _reference_note(reference: Reference | None, earlier: Sequence[Earlier]) -> tuple[str, ...]:
+    if reference is not None and reference.of != Reference.of:
+        return (f"Reference: {reference.said}, which were not all drawn at random as those of --controller random are.",)
+    if reference is not None:
+        return (f"Random reference: {reference.said}; a longer one is another search with --controller random, given by --against RUN.",)
+    why = f": the search learnt from {experience_words(earlier)} before its first one" if earlier else ""
+    return (f"No child of this search was drawn at random{why}. --against RUN, a search with --controller random, gives a reference.",)
 
 
 # ------------------------------------------------------------------------------------------------ the best cells
@@ -176,10 +207,6 @@ def _best(
         notes.append(f"Warning: {losses}.")
     if doubted := doubt(state, known.standings):
         notes.append(sentence(doubted))
-    if known.standings.top and known.standings.ties > 1:
-        notes.append(
-            f"The best {known.standings.ties} of rung {known.standings.top} cannot be told apart: their intervals hold the best belief."
-        )
     rows = []
     for rank, (trial, one) in enumerate(zip(known.trials[:LISTED], known.standings.ranked, strict=False), start=1):
         costs = by_number[trial.number].costs
@@ -203,7 +230,7 @@ def _without_empty(table: Table) -> Table:
 # ------------------------------------------------------------------------------------------------ rungs, cards
 
 
-def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
+def _rungs(state: RunState, children: Sequence[Child], known: Known, space: SearchSpace) -> Section:
     """Rewards by rung, control cards, and how well a rung had ordered the cells of the next."""
     scored = [child for child in children if child.reward is not None and child.repeats is None]
     rewards = [(where_words(c.rung, False), c.reward, "cells" if c.card is None else f"card {c.card}", c.trial, c.origin) for c in scored]
@@ -222,7 +249,7 @@ def _rungs(state: RunState, children: Sequence[Child], known: Known) -> Section:
         if found := agreement(state, rung):
             below = "the search" if rung == 1 else f"rung {rung - 1}"
             notes.append(f"Rung {rung}: {below} had ordered its {found[2]} cells with Kendall's tau {found[0]:.2f} (p = {found[1]:.3f}).")
-    return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known),))
+    return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known.standings, space),))
 
 
 def _proxy_figure(state: RunState, rung: int) -> Figure:
@@ -238,16 +265,16 @@ def _proxy_figure(state: RunState, rung: int) -> Figure:
     return Figure(f"Proxy against rung {rung}", "scatter", table, f"The cells of rung {rung}.", options={"format": "~%", "x format": "~%"})
 
 
-def _cards(state: RunState, known: Known) -> Listing:
-    """The control cards at every rung, beside the cell that has the best reward there."""
-    best = {0: max((one.proxy for one in known.standings.ranked), default=None)}
-    for rung in range(1, known.standings.top + 1):
-        best[rung] = max((fmean(stand.rewards) for stand in state.ladder.at(rung).values() if stand.rewards), default=None)
-    rows = [
-        (where_words(card.rung, False), card.name, fmean(card.rewards), len(card.rewards), best.get(card.rung))
-        for card in known.standings.cards
-    ]
-    return Listing("Control cards", Table.of(("rung", "card", "reward", "seeds", "best reward of a cell there"), rows))
+def _cards(state: RunState, found: Standings, space: SearchSpace) -> Listing:
+    """The control cards at every rung, beside what is believed of the incumbent there."""
+    beliefs = {rung: incumbent_at(space, state, found, rung) for rung in {card.rung for card in found.cards}}
+    rows: list[tuple[Value, ...]] = []
+    for card in found.cards:
+        belief = beliefs[card.rung]
+        own = (None, None, None, None) if belief is None else (belief.mean, belief.low, belief.high, card.beside(belief))
+        rows.append((where_words(card.rung, False), card.name, fmean(card.rewards), len(card.rewards), *own))
+    columns = ("rung", "card", "reward", "seeds", "incumbent, believed there", "low", "high", "the card is")
+    return Listing("Control cards", Table.of(columns, rows))
 
 
 # ------------------------------------------------------------------------------------------------ costs

@@ -8,7 +8,7 @@ from nas.evaluators.registry import EVALUATORS
 from nas.runners.places import Node, check_fits, gpu_share
 from nas.runs.config import SearchConfig, space_of
 from nas.runs.experience import experience_of
-from nas.runs.folder import RunFolder
+from nas.runs.folder import RunFolder, check_new
 from nas.tools.files import check_room
 from nas.tools.hardware import Hardware
 from nas.tools.locks import is_held
@@ -64,8 +64,7 @@ def check_place(folder: Path) -> list[str]:
     Returns:
         What a person should know of it: a folder above that is made too, which a slash in a name may not have been meant to.
     """
-    if (folder / "ledger.jsonl").exists():
-        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
+    check_new(folder)
     check_room(folder)
     above = folder.absolute().parent
     if above == RUNS.new().absolute() or above.is_dir():

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from controllers.registry import CONTROLLERS, check_options
+from controllers.registry import CONTROLLERS, check_options, learns
 from nas.errors import ConfigError
 from nas.evaluators.fitting import fit_children, images_used, named
 from nas.evaluators.registry import EVALUATORS, check_evaluator_options
@@ -143,18 +143,23 @@ def fitted_config(
     others = _other_images(whole, said)
     document = _with_looks(_without_what_goes(whole, said, others), said)
     config = _checked(apply_overrides(document, said))
+    unlearnt = _unlearnt(whole, config, said)
+    if unlearnt:
+        document = {name: value for name, value in document.items() if name != "learn_from"}
+        config = config.model_copy(update={"learn_from": []})
     if config.match is not None and said.get("fidelity.filters") is not None:
         raise ConfigError(
             f"match solves for every network's width, so --filters cannot be given with it, but got match {config.match} and filters "
             f"{said['fidelity.filters']}"
         )
     if not others or not EVALUATORS[config.evaluator].needs_data:
-        return _pinned(config), ()
+        return _pinned(config), unlearnt
     if not config.fit_images:
-        return _pinned(config), _set_aside(whole, config, said)
+        return _pinned(config), (*_set_aside(whole, config, said), *unlearnt)
     choices = fit_children(amount_of(config.data), detect(), said, fit_framing(config.data))
-    fitted = _checked(apply_overrides(document, {**{choice.setting: choice.value for choice in choices}, **said}))
-    return _pinned(fitted), (*choices, *_set_aside(whole, fitted, {**{choice.setting: choice.value for choice in choices}, **said}))
+    settled = {**{choice.setting: choice.value for choice in choices}, **said}
+    fitted = _checked(apply_overrides(document, settled))
+    return _pinned(fitted), (*choices, *_set_aside(whole, fitted, settled), *unlearnt)
 
 
 def _set_aside(preset: Document, config: SearchConfig, said: Overrides) -> tuple[Choice, ...]:
@@ -171,6 +176,18 @@ def _set_aside(preset: Document, config: SearchConfig, said: Overrides) -> tuple
         return tuple(found)
     again = (Choice("looks", config.looks, "in place of the preset's rungs"),) if config.second_looks and not named("looks", said) else ()
     return (*found, *again, Choice("ladder", [], "the preset's rungs were chosen for its own images"))
+
+
+def _unlearnt(whole: Document, config: SearchConfig, said: Overrides) -> tuple[Choice, ...]:
+    """That nothing is learnt from what a preset says, and why: a controller does not that a person chose, or it was for other searches."""
+    if not whole.get("learn_from") or "learn_from" in said:
+        return ()
+    chosen = config.controller
+    if {name.split(".")[0] for name in said} & {"controller"} and (chosen.name == GIVEN or not learns(chosen.name, chosen.options)):
+        return (Choice("learn_from", [], "the controller, as it is chosen here, does not learn from earlier trainings"),)
+    if config.learn_from:
+        return ()
+    return (Choice("learn_from", [], "the preset's is for its own space, controller and evaluator; --learn-from says another"),)
 
 
 def _without_what_goes(document: Document, said: Overrides, others: bool) -> Document:

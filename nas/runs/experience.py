@@ -12,7 +12,7 @@ from pathlib import Path
 
 from controllers.controller import Earlier
 from controllers.registry import check_learning
-from nas.errors import ConfigError, DataError, RunError
+from nas.errors import ConfigError, DataError, RunError, UserError
 from nas.evaluators.table import read_trainings
 from nas.runs import folder as run_folder
 from nas.runs.config import SearchConfig
@@ -50,11 +50,29 @@ def experience_of(config: SearchConfig, space: SearchSpace) -> list[Earlier]:
     """What the search is to learn from, in the order named: the last counts most.
 
     Raises:
-        UserError: the controller learns from nothing, a source cannot be read, is of another space, or has too few trainings.
+        UserError: the controller learns from nothing, a source is named twice, cannot be read, is of another space, has too few
+            trainings, or no order.
     """
     if config.learn_from:
         check_learning(config.controller.name, config.controller.options)
+    places = [name if name in packaged() else str(Path(source_of(name)).resolve()) for name in config.learn_from]
+    if twice := [name for name, place in zip(config.learn_from, places, strict=True) if places.count(place) > 1]:
+        raise ConfigError(f"learn_from must name each source once, but got {', '.join(map(repr, twice))}")
     return [_read(name, space) for name in config.learn_from]
+
+
+def changed_sources(config: SearchConfig, space: SearchSpace, earlier: Sequence[Earlier]) -> list[str]:
+    """What of a search's sources is not what it learnt from, in words, a line each."""
+    lines = []
+    for name in config.learn_from:
+        try:
+            now = _read(name, space)
+        except UserError as problem:
+            lines.append(f"cannot be learnt from any more, as a search made again must: {problem}")
+        else:
+            if earlier and now not in earlier:
+                lines.append(f"other trainings than the search learnt from are in {name} now: it will find other cells")
+    return lines
 
 
 def experience_words(earlier: Sequence[Earlier]) -> str:
@@ -71,15 +89,17 @@ def _read(name: str, space: SearchSpace) -> Earlier:
     try:
         if name in tables:
             with resources.as_file(tables[name]) as path:
-                trained = read_trainings(path, space)
+                trained = read_trainings(path, space, name)
         elif _is_table(name):
             trained = read_trainings(Path(name), space)
         else:
             trained = _children(run_folder.find(name), space)
     except DataError as problem:
-        raise ConfigError(f"learn_from: {name}: {problem}") from None
+        raise ConfigError(f"learn_from: {problem}") from None
     if len(trained) < LEAST:
         raise ConfigError(f"learn_from: {name} must have at least {LEAST} trained cells of the space {space.name}, but has {len(trained)}")
+    if len({reward for _, reward in trained}) == 1:
+        raise ConfigError(f"learn_from: {name} must have rewards that differ, but all {len(trained)} are {trained[0][1]:g}")
     ranked = sorted(trained, key=lambda cell: (-cell[1], cell[0]))
     return Earlier(name, tuple(ranked[place * len(ranked) // MOST] for place in range(MOST)) if len(ranked) > MOST else tuple(trained))
 

@@ -8,7 +8,7 @@ from nas.evaluators.fitting import images_used
 from nas.evaluators.registry import EVALUATORS
 from nas.evaluators.settings import RungSettings
 from nas.runs import session as engine
-from nas.runs.config import SearchConfig
+from nas.runs.config import SearchConfig, finalists_rung
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.loop import QUIET, Ending, Watcher
 from nas.runs.session import SearchResult
@@ -22,6 +22,7 @@ from nas.tools.words import counted, quoted
 from nas.training.config import TrainConfig
 from nas.training.fitting import amount_of
 from nas.training.folder import WINNER, TrainFolder
+from nas.training.recipe import RECIPES
 from search_spaces.genotype import Genotype
 
 
@@ -84,6 +85,22 @@ def _above(config: SearchConfig, rung: RungSettings) -> RungSettings:
     inherited = {name: value for name, value in last.model_dump().items() if name not in own}
     twice = 2 * last.fidelity(config.fidelity).epochs
     return config.spelt_out(validated(RungSettings, {**inherited, "epochs": twice, **rung.model_dump()}))
+
+
+def rung_options(config: SearchConfig, rung: RungSettings) -> dict[str, int | str] | None:
+    """The options of ``nas finalists`` that add this rung to a run of this configuration, by their names in settings.
+
+    None where there are none: the recipe that a rung was trained by is kept as its settings, and only packaged ones are found again.
+    """
+    if rung.children is None:
+        return None
+    usual = _above(config, validated(RungSettings, finalists_rung(rung.children, rung.seeds)))
+    names = [name for name in ("epochs", "cells", "filters", "image_size", "train_examples") if getattr(rung, name) != getattr(usual, name)]
+    own = {name: getattr(rung, name) for name in names}
+    for recipe in (None, *RECIPES):
+        if _above(config, validated(RungSettings, finalists_rung(rung.children, rung.seeds, recipe=recipe, **own))) == rung:
+            return {"top": rung.children, "seeds": rung.seeds, **own, **({} if recipe is None else {"recipe": recipe})}
+    return None
 
 
 def _check_longer(config: SearchConfig) -> None:

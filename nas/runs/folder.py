@@ -21,6 +21,7 @@ from nas.tools.shelves import COMPARISON_FILE, RUNS, took_last
 from nas.tools.words import quoted
 from search_spaces.genotype import Genotype, Provenance, to_yaml
 from search_spaces.plugins import guess
+from search_spaces.reference import reference_names
 from search_spaces.space import SearchSpace
 from search_spaces.strict_yaml import load_document
 
@@ -182,8 +183,7 @@ def _deed(line: bytes) -> float | None:
 def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     """Make the folder of a new run. Raises RunError where it holds a run already or cannot be made."""
     folder = Path(path) if path is not None else _new_name(f"{Path(config.space).stem}-{Path(config.preset).stem}")
-    if (folder / "ledger.jsonl").exists():
-        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
+    check_new(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         run = RunFolder(folder)
@@ -192,6 +192,20 @@ def create(path: str | Path | None, config: SearchConfig) -> RunFolder:
     except OSError as error:
         raise RunError(f"{folder}: the run folder cannot be made: {error.strerror or error}") from None
     return run
+
+
+def check_new(folder: Path) -> None:
+    """Raise RunError where no new run can be made: it holds one already, or the name is none for a run."""
+    check_name(folder)
+    if (folder / "ledger.jsonl").exists():
+        raise RunError(f"{folder}: this folder holds a run already; resume it with `nas resume {quoted(folder)}`, or name another")
+
+
+def check_name(folder: Path) -> None:
+    """Raise RunError where a run of that name could not be named: where a genotype may stand it would stand for a published cell."""
+    if folder.name == "last" or folder.name in reference_names():
+        other = "what was done last" if folder.name == "last" else "a published cell"
+        raise RunError(f"{folder}: must have another name: {folder.name!r} stands for {other} wherever a run can be named")
 
 
 def _new_name(what: str) -> Path:

@@ -79,6 +79,12 @@ def beginnings(name: str) -> list[str]:
     return [f"{folder.path}:{rank}" for rank in range(1, min(BEGUN_WITH, len(known.trials)) + 1)] or [name]
 
 
+def resolve_beginning(name: str) -> Genotype:
+    """The genotype that a search is to begin with: as ``resolve_genotype``, or ``RUN:2``. Raises UserError where there is none."""
+    ranked = _RANKED.fullmatch(name)
+    return resolve_genotype(name) if ranked is None else resolve_genotype(ranked["run"], int(ranked["rank"]))
+
+
 def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
     """The actions of the genotype that a search is to begin with, and whether its cells put out other states there than published.
 
@@ -89,8 +95,7 @@ def begun_with(space: SearchSpace, name: str) -> tuple[Actions, bool]:
         UserError: there is no such genotype.
         ConfigError: it lies outside the space for another reason.
     """
-    ranked = _RANKED.fullmatch(name)
-    genotype = resolve_genotype(name) if ranked is None else resolve_genotype(ranked["run"], int(ranked["rank"]))
+    genotype = resolve_beginning(name)
     try:
         return space.encode(genotype), False
     except GenotypeError as problem:

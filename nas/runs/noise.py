@@ -1,8 +1,7 @@
-"""How far the rewards of a run can be trusted: their standard error, what chance is, and who cannot be told from the best. No torch."""
+"""How far the rewards of a run can be trusted: their standard error, and what chance is. No torch."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,27 +41,12 @@ def yardstick_of(labels: "Labels") -> Yardstick:
     return Yardstick(len(labels), max(Counter(labels.tolist()).values()) / len(labels))
 
 
-def verdict(rewards: Sequence[float], yardstick: Yardstick, deviations: Sequence[float | None] = ()) -> str | None:
-    """What a person must know before trusting the first of these rewards, best first; None where it stands alone and above chance.
-
-    Args:
-        rewards: accuracies in [0, 1], best first.
-        yardstick: what they were measured on.
-        deviations: of the mean over seeds, where there are several: added in squares to the standard error.
-    """
-    if not rewards:
-        return None
-    best, chance = rewards[0], yardstick.chance
-    if best <= chance + FAR * yardstick.error(chance):
-        return (
-            f"no cell does better than chance ({chance:.1%} of {yardstick.images:,} images): these children have learnt nothing, and the "
-            "order says nothing; train them longer (--epochs) or on larger images (--set fidelity.image_size=…)"
-        )
-    errors = [math.hypot(yardstick.error(r), d or 0.0) for r, d in zip(rewards, [*deviations, *[None] * len(rewards)], strict=False)]
-    rivals = sum(best - reward <= FAR * math.hypot(errors[0], error) for reward, error in zip(rewards, errors, strict=True))
-    if rivals < 2:
+def guesses(best: float, yardstick: Yardstick) -> str | None:
+    """That children have learnt nothing, of the best reward of all, where that may be chance; else None."""
+    chance = yardstick.chance
+    if best > chance + FAR * yardstick.error(chance):
         return None
     return (
-        f"the best {rivals} of {len(rewards)} cells cannot be told apart: a reward from {yardstick.images:,} images is known to "
-        f"± {100 * errors[0]:.1f} points (one standard error)"
+        f"no cell does better than chance ({chance:.1%} of {yardstick.images:,} images): these children have learnt nothing, and the "
+        "order says nothing; train them longer (--epochs) or on larger images (--set fidelity.image_size=…)"
     )

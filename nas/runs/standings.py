@@ -8,7 +8,7 @@ from statistics import fmean, linear_regression, median, stdev
 from typing import TYPE_CHECKING, Any
 
 from nas.runs.folder import RunFolder
-from nas.runs.noise import verdict
+from nas.runs.noise import guesses
 from nas.runs.state import RunState
 from nas.runs.trials import Chosen, Trial
 from nas.tools.intervals import half_width
@@ -136,6 +136,11 @@ class CardStanding:
         seeds = f" ({len(self.rewards)} seeds)" if len(self.rewards) > 1 else ""
         return f"{self.name} {fmean(self.rewards):.4f}{seeds}"
 
+    def beside(self, belief: "Belief") -> str:
+        """Where it is beside a cell of which that is believed at its rung: ahead of or behind the 95 % interval, or level with it."""
+        mean = fmean(self.rewards)
+        return "ahead" if mean > belief.high else "behind" if mean < belief.low else "level"
+
 
 @dataclass(frozen=True)
 class Standings:
@@ -217,10 +222,28 @@ def best_known(space: SearchSpace, state: RunState, knowledge: Knowledge | None 
     return Known(Chosen(state.trials, [one.trial for one in found.ranked]), found)
 
 
+def incumbent_at(space: SearchSpace, state: RunState, found: Standings, rung: int) -> "Belief | None":
+    """What is believed of the first of a ranking at a rung, to compare cards with; None where it has not been trained there."""
+    first = next(iter(found.ranked), None)
+    if first is None or first.rung < rung:
+        return None
+    return first.belief if rung == found.top else Knowledge(space, state).believed(rung)[first.trial]
+
+
+def tied(found: Standings) -> str | None:
+    """Who cannot be told from the first of a ranking, in words; None where it stands alone."""
+    if found.ties < 2:
+        return None
+    where = f" of rung {found.top}" if found.top else ""
+    there = sum(one.rung == found.top for one in found.ranked)
+    return f"{found.ties} of {there} cells{where} are tied, and cannot be told apart: their 95 % intervals hold the best belief"
+
+
 def doubt(state: RunState, found: Standings) -> str | None:
-    """What must be known before the first of a ranking is trusted that has no rung above the search; None where nothing must."""
-    rewards = [trial.reward or 0.0 for trial in state.ranked()]
-    return verdict(rewards, state.yardstick) if rewards and state.yardstick and not found.top else None
+    """What must be known before the first of a ranking is trusted: that nobody has learnt anything, or who is tied; None for nothing."""
+    best = next((trial.reward for trial in state.ranked()), None)
+    guessed = guesses(best, state.yardstick) if best is not None and state.yardstick is not None and not found.top else None
+    return guessed or tied(found)
 
 
 def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:

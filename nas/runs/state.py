@@ -36,6 +36,8 @@ class RunState:
     yardsticks: list[Yardstick] = field(default_factory=list)
     """What the rewards are measured on at every rung of the ladder, where it was recorded."""
     ladder: Ladder = field(default_factory=Ladder)
+    wanted: list[tuple[int, tuple[RungSettings, ...]]] = field(default_factory=list)
+    """How many children and which rungs the search was to have, and then each time that it had ended and was given more of them."""
     cards: dict[str, Genotype] = field(default_factory=dict)
     """The control cards that have been trained, by name."""
     warm: dict[str, int] = field(default_factory=dict)
@@ -116,6 +118,7 @@ def _apply_opened(state: RunState, record: Record) -> None:
     if "ladder" in record:
         state.ladder.rungs = [RungSettings.model_validate(rung) for rung in record["ladder"]]
         state.ladder.said += [(rung.children, state.budget) for rung in state.ladder.rungs[len(state.ladder.said) :]]
+    _want(state)
     if "earlier" in record:
         state.earlier = [Earlier(str(one["source"]), tuple(_trained(cell) for cell in one["trained"])) for one in record["earlier"]]
     state.expected = tuple(map(_finite, record.get("expected", state.expected)))
@@ -123,6 +126,15 @@ def _apply_opened(state: RunState, record: Record) -> None:
     time = _finite(record["time"])
     state.sessions.append((time, time))
     state.closed = None
+
+
+def _want(state: RunState) -> None:
+    """Take in what a session is to come to: more than the one before, if that had ended, or else another end of the same."""
+    wanted, last = (state.budget, tuple(state.ladder.rungs)), state.wanted[-1] if state.wanted else None
+    if last is not None and len(last[1]) == len(wanted[1]) and (last == wanted or state.closed not in ("finished", "exhausted")):
+        state.wanted[-1] = wanted
+    else:
+        state.wanted.append(wanted)
 
 
 def _trained(cell: Sequence[Any]) -> tuple[tuple[int, ...], float]:

@@ -12,16 +12,18 @@ LEAST_ROOM = 20_000_000
 """Bytes that must be free where something is begun: a ledger, checkpoints and weights of the smallest kind."""
 
 
-def check_not_blank(said: object, name: str, whence: str = "") -> None:
+def check_not_blank(said: object, name: str, whence: str = "", folder: bool = True) -> None:
     """Raise ConfigError where a path or a name has no letter in it: as a path it would be the working directory.
 
     Args:
         said: what stands for a path or a name; anything but a text is fine.
         name: the option or argument, as it is typed.
         whence: where it comes from, if it was not typed; follows the value.
+        folder: whether it may stand for a folder.
     """
     if isinstance(said, str) and not said.strip():
-        raise ConfigError(f"{name} must not be empty, but got {said!r}{whence} (the working directory is .)")
+        hint = " (the working directory is .)" if folder else ""
+        raise ConfigError(f"{name} must not be empty, but got {said!r}{whence}{hint}")
 
 
 def check_room(folder: Path) -> None:

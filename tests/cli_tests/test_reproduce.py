@@ -10,6 +10,7 @@ import pytest
 from support.commands import nas
 from typer.testing import CliRunner
 
+from nas import search
 from nas.api.differing import differences
 from nas.api.reproducing import reproduction
 from nas.api.things import find_thing
@@ -92,6 +93,60 @@ def test_what_is_made_again_is_the_same(name: str, place: Path, monkeypatch: pyt
     first, second = find_thing(name), find_thing(commands[1][-1])
     assert [one for one in differences(first, second) if one.group not in ("time", "versions")] == [], said
     assert first.kind == second.kind and read_environment(second.folder.environment_file)["command"][0] == "nas"
+
+
+def commands_of(printed: str) -> list[list[str]]:
+    return [shlex.split(line) for line in printed.splitlines() if not line.startswith("#")]
+
+
+def test_rungs_and_children_that_were_added_later_are_added_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one search with all of them other cells would go up, at another time, and be told: it would find others."""
+    settings = {"evaluator": "synthetic", "synthetic.noise": 0.05, "ladder": [{"children": 3, "training": {"weight_decay": 1e-05}}]}
+    search("nasnet", budget=8, runner="local", run="runs/grown", seed=5, settings={**settings, "controller.options.hidden": 8})
+    for words in (["finalists", "grown", "--top", "2", "--seeds", "2", "--epochs", "400", "--recipe", "fast"], ["resume", "grown"]):
+        nas(words, place, monkeypatch)
+    nas(["search", "--budget", "12", "--resume", "runs/grown"], place, monkeypatch)
+    nas(["finalists", "grown", "--top", "2", "--seeds", "1"], place, monkeypatch)
+    first, *later, look = commands_of(nas(["reproduce", "grown"], place, monkeypatch))
+    assert first[4:6] == ["--budget", "8"] and first[6] == "--set" and first[7].startswith("ladder=[{children: 3, ") and "2" not in first[6]
+    again = "runs/grown-again"
+    assert later == [
+        ["nas", "finalists", again, "--top", "2", "--seeds", "2", "--epochs", "400", "--recipe", "fast"],
+        ["nas", "search", "--budget", "12", "--resume", again],
+        ["nas", "finalists", again, "--top", "2", "--seeds", "1"],
+    ]
+    assert look[:3] == ["nas", "show", "--compare"]
+    nas(["reproduce", "grown", "--run"], place, monkeypatch)
+    whole, made_again = (RunFolder(Path(name)) for name in ("runs/grown", again))
+    assert made_again.config().ladder == whole.config().ladder and len(whole.config().ladder) == 3
+    one, other = ([(t.proposal, t.origin, t.reward) for t in run.state().trials.values()] for run in (whole, made_again))
+    assert one == other
+
+
+def test_a_recipe_of_a_later_rung_that_cannot_be_named_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own.yaml").write_text("optimizer: {learning_rate: 0.0123}\n")
+    nas(["finalists", "first", "--top", "2", "--seeds", "1", "--recipe", "own.yaml"], place, monkeypatch)
+    printed = nas(["reproduce", "first"], place, monkeypatch)
+    assert "# rung 2 was added later, and what it was trained by is no packaged recipe" in printed
+    first, look = commands_of(printed)
+    assert first[4] == "--set" and first[5].startswith("ladder=[{children: 2, seeds: 2") and look[1] == "show"
+
+
+def test_sources_that_are_gone_or_others_today_are_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nas(["export", "first", "--format", "csv", "-o", "told.csv"], place, monkeypatch)
+    Path("own.yaml").write_text(nas(["show", "nasnet-a"], place, monkeypatch).split("\n\n", 1)[1])
+    settings = {"evaluator": "synthetic", "ladder": [], "controller.options.hidden": 8}
+    search("nasnet", budget=4, runner="local", run="runs/learnt", settings=settings, learn_from=["told.csv"], warm_start=["own.yaml"])
+    assert "any more" not in nas(["reproduce", "learnt"], place, monkeypatch)
+    lines = Path("told.csv").read_text().splitlines(keepends=True)
+    Path("told.csv").write_text("".join(lines[:1] + lines[2:]))
+    printed = nas(["reproduce", "learnt"], place, monkeypatch)
+    assert f"# other trainings than the search learnt from are in {Path('told.csv').absolute()} now" in printed
+    Path("told.csv").unlink()
+    Path("own.yaml").unlink()
+    printed = nas(["reproduce", "learnt"], place, monkeypatch)
+    assert f"# cannot be learnt from any more, as a search made again must: learn_from: {Path('told.csv').absolute()}" in printed
+    assert "# cannot be begun with any more, as a search made again must: own.yaml" in printed
 
 
 def test_defaults_and_variables_that_held_are_told_with_the_commands(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,27 @@ def test_trainings_comparisons_and_spaces_of_ones_own_are_shown(place: Path, mon
     assert "takes one name" in refused("show", "first", "net")
 
 
+LISTED = (("laptop", "preset"), ("fast", "recipe"), ("nasnet", "search space"), ("darts-cifar", "skeleton"))
+
+
+@pytest.mark.parametrize(("name", "kind"), LISTED)
+def test_a_run_is_shown_and_not_what_else_has_its_name(name: str, kind: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("runs/first").rename(name)
+    shown = nas(["show", name], place, monkeypatch)
+    assert "state:   finished" in shown and f"`nas show --listed {name}` shows the {kind} of that name" in shown
+    listed = nas(["show", "--listed", name], place, monkeypatch)
+    Path(name).rename("other")
+    assert listed == nas(["show", name], place, monkeypatch) and "state:" not in listed
+    assert "--listed needs a name from `nas list`, but got 'other'" in refused("show", "--listed", "other")
+
+
+def test_a_search_cannot_have_a_name_that_stands_for_something_else(place: Path) -> None:
+    """Else `nas train nasnet-a` would train the published cell, and say nothing."""
+    assert "'nasnet-a' stands for a published cell" in refused("search", "--preset", "laptop", "--dry-run", "--run", "some/nasnet-a")
+    assert "'last' stands for what was done last" in refused("search", "--preset", "laptop", "--run", "last")
+    assert "'darts-v1' stands for a published cell" in refused("runs", "rename", "first", "darts-v1")
+
+
 def test_an_unfinished_comparison_shows_the_command_that_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = json.loads(Path("compared/compare.json").read_text())
     for row in document["rows"]:

@@ -9,7 +9,7 @@ import pytest
 
 from controllers.controller import Completed, Failed
 from nas.errors import DataError
-from nas.evaluators.table import Columns, TableEvaluator, read_table
+from nas.evaluators.table import Columns, TableEvaluator, read_table, read_trainings
 from search_spaces.genotype import to_document
 from search_spaces.nasbench201 import NASBENCH201
 from search_spaces.space import CellSpace
@@ -106,7 +106,7 @@ def test_broken_tables_name_the_row(tmp_path, old, new, words):
     assert old in CSV
     with pytest.raises(DataError) as caught:
         read_table([write(tmp_path, CSV.replace(old, new))], NASBENCH201, COLUMNS)
-    assert words in str(caught.value)
+    assert words in str(caught.value) and str(caught.value).count(str(tmp_path)) == 1, "the file is named, once"
 
 
 def test_unreadable_files(tmp_path):
@@ -116,5 +116,15 @@ def test_unreadable_files(tmp_path):
         read_table([write(tmp_path, "x", "plain.csv").rename(tmp_path / "fake.csv.gz")], NASBENCH201, COLUMNS)
     with pytest.raises(DataError, match="not a CSV file with a header"):
         read_table([write(tmp_path, "")], NASBENCH201, COLUMNS)
+    for content, words in (
+        ("", "not a CSV file with a header: its first line is empty"),
+        ("\n0.5\n", "not a CSV file with a header: its first line is empty"),
+        ("arch;s1\n0 0 0 0 0 0;0,5\n", "not a CSV file with commas between its columns: its first line is 'arch;s1'"),
+        ("arch\ts1\n", "not a CSV file with commas between its columns: its first line is 'arch\\ts1'"),
+    ):
+        for read in (lambda path: read_table([path], NASBENCH201, COLUMNS), lambda path: read_trainings(path, NASBENCH201)):
+            with pytest.raises(DataError) as caught:
+                read(path := write(tmp_path, content))
+            assert str(caught.value) == f"{path}: {words}"
     with pytest.raises(DataError, match="same number of rows, at least one"):
         read_table([write(tmp_path, "arch\n")], NASBENCH201, COLUMNS)

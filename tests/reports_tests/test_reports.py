@@ -16,7 +16,7 @@ from support.commands import nas as command
 from support.pages import Page, browse
 
 import nas
-from controllers.controller import Completed, Failed, Proposal
+from controllers.controller import Completed, Earlier, Failed, Proposal
 from nas.comparisons.networks import Row
 from nas.errors import ConfigError, RunError
 from nas.evaluators.evaluator import Evaluation, Report
@@ -178,6 +178,47 @@ def test_another_search_gives_the_random_reference(run: RunFolder, tmp_path: Pat
     assert "other (ppo, 20 children)" in search_report(run, other).sections[1].notes[0]
     drawn = [row[0] for row in figure.table.rows if row[2] == "random, expected"]
     assert drawn[0] == 1 and drawn[-1] == 12  # no more than this search has trained
+
+
+def ledger_of(path: Path, *settings: str, versions: int = 100, warm: int = 0, **opened: object) -> RunFolder:
+    """A run of ten children, one after another, rewarded 0.10, 0.11, …; the first ``warm`` were a person's."""
+    folder, rng = create(path, build_config("laptop", ["budget=10", *settings])), random.Random(1)
+    policy = folder.config().controller.name not in ("random", "evolution")
+    with Ledger(folder.ledger_file) as ledger, ledger.together():
+        ledger.append(records.opened(1000.0, 10, **opened))  # type: ignore[arg-type]
+        for number in range(10):
+            actions = sample_actions(SPACE, rng)
+            proposal = Proposal(number, actions, (-0.5,) * len(actions) if policy else (), number // versions)
+            ledger.append(records.asked(proposal, warm=f"own-{number}" if number < warm else None))
+            ledger.append(records.started(number, 1, 1000.0), records.finished(number, Evaluation(Completed(0.1 + number / 100)), 1001.0))
+    return folder
+
+
+def reference_of(folder: RunFolder) -> tuple[int, str]:
+    """How many cells drawn at random a report draws a line of, and what it says of them."""
+    section = search_report(folder).sections[1]
+    return sum(row[2] == "random, expected" for row in section.figures[0].table.rows), section.notes[0]
+
+
+def test_the_random_reference_is_of_cells_drawn_at_random_only(tmp_path: Path) -> None:
+    """What a surrogate chose, of earlier searches or of the first outcomes, is not random; nor is what a person began with."""
+    actions = sample_actions(SPACE, random.Random(2))
+    learnt = ledger_of(tmp_path / "learnt", earlier=[Earlier("cifar100", ((actions, 0.5),) * 3)])
+    count, said = reference_of(learnt)
+    assert count == 0 and "learnt from cifar100 (3 cells)" in said and "--against RUN" in said and "Random reference" not in said
+    assert all("drawn at random" not in figure.said for figure in search_report(learnt).sections[1].figures)
+    start = "controller.options.screen_start=6"
+    assert reference_of(ledger_of(tmp_path / "screened", start))[0] == 6
+    assert reference_of(ledger_of(tmp_path / "batch", start, versions=4))[0] == 4, "then the policy has learnt"
+    assert reference_of(ledger_of(tmp_path / "warm", start, warm=2))[0] == 4, "the surrogate learns of what a person gave, too"
+    assert reference_of(ledger_of(tmp_path / "policy", "controller.options.screen=false"))[0] == 10
+    evolution = ledger_of(tmp_path / "evolution", "controller.name=evolution", "controller.options.population=5", warm=2)
+    assert reference_of(evolution)[0] == 3
+    assert reference_of(ledger_of(tmp_path / "usual", "controller.name=evolution"))[0] == 10, "its population is 30 unless said"
+    assert reference_of(ledger_of(tmp_path / "random", "controller.name=random", warm=2))[0] == 8
+    section = search_report(learnt, evolution).sections[1]
+    assert "evolution (evolution, 8 children), which were not all drawn at random" in section.notes[0]
+    assert section.figures[0].said.endswith("Dashed: the expected best of as many children of evolution.")
 
 
 def test_proxy_rungs_cards_failures_and_costs_are_those_of_the_ledger(seen: Page) -> None:

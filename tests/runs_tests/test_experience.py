@@ -16,7 +16,7 @@ from nas.cli.main import app
 from nas.errors import ConfigError
 from nas.evaluators.table import read_trainings
 from nas.runs import session as engine
-from nas.runs.config import SearchConfig, build_config, space_of
+from nas.runs.config import SearchConfig, build_config, fitted_config, space_of
 from nas.runs.experience import experience_of, packaged
 from nas.runs.folder import RunFolder
 from nas.runs.loop import Watcher
@@ -89,6 +89,9 @@ def test_a_killed_search_goes_on_as_it_began_when_its_source_is_gone(before: Run
     [
         ("reward,cell\n0.5,0\n", "needs a column reward and one of genotype, actions or arch, but has reward, cell"),
         ("reward,actions\n0.5,0 1\n0.4,1 1\n0.3,1 0\n", "row 2: one action per decision must be given: 50, but got 2"),
+        ("reward,actions\n" + "".join(f"0.5,{i} " + "0 " * 49 + "\n" for i in (0, 1, 1)), "rewards that differ, but all 3 are 0.5"),
+        ("reward;actions\n", "not a CSV file with commas between its columns"),
+        ("", "not a CSV file with a header: its first line is empty"),
         ("reward,actions\n", "must have at least 3 trained cells of the space nasnet, but has 0"),
         ("reward,actions\nhigh," + "0 " * 50 + "\n", "row 2: 'reward' must be a number of at least 0, but got 'high'"),
     ],
@@ -96,9 +99,23 @@ def test_a_killed_search_goes_on_as_it_began_when_its_source_is_gone(before: Run
 def test_a_wrong_table_is_refused_with_the_rule(content: str, message: str, tmp_path: Path) -> None:
     (table := tmp_path / "table.csv").write_text(content)
     config = build_config("laptop", {"learn_from": [str(table)]})
-    with pytest.raises(ConfigError, match="learn_from: .*" + re.escape(message)):
+    with pytest.raises(ConfigError, match="learn_from: .*" + re.escape(message)) as caught:
         engine.start(config, tmp_path / "run")
+    assert str(caught.value).count(str(table)) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_names_are_given_and_each_once(before: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(before.path)
+    for said, message in (
+        (",", "--learn-from must have names, with commas between them, or be none, but got ','"),
+        ("cifar100,cifar100", "learn_from must name each source once, but got 'cifar100', 'cifar100'"),
+        (f"link,cifar100,{before.path}", f"must name each source once, but got '{tmp_path}/link', '{before.path}'"),
+        ("", "--learn-from must not be empty, but got ''"),
+    ):
+        done = CliRunner().invoke(app, ["search", "--preset", "laptop", "--dry-run", "--learn-from", said])
+        assert message in str(done.exception) and "working directory" not in str(done.exception), said
 
 
 def test_what_cannot_be_learnt_from_is_refused_at_once(
@@ -144,6 +161,32 @@ def test_packaged_tables_can_be_learnt_from(name: str) -> None:
     config = build_config("cpu", {"learn_from": [name]})
     found = learnt(config)
     assert len(found) >= 100 and len({round(reward, 3) for reward in found.values()}) > 20
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"controller.name": "ppo", "controller.options.screen": False}, "the controller, as it is chosen here, does not learn"),
+        ({"controller.options": {"screen": False}}, "the controller, as it is chosen here, does not learn"),
+        ({"controller.name": "random"}, "the controller, as it is chosen here, does not learn"),
+        ({"space": "nasbench201"}, "for its own space, controller and evaluator"),
+        ({"evaluator": "synthetic"}, "for its own space, controller and evaluator"),
+    ],
+)
+def test_the_plan_says_that_a_presets_experience_is_left_out(said: dict[str, object], why: str) -> None:
+    config, choices = fitted_config("cpu", said)
+    (line,) = (str(choice) for choice in choices if choice.setting == "learn_from")
+    assert not config.learn_from and line.startswith("learn_from=[]  ") and why in line
+    assert not any(choice.setting == "learn_from" for choice in fitted_config("cpu", {**said, "learn_from": []})[1])
+
+
+def test_what_was_asked_for_is_refused_by_the_option_that_prevents_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["search", "--preset", "cpu", "--data", "digits", "--set", "controller.options.screen=false", "--dry-run"]
+    plain = CliRunner().invoke(app, words)
+    assert plain.exit_code == 0 and "fitted: learn_from=[]" in plain.output and "learns:" not in plain.output
+    asked = CliRunner().invoke(app, [*words, "--learn-from", "cifar100"])
+    assert "ppo learns from earlier trainings unless screen is false, as it is with the options that it got" in str(asked.exception)
 
 
 def test_a_presets_experience_is_for_its_own_space_controller_and_evaluator_and_for_any_images(tmp_path: Path) -> None:

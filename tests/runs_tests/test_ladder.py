@@ -26,7 +26,7 @@ from nas.runs.ladder import Ladder, Task
 from nas.runs.ledger import read_records
 from nas.runs.loop import Watcher
 from nas.runs.session import Parts, SearchResult
-from nas.runs.standings import Knowledge, Standings, standings_of
+from nas.runs.standings import Knowledge, Standings, doubt, standings_of
 from nas.runs.trials import Trial
 from nas.training.recipe import load_recipe, recipe_yaml
 from search_spaces.genotype import to_yaml
@@ -399,6 +399,20 @@ def test_cells_whose_intervals_hold_the_best_are_tied(tmp_path: Path) -> None:
     near = search(tmp_path / "near", "synthetic.noise=0.4", "ladder=[{children: 6, seeds: 3}]")
     ties = [standings_of(one.space, one.state).ties for one in (far, near)]
     assert ties[0] < ties[1] <= 6
+
+
+@pytest.mark.parametrize("ladder", ["[]", "[{children: 6, seeds: 3}]"])
+def test_who_is_tied_goes_by_the_intervals_that_are_shown(ladder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = search(tmp_path / "run", "synthetic.noise=0.3", f"ladder={ladder}")
+    found = standings_of(one.space, one.state)
+    there = [standing.belief for standing in found.ranked if standing.rung == found.top]
+    hold = sum(belief.low <= there[0].mean <= belief.high for belief in there)
+    assert hold > 1
+    where = " of rung 1" if found.top else ""
+    text = " ".join(run_nas(["show", str(one.folder.path)], tmp_path, monkeypatch).split())
+    assert f"note: {hold} of {len(there)} cells{where} are tied, and cannot be told apart" in text
+    assert f"{hold} of {len(there)} cells{where} are tied" in str(doubt(one.state, found))
+    assert text.count("are tied") == 1
 
 
 def test_cells_that_were_trained_at_the_highest_rung_come_before_those_of_whom_it_is_only_expected(tmp_path: Path) -> None:

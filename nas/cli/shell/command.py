@@ -285,7 +285,7 @@ def _taking(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - of t
         source = ctx.get_parameter_source(parameter.name)
         whence = WHENCE.get(source.name, "") if source is not None else ""
         for word in value if isinstance(value, list | tuple) else (value,):
-            check_not_blank(word, name, whence)
+            check_not_blank(word, name, whence, folder)
         try:
             return take(ctx, value)
         except Exception as error:  # of the parser: "Input should be a valid integer" alone does not say what was got
@@ -294,6 +294,7 @@ def _taking(parameter: Any) -> Callable[[Any, Any], Any]:  # noqa: ANN401 - of t
             raise
 
     flag = flag_of(parameter)
+    folder = flag is None or "Path" in str(parameter.type_descriptor.annotation)
     name = parameter.metavar or str(parameter.name).upper() if flag is None else f"--{flag}"
     return taken
 

@@ -92,9 +92,11 @@ def describe(name: str) -> str | None:
     return None
 
 
-def names_described() -> tuple[str, ...]:
-    """The names that ``describe`` knows."""
-    return (*reference_names(), *SKELETONS, *SPACES, *RECIPES, *PRESETS)
+def names_described() -> dict[str, str]:
+    """The names that ``describe`` knows, each with what it is of; of two that have a name, what ``describe`` takes it for."""
+    kinds: dict[str, Iterable[str]]
+    kinds = {"preset": PRESETS, "recipe": RECIPES, "search space": SPACES, "skeleton": SKELETONS, "reference genotype": reference_names()}
+    return {name: kind for kind, names in kinds.items() for name in names}
 
 
 def _own_file(name: str) -> str | None:

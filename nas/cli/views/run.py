@@ -114,8 +114,8 @@ def yardstick_at(state: RunState, rung: int) -> Yardstick | None:
     return state.yardsticks[rung] if rung < len(state.yardsticks) else None
 
 
-def print_ladder(console: Console, state: RunState, standings: "Standings") -> None:
-    """How far the ladder has come, how well each rung had ordered the cells of the next, who cannot be told apart, the control cards."""
+def print_ladder(console: Console, state: RunState, standings: "Standings", space: SearchSpace) -> None:
+    """How far the ladder has come, how well each rung had ordered the cells of the next, the control cards."""
     from nas.runs.standings import agreement
 
     for rung, rule in enumerate(state.ladder.rungs, start=1):
@@ -133,23 +133,29 @@ def print_ladder(console: Console, state: RunState, standings: "Standings") -> N
         if found := agreement(state, rung):
             text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
         console.print(text, highlight=False)
-    if standings.top and standings.ties > 1:
-        text = f"the best {standings.ties} cells of rung {standings.top} are tied: their 95 % intervals hold the best belief"
-        say_marked("note:", "bold yellow", text, console)
-    for rung in sorted({card.rung for card in standings.cards}):
-        cards = ", ".join(map(str, standings.cards_at(rung)))
-        console.print(f"control cards at rung {rung}{_best_there(state, standings, rung)}: {cards}", highlight=False)
+    _print_cards(console, state, standings, space)
 
 
-def _best_there(state: RunState, standings: "Standings", rung: int) -> str:
-    """The incumbent's own reward at a rung, to compare cards with."""
+def _print_cards(console: Console, state: RunState, standings: "Standings", space: SearchSpace) -> None:
+    """The control cards at every rung, beside what is believed of the incumbent there: a reward that made it the incumbent was lucky."""
+    from nas.runs.standings import incumbent_at, words
+
     first = next(iter(standings.ranked), None)
-    if first is None:
-        return ""
-    stand = state.ladder.at(rung).get(first.trial)
-    rewards = [first.proxy] if not rung else stand.rewards if stand is not None else []
-    found = f": {fmean(rewards):.4f}" if rewards else ", has not been trained there yet"
-    return f" (the incumbent, trial {first.trial}{found})"
+    ahead: list[str] = []
+    for rung in sorted({card.rung for card in standings.cards}):
+        cards, belief = standings.cards_at(rung), incumbent_at(space, state, standings, rung)
+        if belief is None or first is None:
+            beside = "" if first is None else f" (the incumbent, trial {first.trial}, has not been trained there yet)"
+            said = ", ".join(map(str, cards))
+        else:
+            yardstick = yardstick_at(state, rung)
+            beside = f" (the incumbent, trial {first.trial}: {words(belief, yardstick.digits(belief.mean) if yardstick else 4)})"
+            said = ", ".join(f"{card}, {card.beside(belief)}" for card in cards)
+            ahead = [card.name for card in cards if card.beside(belief) == "ahead"]
+        console.print(f"control cards at rung {rung}{beside}: {said}", highlight=False)
+    if ahead:
+        text = f"{', '.join(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of the incumbent at the highest rung of both"
+        say_marked("note:", "bold yellow", text, console)
 
 
 def print_winner(console: Console, folder: RunFolder) -> None:
@@ -243,7 +249,7 @@ def print_run(console: Console, folder: RunFolder, config: SearchConfig, state: 
             console.print(note, style="dim")
     if found := doubt(state, known.standings):
         say_marked("note:", "bold yellow", found, console)
-    print_ladder(console, state, known.standings)
+    print_ladder(console, state, known.standings, space)
     if config.objective is not None:
         print_front(console, state, known, read_objective(config.objective))
     console.print(f"{folder.path}: {config.controller.name} on {config.space}, {_source(config)}, preset {config.preset}", highlight=False)
