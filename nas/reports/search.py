@@ -248,7 +248,7 @@ def _rungs(state: RunState, children: Sequence[Child], known: Known, space: Sear
         figures.append(_proxy_figure(state, rung))
         if found := agreement(state, rung):
             below = "the search" if rung == 1 else f"rung {rung - 1}"
-            notes.append(f"Rung {rung}: {below} had ordered its {found[2]} cells with Kendall's tau {found[0]:.2f} (p = {found[1]:.3f}).")
+            notes.append(f"Rung {rung}: {below} {found}.")
     return Section("Rungs and control cards", notes=tuple(notes), figures=tuple(figures), listings=(_cards(state, known.standings, space),))
 
 

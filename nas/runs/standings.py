@@ -170,9 +170,10 @@ class Standings:
     def how(self, rank: int) -> str:
         """How the trial of that rank (from 1) came to it, in words."""
         one = self.ranked[rank - 1]
-        where = f"trained at rung {one.rung}" if one.rung else "trained by the search alone"
-        looked = ", looked at twice" if len(one.rewards) > 1 else ""
-        return f"believed {words(one.belief)} at rung {self.top}, {where}" if self.top else f"believed {words(one.belief)}{looked}"
+        if not self.top:
+            return f"believed {words(one.belief)}{', looked at twice' if len(one.rewards) > 1 else ''}"
+        below = "" if one.rung == self.top else f", trained at rung {one.rung}" if one.rung else ", trained by the search alone"
+        return f"believed {words(one.belief)} at rung {self.top}{below}"
 
 
 def words(belief: "Belief", digits: int = 4) -> str:
@@ -246,8 +247,8 @@ def doubt(state: RunState, found: Standings) -> str | None:
     return guessed or tied(found)
 
 
-def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:
-    """How well the rung below had ordered the cells of this one: Kendall's tau-b, its p-value, the cells; None for fewer than three."""
+def agreement(state: RunState, rung: int) -> str | None:
+    """How well the rung below had ordered the cells of this one, in words: Kendall's tau-b, its p-value; None for fewer than three."""
     from scipy.stats import kendalltau
 
     ladder = state.ladder
@@ -256,7 +257,10 @@ def agreement(state: RunState, rung: int) -> tuple[float, float, int] | None:
     if len(here) < 3:
         return None
     found = kendalltau(below, list(here.values()))
-    return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue), len(here))
+    if math.isnan(found.statistic):
+        return None
+    chance = "p < 0.001" if found.pvalue < 0.001 else f"p = {found.pvalue:.3f}"
+    return f"had ordered {len(here)} of its cells with Kendall's tau {found.statistic:.2f} ({chance})"
 
 
 def winner_test(folder: RunFolder) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from nas.runs.ladder import Ladder, Task
 from nas.runs.ledger import read_records
 from nas.runs.loop import Watcher
 from nas.runs.session import Parts, SearchResult
-from nas.runs.standings import Knowledge, Standings, doubt, standings_of
+from nas.runs.standings import Knowledge, Standings, agreement, doubt, standings_of
 from nas.runs.trials import Trial
 from nas.training.recipe import load_recipe, recipe_yaml
 from search_spaces.genotype import to_yaml
@@ -208,6 +208,27 @@ def test_who_is_nearly_the_same_as_a_cell_that_has_gone_up_goes_after_all_others
         state.apply({"event": "asked", "trial": trial_of, "actions": list(cells[order[-1]]), "rung": 1, "of": order[-1], "replicate": 0})
     assert order == [0, 3, 4, 1, 2], "up to five of fifty decisions are nearly none"
     assert knowledge.best(0, range(5)) == 0, "a second look is at whoever is best"
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        (range(8), "had ordered 8 of its cells with Kendall's tau 1.00 (p < 0.001)"),
+        ((0, 1, 3, 2), "had ordered 4 of its cells with Kendall's tau 0.67 (p = 0.333)"),
+        ((1, 0), None),
+    ],
+)
+def test_how_well_a_rung_had_ordered_the_next_one_is_said_with_no_chance_of_nothing(above: Sequence[int], said: str | None) -> None:
+    state = engine.RunState()
+    state.ladder.rungs = [RungSettings(children=8)]
+    for number in range(len(above)):
+        state.apply({"event": "asked", "trial": number, "actions": [number]})
+        state.apply({"event": "finished", "trial": number, "outcome": "completed", "reward": number / 10, "time": 1.0})
+    for number, place in enumerate(above):
+        climbed = len(above) + number
+        state.apply({"event": "asked", "trial": climbed, "actions": [number], "rung": 1, "of": number, "replicate": 0})
+        state.apply({"event": "finished", "trial": climbed, "outcome": "completed", "reward": place / 10, "time": 1.0})
+    assert agreement(state, 1) == said
 
 
 def test_the_budget_counts_the_searchs_own_children(whole: SearchResult) -> None:

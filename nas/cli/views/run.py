@@ -131,7 +131,7 @@ def print_ladder(console: Console, state: RunState, standings: "Standings", spac
         if failed:
             text += f", {counted(failed, 'training')} failed"
         if found := agreement(state, rung):
-            text += f"; the rung below had ordered them with Kendall's tau {found[0]:.3f} (p = {found[1]:.3f}, {found[2]} cells)"
+            text += f"; {'the search' if rung == 1 else 'the rung below'} {found}"
         console.print(text, highlight=False)
     _print_cards(console, state, standings, space)
 
