@@ -21,7 +21,7 @@ from nas.runs.experience import experience_words
 from nas.runs.folder import RunFolder, found_genotype
 from nas.runs.objective import Point, front
 from nas.runs.plan import rung_words, trained_words
-from nas.runs.standings import Known, Standings, agreement, best_known, doubt, incumbent_at, winner_test, words
+from nas.runs.standings import Known, Standings, agreement, best_known, doubt, incumbent_beside, winner_test, words
 from nas.runs.state import RunState, redrawn_words
 from nas.tools.intervals import wilson
 from nas.tools.words import checksum_words, counted, duration, sentence
@@ -267,7 +267,7 @@ def _proxy_figure(state: RunState, rung: int) -> Figure:
 
 def _cards(state: RunState, found: Standings, space: SearchSpace) -> Listing:
     """The control cards at every rung, beside what is believed of the incumbent there."""
-    beliefs = {rung: incumbent_at(space, state, found, rung) for rung in {card.rung for card in found.cards}}
+    beliefs = incumbent_beside(space, state, found)
     rows: list[tuple[Value, ...]] = []
     for card in found.cards:
         belief = beliefs[card.rung]

@@ -223,12 +223,16 @@ def best_known(space: SearchSpace, state: RunState, knowledge: Knowledge | None 
     return Known(Chosen(state.trials, [one.trial for one in found.ranked]), found)
 
 
-def incumbent_at(space: SearchSpace, state: RunState, found: Standings, rung: int) -> "Belief | None":
-    """What is believed of the first of a ranking at a rung, to compare cards with; None where it has not been trained there."""
-    first = next(iter(found.ranked), None)
-    if first is None or first.rung < rung:
-        return None
-    return first.belief if rung == found.top else Knowledge(space, state).believed(rung)[first.trial]
+def incumbent_beside(space: SearchSpace, state: RunState, found: Standings) -> "dict[int, Belief | None]":
+    """What is believed of the first of a ranking at every rung that has cards; None where it has not been trained there."""
+    first, knowledge = next(iter(found.ranked), None), Knowledge(space, state)
+
+    def at(rung: int) -> "Belief | None":
+        if first is None or first.rung < rung:
+            return None
+        return first.belief if rung == found.top else knowledge.believed(rung)[first.trial]
+
+    return {rung: at(rung) for rung in sorted({card.rung for card in found.cards})}
 
 
 def tied(found: Standings) -> str | None:

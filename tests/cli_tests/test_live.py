@@ -32,7 +32,7 @@ from nas.runs.ledger import Ledger
 from nas.runs.noise import Yardstick
 from nas.runs.plan import describe_rest
 from nas.runs.search_view import SearchView, pace_of, view_of
-from nas.runs.standings import best_known, incumbent_at, standings_of
+from nas.runs.standings import best_known, incumbent_beside, standings_of
 from nas.tools.hardware import Hardware
 from search_spaces.reference import load_reference
 from search_spaces.space import sample_actions
@@ -170,7 +170,7 @@ def test_a_ladder_that_nobody_has_climbed_has_no_line_and_cards_stand_beside_the
         return console.file.getvalue()  # type: ignore[attr-defined]
 
     assert "rung 1: 0 of 1 cell that went up is trained" in said() and "(the incumbent, trial 5: 0." in said()
-    belief = incumbent_at(space, state, standings_of(space, state), 0)
+    belief = incumbent_beside(space, state, standings_of(space, state))[0]
     assert belief is not None and belief.mean < 0.75, "one reward, the best of six, was lucky"
     assert f"(the incumbent, trial 5: {belief.mean:.2f} ± {belief.high - belief.mean:.2f}): nasnet-a 0.6100, level" in said()
     for reward, side in ((belief.low - 0.01, "behind"), (belief.mean, "level"), (belief.high + 0.01, "ahead")):

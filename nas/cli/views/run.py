@@ -138,12 +138,12 @@ def print_ladder(console: Console, state: RunState, standings: "Standings", spac
 
 def _print_cards(console: Console, state: RunState, standings: "Standings", space: SearchSpace) -> None:
     """The control cards at every rung, beside what is believed of the incumbent there: a reward that made it the incumbent was lucky."""
-    from nas.runs.standings import incumbent_at, words
+    from nas.runs.standings import incumbent_beside, words
 
     first = next(iter(standings.ranked), None)
     ahead: list[str] = []
-    for rung in sorted({card.rung for card in standings.cards}):
-        cards, belief = standings.cards_at(rung), incumbent_at(space, state, standings, rung)
+    for rung, belief in incumbent_beside(space, state, standings).items():
+        cards = standings.cards_at(rung)
         if belief is None or first is None:
             beside = "" if first is None else f" (the incumbent, trial {first.trial}, has not been trained there yet)"
             said = ", ".join(map(str, cards))
